@@ -1,0 +1,255 @@
+"""All that a connection says.
+
+Reading and writing are events like the others: nobody must remember to flush. Each event is a small frozen noun. Number
+spaces: ``number`` is a message-number, 1..n; ``offset`` and ``octets`` count content as sent, CRLF included and
+dot-stuffing not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from pop3core.commands import Command
+from pop3core.replies import Code
+
+__all__ = [
+    "Abandoned",
+    "CapabilityItem",
+    "ClientEvent",
+    "Closed",
+    "CommitRequested",
+    "ContentDropped",
+    "ContentEnded",
+    "ContentReceived",
+    "ContentRequested",
+    "Credential",
+    "Disconnected",
+    "Greeted",
+    "ListEnded",
+    "ListItem",
+    "LoginRequested",
+    "NeedData",
+    "Password",
+    "Replied",
+    "SendData",
+    "ServerEvent",
+    "StatItem",
+    "UidItem",
+]
+
+
+# --- both sides ---
+
+
+@dataclass(frozen=True, slots=True)
+class NeedData:
+    """Read from the peer and call ``receive_data``; with ``b""`` at the end of the stream.
+
+    ``resumed``: nothing whole has come since the last NeedData (no command, no reply), so this wait goes on with the
+    last one, and a trickle of octets renews no idle time.
+    """
+
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SendData:
+    """Write ``data`` and wait until it has left, then ask for the next event."""
+
+    data: bytes = field(repr=False)  # a client's output holds passwords
+
+
+# --- what a server says ---
+
+
+@dataclass(frozen=True, slots=True)
+class Password:
+    """A name and a password in clear text, however they came.
+
+    ``authzid``: the identity to act as, empty for the user's own. ``secret``: octets as sent.
+    """
+
+    username: str
+    authzid: str
+    secret: bytes = field(repr=False)
+
+
+Credential: TypeAlias = Password
+"""What a client proves itself with."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRequested:
+    """Check ``credential`` and open the mailbox; answer `LoginAccepted` or `LoginRejected`.
+
+    ``utf8``: the client asked for RFC 6856's UTF8.
+    """
+
+    credential: Credential
+    utf8: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRequested:
+    """Give the content of message ``number`` from ``offset`` on; answer `Content`, `ContentFailed` or `Pending`.
+
+    ``offset`` is 0 or the end of the last piece, so that one cursor is enough. ``lines``: None for the whole message,
+    or for TOP how many body lines will be used; a hint, for the engine cuts.
+    """
+
+    number: int
+    offset: int
+    lines: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ContentDropped:
+    """No more of message ``number`` will be asked for, though its last piece was not given: release it."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRequested:
+    """The UPDATE state (RFC 1939 §6): remove the messages ``numbers``, ascending, and free the maildrop's lock.
+
+    Answer `Committed` or `CommitFailed`. Comes for every QUIT in TRANSACTION, also with no number.
+    """
+
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The end; repeats for ever. Close the connection.
+
+    ``reason``: why, in a few words of ours. ``committed``: a QUIT was answered +OK behind an UPDATE state.
+    """
+
+    reason: str
+    committed: bool
+
+
+ServerEvent: TypeAlias = (
+    NeedData | SendData | LoginRequested | ContentRequested | ContentDropped | CommitRequested | Closed
+)
+"""All that a `ServerConnection` says."""
+
+
+# --- what a client says ---
+
+
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """The server's first line (RFC 1939 §4). Not ``ok``: it will not serve now, and the session has ended.
+
+    ``code``: response code without brackets, or None. ``text``: foreign text.
+    """
+
+    ok: bool
+    code: Code | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """The status line that answers ``command``; lines may follow as events of their own when ``ok``.
+
+    ``code``: response code without brackets, or None. ``text``: what the server said; foreign text.
+    """
+
+    command: Command
+    ok: bool
+    code: Code | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatItem:
+    """What STAT says: ``messages`` that are not marked have ``octets`` octets together."""
+
+    messages: int
+    octets: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListItem:
+    """A line of LIST: message ``number`` has ``octets`` octets."""
+
+    number: int
+    octets: int
+
+
+@dataclass(frozen=True, slots=True)
+class UidItem:
+    """A line of UIDL: message ``number`` has the unique-id ``uid``."""
+
+    number: int
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class CapabilityItem:
+    """A line of CAPA, as announced."""
+
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListEnded:
+    """All items of STAT, LIST, UIDL or CAPA have come."""
+
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class ContentReceived:
+    """A piece of the content that RETR or TOP asked for, unstuffed, line ends as sent (CRLF)."""
+
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ContentEnded:
+    """The reply to RETR or TOP is complete: its terminator was seen. ``octets``: of all pieces together."""
+
+    command: Command
+    octets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """``command`` waited behind one that failed, or the connection went: it was never sent."""
+
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The end; repeats for ever. Close the connection.
+
+    ``expected``: it follows the reply to QUIT, or ``hang_up``. ``unanswered``: commands sent whose reply did not come,
+    or not to its end; the oldest first.
+    """
+
+    expected: bool
+    unanswered: tuple[Command, ...]
+
+
+ClientEvent: TypeAlias = (
+    NeedData
+    | SendData
+    | Greeted
+    | Replied
+    | StatItem
+    | ListItem
+    | UidItem
+    | CapabilityItem
+    | ListEnded
+    | ContentReceived
+    | ContentEnded
+    | Abandoned
+    | Disconnected
+)
+"""All that a `ClientConnection` says."""

@@ -1,0 +1,58 @@
+"""Every limit of the protocol: its name with its unit, its value, where it comes from.
+
+Limits of the daemon (connections, times, addresses) are its configuration's; here is what the engines themselves
+refuse to exceed. All of them can be set for one connection by handing it another `Limits`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["DEFAULT_LIMITS", "Limits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one connection may cost. Octets count the line's CRLF unless said otherwise."""
+
+    command_octets_max: int = 255
+    """A command line, CRLF included (RFC 2449 §4)."""
+
+    reply_octets_max: int = 512
+    """A line the server sends outside message content, CRLF included (RFC 2449 §4)."""
+
+    line_octets_max: int = 64 * 1024
+    """What the server takes while looking for the end of an over-long command before it closes the connection."""
+
+    foreign_reply_octets_max: int = 8 * 1024
+    """A status or list line the client takes. RFC 2449 says 512; real greetings and CAPA lists are longer."""
+
+    greeting_octets_max: int = 8 * 1024
+    """The client's patience with a first line that does not end: it may not be talking to a POP3 server."""
+
+    output_octets: int = 64 * 1024
+    """Once this much output waits, it is handed to the driver before anything else is done."""
+
+    content_octets_max: int = 64 * 1024
+    """The largest piece of message content a driver may answer with, so that neighbours get their turn."""
+
+    list_piece_octets: int = 16 * 1024
+    """About how much of a LIST or UIDL is made at a time."""
+
+    bad_commands_max: int = 20
+    """Commands refused for their form or state before the connection is closed."""
+
+    auth_failures_max: int = 3
+    """Credentials checked and refused before the connection is closed."""
+
+    window_commands: int = 64
+    """Commands the client keeps under way when the server announced PIPELINING (RFC 2449 §6.6); 1 otherwise."""
+
+    queue_commands_max: int = 10_000
+    """Commands that may wait in the client for their turn."""
+
+    list_items_max: int = 10_000_000
+    """Lines the client takes in one LIST, UIDL or CAPA answer."""
+
+
+DEFAULT_LIMITS = Limits()

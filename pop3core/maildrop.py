@@ -1,0 +1,132 @@
+"""A maildrop as one session sees it: a frozen listing, and marks on it.
+
+A store makes a `Listing` when the mailbox is opened; nothing that happens to the mailbox afterwards changes it (RFC
+1939 §3: message-numbers do not change within a session). The engine lays `Marks` over it. Number spaces: ``number`` is
+1..n, ``size`` is in octets as RETR sends them, CRLF included and stuffing not, ``uid`` is the unique-id.
+
+A million messages must fit: sizes may come as an ``array("Q")``, unique-ids as a `PackedOctets`.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, overload
+
+from pop3core.errors import LocalProtocolError
+
+__all__ = ["UID_OCTETS_MAX", "Listing", "Marks", "PackedOctets", "is_unique_id"]
+
+UID_OCTETS_MAX: Final = 70
+"""The longest unique-id (RFC 1939 §7)."""
+
+_UID_OCTETS = bytes(range(0x21, 0x7F))
+
+
+def is_unique_id(uid: bytes) -> bool:
+    """True for 1 to 70 octets of 0x21 to 0x7E (RFC 1939 §7 UIDL)."""
+    return 0 < len(uid) <= UID_OCTETS_MAX and not uid.translate(None, _UID_OCTETS)
+
+
+class PackedOctets(Sequence[bytes]):
+    """Many short octet strings in one piece of memory: 8 octets of overhead each, not 41."""
+
+    __slots__ = ("_ends", "_octets")
+
+    def __init__(self, strings: Iterable[bytes]) -> None:
+        octets, ends = bytearray(), array("Q")
+        for string in strings:
+            octets += string
+            ends.append(len(octets))
+        self._octets, self._ends = bytes(octets), ends
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if index < 0:
+            index += len(self._ends)
+        if not 0 <= index < len(self._ends):
+            raise IndexError(index)
+        return self._octets[self._ends[index - 1] if index else 0 : self._ends[index]]
+
+    def __iter__(self) -> Iterator[bytes]:
+        start = 0
+        for end in self._ends:
+            yield self._octets[start:end]
+            start = end
+
+
+class Listing:
+    """The messages of a maildrop, frozen: message ``number`` has ``sizes[number - 1]`` and ``uids[number - 1]``.
+
+    Raises `LocalProtocolError` when there are not as many sizes as unique-ids. That each unique-id is 1 to 70 printable
+    octets and stands once is the store's promise (RFC 1939 §7); the contract suite for stores tests it.
+    """
+
+    __slots__ = ("octets", "sizes", "uids")
+
+    def __init__(self, sizes: Sequence[int] = (), uids: Sequence[bytes] = ()) -> None:
+        if len(sizes) != len(uids):
+            raise LocalProtocolError(f"a listing of {len(sizes)} sizes has {len(uids)} unique-ids")
+        self.sizes = sizes
+        self.uids = uids
+        self.octets = sum(sizes)
+        """All sizes together."""
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __repr__(self) -> str:
+        return f"<Listing of {len(self.sizes)} messages, {self.octets} octets>"
+
+
+class Marks:
+    """Which messages of a listing are marked as deleted, and what is left."""
+
+    __slots__ = ("_flags", "_listing", "marked", "octets")
+
+    def __init__(self, listing: Listing) -> None:
+        self._listing = listing
+        self.reset()
+
+    def reset(self) -> None:
+        """Take all marks back (RFC 1939 §5 RSET)."""
+        self._flags = bytearray(len(self._listing))
+        self.marked = 0
+        """How many messages are marked."""
+        self.octets = self._listing.octets
+        """The sizes of those not marked, together."""
+
+    @property
+    def messages(self) -> int:
+        """How many messages are not marked."""
+        return len(self._listing) - self.marked
+
+    def has(self, number: int) -> bool:
+        """True when there is a message ``number`` and it is not marked."""
+        return 0 < number <= len(self._flags) and not self._flags[number - 1]
+
+    def mark(self, number: int) -> None:
+        """Mark message ``number``, for which `has` is true."""
+        self._flags[number - 1] = 1
+        self.marked += 1
+        self.octets -= self._listing.sizes[number - 1]
+
+    def numbers(self) -> tuple[int, ...]:
+        """The marked messages, ascending."""
+        found, at = [], self._flags.find(1)
+        while at >= 0:
+            found.append(at + 1)
+            at = self._flags.find(1, at + 1)
+        return tuple(found)
+
+    def present(self, start: int) -> Iterator[int]:
+        """The messages from number ``start`` on that are not marked, ascending."""
+        return (number for number in range(start, len(self._flags) + 1) if not self._flags[number - 1])

@@ -1,0 +1,79 @@
+"""Lines to commands and back, by the table's *arguments* column.
+
+This stands above `pop3core.table` because it reads it: a command's form is written down once, there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from pop3core.commands import Command
+from pop3core.grammar import BadArgument
+from pop3core.table import RULE_BY_KEYWORD, RULE_OF, RULES, Rule
+
+__all__ = ["BadCommand", "encode", "parse", "read_arguments", "split"]
+
+
+class BadCommand(ValueError):
+    """A line is no command; the text says what is wrong and how the command is used, and repeats nothing sent."""
+
+
+BARE: Final[dict[bytes, tuple[Rule, Command]]] = {
+    rule.keyword.encode(): (rule, rule.make()) for rule in RULES if all(reader.optional for reader in rule.arguments)
+}
+"""Lines that are a keyword and nothing else, with their command made beforehand: the bulk of a pipelined session."""
+
+
+def split(line: bytes) -> tuple[Rule, bytes | None]:
+    """A line's row of the table, and what stands behind the keyword's blank (None without a blank).
+
+    Raises `BadCommand` for an unknown keyword.
+    """
+    keyword, blank, rest = line.partition(b" ")
+    rule = RULE_BY_KEYWORD.get(keyword.upper())  # RFC 1939 §3: keywords are case-insensitive
+    if rule is None:
+        raise BadCommand("unknown command")
+    return rule, rest if blank else None
+
+
+def read_arguments(rule: Rule, rest: bytes | None) -> Command:
+    """The command that ``rest`` makes, as `split` gave it. Raises `BadCommand`."""
+    words = [] if rest is None else _words(rule.arguments, rest)
+    try:
+        values = [reader.read(octets) for reader, octets in zip(rule.arguments, words, strict=False)]
+    except BadArgument as fault:
+        raise BadCommand(f"{fault}; usage: {rule.usage}") from None
+    required = sum(not reader.optional for reader in rule.arguments)
+    if not required <= len(words) <= len(rule.arguments):
+        raise BadCommand(f"usage: {rule.usage}")
+    return rule.make(*values)
+
+
+def _words(arguments: Sequence[object], rest: bytes) -> list[bytes]:
+    # RFC 1939 §3: one space between arguments. A second one makes an empty word, which no reader takes. The last
+    # argument takes all that is left, so a blank in it is its reader's business: part of a password, refused elsewhere.
+    return rest.split(b" ", max(len(arguments) - 1, 0))
+
+
+def parse(line: bytes) -> Command:
+    """The command in a line, its end taken off. Raises `BadCommand`."""
+    return read_arguments(*split(line))
+
+
+def encode(command: Command) -> bytes:
+    """The line that says a command, CRLF included.
+
+    Raises `BadCommand` for an argument that cannot be said: nothing with CR, LF or NUL in it ever leaves.
+    """
+    rule = RULE_OF[type(command)]
+    values = (getattr(command, name) for name in command.__match_args__)
+    try:
+        words = [
+            reader.write(value)
+            for reader, value in zip(rule.arguments, values, strict=True)
+            if value is not None or not reader.optional
+        ]
+    except (BadArgument, TypeError, AttributeError) as fault:
+        raise BadCommand(f"{rule.keyword}: {fault}; usage: {rule.usage}") from None
+    return b" ".join((rule.keyword.encode(), *words)) + b"\r\n"

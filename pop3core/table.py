@@ -1,0 +1,150 @@
+"""The protocol on one screen. This file owns the state.
+
+Each row is a command: its arguments, whether its +OK has lines behind it, and one cell per state. A cell holds the state
+that +OK leads to; an empty cell (``_``) means that the command is not valid there. IDENTIFIED is AUTHORIZATION after a
+USER that was accepted, so that "PASS only after USER" is a cell and not a flag. RFC 1939's UPDATE state is no column:
+no command is valid in it; it is what the server does between QUIT and its reply. The three last columns:
+
+- *failed*: where -ERR leads, when it moves at all;
+- *home*: where the command is at home: on any connection, on a plain one only, or (with secrets in clear text) on one
+  with TLS only, unless the configuration relaxes it;
+- *barrier*: a client sends nothing behind it before its reply has come.
+
+The parser, the server's validity check, the texts of refusals, CAPA, the client's `send`, completion and
+``docs/protocol.md`` are all made from these rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Final
+
+from pop3core.commands import (
+    Capa,
+    Command,
+    Dele,
+    List,
+    Noop,
+    Pass,
+    Quit,
+    Retr,
+    Rset,
+    Stat,
+    Top,
+    Uidl,
+    User,
+)
+from pop3core.grammar import Reader, count, number, optional, password, word
+
+__all__ = ["RULES", "Home", "Reply", "Rule", "State"]
+
+
+class State(Enum):
+    """Where a session is (RFC 1939 §3)."""
+
+    AUTHORIZATION = "AUTHORIZATION"
+    IDENTIFIED = "IDENTIFIED"
+    TRANSACTION = "TRANSACTION"
+    CLOSED = "CLOSED"
+
+
+class Reply(Enum):
+    """What stands behind a command's +OK."""
+
+    LINE = "one line"
+    LINES = "lines, ended by a dot"
+    EITHER = "lines without an argument, one line with it"
+
+
+class Home(Enum):
+    """On which connection a command is valid."""
+
+    ANY = "any connection"
+    PLAIN = "before TLS only"
+    TLS = "behind TLS only, unless relaxed"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row of the table; the columns are explained at the top of this module."""
+
+    command: type[Command]
+    example: str
+    arguments: tuple[Reader, ...]
+    reply: Reply
+    authorization: State | None
+    identified: State | None
+    transaction: State | None
+    failed: State | None
+    home: Home
+    barrier: bool
+    rfc: str
+
+    @property
+    def keyword(self) -> str:
+        """The command's name, in capitals."""
+        return self.command.keyword
+
+    @property
+    def usage(self) -> str:
+        """The command's form, such as ``LIST [msg]``."""
+        return " ".join((self.keyword, *(reader.usage for reader in self.arguments)))
+
+    def after(self, state: State) -> State | None:
+        """The state that +OK leads to from ``state``; None where the command is not valid."""
+        return {
+            State.AUTHORIZATION: self.authorization,
+            State.IDENTIFIED: self.identified,
+            State.TRANSACTION: self.transaction,
+            State.CLOSED: None,
+        }[state]
+
+    def make(self, *values: object) -> Command:
+        """The command with these arguments, in the order of the row."""
+        command: Callable[..., Command] = self.command
+        return command(*values)
+
+    def has_lines(self, command: Command) -> bool:
+        """Whether this very command's +OK is followed by lines and a dot."""
+        if self.reply is Reply.EITHER:
+            return isinstance(command, List | Uidl) and command.number is None
+        return self.reply is Reply.LINES
+
+
+_: None = None
+_A, _I, _T, _C = State.AUTHORIZATION, State.IDENTIFIED, State.TRANSACTION, State.CLOSED
+_LINE, _LINES, _EITHER = Reply.LINE, Reply.LINES, Reply.EITHER
+_ANY, _TLS = Home.ANY, Home.TLS
+_WAIT, _GO = True, False
+
+# fmt: off
+RULES: Final = (
+    #    command  example       arguments           reply    AUTHOR. IDENTIF. TRANSACT. failed home  barrier  defined in
+    Rule(User, "USER alice",    (word,),            _LINE,   _I,     _I,      _,        _A,    _TLS, _WAIT, "RFC 1939 §7"),
+    Rule(Pass, "PASS s e c",    (password,),        _LINE,   _,      _T,      _,        _A,    _TLS, _WAIT, "RFC 1939 §7"),
+    Rule(Capa, "CAPA",          (),                 _LINES,  _A,     _I,      _T,       _,     _ANY, _GO,   "RFC 2449 §5"),
+    Rule(Stat, "STAT",          (),                 _LINE,   _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),
+    Rule(List, "LIST 1",        (optional(number),), _EITHER, _,     _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),
+    Rule(Uidl, "UIDL 1",        (optional(number),), _EITHER, _,     _,       _T,       _,     _ANY, _GO,   "RFC 1939 §7"),
+    Rule(Retr, "RETR 1",        (number,),          _LINES,  _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),
+    Rule(Top,  "TOP 1 10",      (number, count),    _LINES,  _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §7"),
+    Rule(Dele, "DELE 1",        (number,),          _LINE,   _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),
+    Rule(Noop, "NOOP",          (),                 _LINE,   _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),
+    Rule(Rset, "RSET",          (),                 _LINE,   _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),
+    Rule(Quit, "QUIT",          (),                 _LINE,   _C,     _C,      _C,       _C,    _ANY, _WAIT, "RFC 1939 §4, §6"),
+)
+# fmt: on
+
+RULE_OF: Final = MappingProxyType({rule.command: rule for rule in RULES})
+"""The row of a command's class."""
+
+RULE_BY_KEYWORD: Final = MappingProxyType({rule.keyword.encode(): rule for rule in RULES})
+"""The row of a keyword (capitals, octets)."""
+
+AFTER: Final = MappingProxyType(
+    {state: {rule.command: to for rule in RULES if (to := rule.after(state)) is not None} for state in State}
+)
+"""Per state, the commands that are valid in it and where their +OK leads."""
