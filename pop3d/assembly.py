@@ -1,0 +1,41 @@
+"""From a configuration to a server: the one place that knows every concrete store and authenticator."""
+
+from __future__ import annotations
+
+import ssl
+
+from pop3d.auth import Authenticator
+from pop3d.auth.users_file import UsersFile
+from pop3d.config import Config
+from pop3d.server import Server
+from pop3d.stores import Store
+from pop3d.stores.maildir import MaildirStore
+from pop3d.stores.memory import MemoryStore
+from pop3d.tls import server_context
+
+__all__ = ["assemble", "context_of"]
+
+
+def assemble(config: Config) -> Server:
+    """A server that is not started yet.
+
+    Raises `pop3d.auth.AuthError` for a users file that is not usable, OSError for such a certificate.
+    """
+    return Server(config, _authenticator(config), _store(config), context_of(config))
+
+
+def context_of(config: Config) -> ssl.SSLContext | None:
+    """TLS as configured; None when no listener has it. Raises OSError (ssl.SSLError is one)."""
+    if config.tls is None or all(listen.tls == "none" for listen in config.listen):
+        return None
+    return server_context(config.tls.certificate, config.tls.private_key, config.tls.minimum_version)
+
+
+def _authenticator(config: Config) -> Authenticator:
+    return UsersFile(config.auth.users)
+
+
+def _store(config: Config) -> Store:
+    if config.store.backend == "memory":
+        return MemoryStore()
+    return MaildirStore(str(config.store.path), config.state)

@@ -1,0 +1,58 @@
+"""Who may log in.
+
+An `Authenticator` checks what a client proves itself with and says which `Account` that is. It costs the same whether
+the user exists or not, and never says which of the two was wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from pop3core.events import Password
+
+__all__ = ["Account", "AuthError", "Authenticator", "check_user_name"]
+
+_NAME_OCTETS_MAX: Final = 255  # what fits into one component of a path
+
+
+class AuthError(Exception):
+    """What users are read from is not usable; one clear line, without secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user who has logged in. ``home``: from the users file, for ``{home}`` in the path of the mailbox."""
+
+    name: str
+    home: str | None = None
+
+
+class Authenticator(Protocol):
+    """Checks credentials."""
+
+    async def authenticate(self, credential: Password) -> Account | None:
+        """Whose credential it is; None when it is refused, for whatever reason. Never blocks the event loop."""
+        ...
+
+    async def reload(self) -> None:
+        """Read the sources again. Raises `AuthError` for a fault in them, and goes on with what it had."""
+        ...
+
+    async def close(self) -> None:
+        """Free what it holds."""
+        ...
+
+
+def check_user_name(name: str) -> None:
+    """Raises ValueError, saying why, for a name that is not fit for a path, a log and a users file."""
+    if not name:
+        raise ValueError("a user name is not empty")
+    if len(name.encode("utf-8", "surrogateescape")) > _NAME_OCTETS_MAX:
+        raise ValueError(f"a user name has at most {_NAME_OCTETS_MAX} octets")
+    if not name.isprintable() or any(character.isspace() for character in name):
+        raise ValueError("a user name has no blanks and no control characters")
+    if "/" in name or ":" in name:
+        raise ValueError('a user name has no "/" and no ":"')
+    if name.startswith("."):
+        raise ValueError("a user name does not begin with a dot")

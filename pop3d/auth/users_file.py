@@ -1,0 +1,177 @@
+"""Users in a passwd-file: ``name:{SCHEME}secret[:uid:gid:gecos:home:shell:extra]``, one to a line.
+
+The fields of a Dovecot passwd-file are accepted; of those behind the secret only the home is used. Blanks and any of
+``,=%+/`` in a secret stand for themselves, a ``:`` ends it. Comments begin with ``#`` at the start of a line. UTF-8.
+
+Slow hashes are computed in a pool of as many threads as there are cores: argon2 works without the interpreter's lock,
+so the event loop goes on. An unknown user costs a hash as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from pop3core.events import Password
+from pop3d.auth import Account, AuthError, check_user_name
+from pop3d.auth.passwords import ARGON2ID, DUMMY, Secret, hashed, matches, parse_secret
+
+__all__ = ["User", "UserExists", "UsersFile", "add_user", "parse_users"]
+
+_FILE_OCTETS_MAX = 64 * 1024 * 1024  # some hundred thousand users; more belong into a database
+
+
+class UserExists(Exception):
+    """The users file has that name already."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A line of the users file."""
+
+    name: str
+    secret: Secret
+    home: str | None
+
+
+def parse_users(text: str, source: str) -> dict[str, User]:
+    """All users by name. ``source``: what a fault calls the file. Raises `AuthError` for the first faulty line."""
+    users: dict[str, User] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.removesuffix("\r")
+        if not line or line.startswith("#"):
+            continue
+        try:
+            user = _parse_line(line)
+        except ValueError as fault:
+            raise AuthError(f"{source} line {number}: {fault}") from None
+        if user.name in users:
+            raise AuthError(f"{source} line {number}: the user {user.name!r} stands there twice")
+        users[user.name] = user
+    return users
+
+
+def _parse_line(line: str) -> User:
+    name, colon, rest = line.partition(":")
+    if not colon:
+        raise ValueError("a line is name:{SCHEME}secret")
+    check_user_name(name)
+    secret, *fields = rest.split(":")
+    home = fields[3] if len(fields) > 3 else ""
+    return User(name, parse_secret(secret), home or None)
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            octets = file.read(_FILE_OCTETS_MAX + 1)
+    except OSError as fault:
+        raise AuthError(f"users file {path}: {fault.strerror}; make it with `pop3d user add`") from None
+    if len(octets) > _FILE_OCTETS_MAX:
+        raise AuthError(f"users file {path}: larger than {_FILE_OCTETS_MAX} octets")
+    try:
+        return octets.decode("utf-8")
+    except UnicodeDecodeError as fault:
+        raise AuthError(f"users file {path}: not UTF-8 at octet {fault.start}") from None
+
+
+class UsersFile:
+    """See `pop3d.auth.Authenticator`. Raises `AuthError` when the file is not usable."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._users: Mapping[str, User] = {}
+        self._dummy = Secret(ARGON2ID, DUMMY)
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="pop3d-hash")
+        self._take(parse_users(_read(path), str(path)))
+
+    def _take(self, users: Mapping[str, User]) -> None:
+        self._users = users
+        # A site whose secrets are all plain answers at once, for unknown users as well.
+        slow = not users or any(user.secret.scheme == ARGON2ID for user in users.values())
+        self._dummy = Secret(ARGON2ID, DUMMY) if slow else Secret("PLAIN", DUMMY)
+
+    async def authenticate(self, credential: Password) -> Account | None:
+        """See `pop3d.auth.Authenticator.authenticate`. To act as somebody else is refused."""
+        user = self._users.get(credential.username)
+        stored = user.secret if user is not None else self._dummy
+        if stored.scheme == ARGON2ID:
+            good = await asyncio.get_running_loop().run_in_executor(self._pool, matches, stored, credential.secret)
+        else:
+            good = matches(stored, credential.secret)
+        if not good or user is None or credential.authzid not in ("", user.name):
+            return None
+        return Account(user.name, user.home)
+
+    async def reload(self) -> None:
+        """See `pop3d.auth.Authenticator.reload`."""
+        self._take(await asyncio.to_thread(lambda: parse_users(_read(self._path), str(self._path))))
+
+    async def close(self) -> None:
+        """See `pop3d.auth.Authenticator.close`."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+# --- editing ---
+
+
+def add_user(path: Path, name: str, password: str, scheme: str = ARGON2ID) -> None:
+    """Add a user to the file, which is made, with mode 0600, when it is not there. Every other line stays as it is.
+
+    Raises `UserExists`, ValueError for a name or password that cannot be used, `AuthError` for a file that is faulty
+    already, and OSError. The file is exchanged whole: a reader sees it before or after, never in between.
+    """
+    check_user_name(name)
+    if not password:
+        raise ValueError("the password is empty")
+    line = f"{name}:{hashed(password, scheme)}\n"
+    with _locked(path):
+        text = _read(path) if path.exists() else ""
+        if name in parse_users(text, str(path)):
+            raise UserExists(f"{path} has a user {name!r} already")
+        _replace(path, text + ("\n" if text and not text.endswith("\n") else "") + line)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One editor at a time: a lock on the folder, since the file itself is exchanged."""
+    descriptor = os.open(path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _replace(path: Path, text: str) -> None:
+    path = path.resolve()  # where a link leads: the link stays
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    mode, owner = 0o600, None
+    with contextlib.suppress(FileNotFoundError):
+        found = path.stat()
+        mode, owner = stat.S_IMODE(found.st_mode), (found.st_uid, found.st_gid)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            if owner is not None and owner != (os.geteuid(), os.getegid()):
+                os.fchown(descriptor, *owner)
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

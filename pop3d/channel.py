@@ -1,0 +1,154 @@
+"""A connection, in clear text as the engine sees it: asyncio's plain streams, with `TlsLayer` above them or not.
+
+Nothing here knows time. Whoever sweeps deadlines wakes a waiting `read` with `interrupt`, or ends it all with `abort`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+
+from pop3d.tls import TlsLayer
+
+__all__ = ["Channel", "ConnectionGone", "HandshakeFailed"]
+
+_READ = 16 * 1024  # octets read at a time: commands are short
+_FAIR = 32 * 1024  # octets written after which other connections get their turn
+
+
+class ConnectionGone(Exception):
+    """The peer is not there any more."""
+
+
+class HandshakeFailed(Exception):
+    """The peer and we did not come to terms about TLS; the text is OpenSSL's reason."""
+
+
+class Channel:
+    """``peer``: the client's address, as text."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, context: ssl.SSLContext | None
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._tls = TlsLayer(context) if context is not None else None
+        self._waiting: asyncio.Task[object] | None = None  # the task that waits in a read
+        self._interrupted = False
+        self.peer = str((writer.get_extra_info("peername") or ["unknown"])[0])
+        # drain() then waits until all has left: a reply is made only when the last one is gone
+        writer.transport.set_write_buffer_limits(high=0)
+
+    @property
+    def tls_version(self) -> str:
+        """Such as ``TLSv1.3``; empty without TLS."""
+        return self._tls.version if self._tls is not None else ""
+
+    @property
+    def secure(self) -> bool:
+        """True behind a completed handshake."""
+        return self._tls is not None and self._tls.established
+
+    async def handshake(self) -> None:
+        """Do the TLS handshake, when there is TLS. Raises `HandshakeFailed` and `ConnectionGone`."""
+        tls = self._tls
+        while tls is not None and not tls.established:
+            data = await self._receive()
+            if not data:
+                raise ConnectionGone
+            tls.receive(data)
+            try:
+                tls.handshake()
+            except ssl.SSLError as fault:
+                with contextlib.suppress(ConnectionGone):
+                    await self._transmit(tls.take_output())  # the alert says why
+                raise HandshakeFailed(fault.reason or "no reason known") from None
+            await self._transmit(tls.take_output())
+
+    async def read(self) -> bytes:
+        """What the peer said next; ``b""`` at the end. Raises `ConnectionGone`."""
+        if self._tls is None:
+            return await self._receive()
+        while True:
+            # what came with the last octets of the handshake is read first
+            try:
+                data = self._tls.read()
+            except ssl.SSLError:
+                raise ConnectionGone from None
+            if output := self._tls.take_output():  # such as a key update
+                await self._transmit(output)
+            if data or self._tls.ended:
+                return data
+            received = await self._receive()
+            if not received:
+                return b""
+            self._tls.receive(received)
+
+    async def write(self, data: bytes) -> None:
+        """Send, and wait until it has left for the system's buffers. Raises `ConnectionGone`."""
+        if self._tls is None:
+            await self._transmit(data)
+            return
+        try:
+            self._tls.write(data)
+        except ssl.SSLError:
+            raise ConnectionGone from None
+        await self._transmit(self._tls.take_output())
+
+    async def _receive(self) -> bytes:
+        if self._interrupted:
+            return b""
+        self._waiting = asyncio.current_task()
+        try:
+            return await self._reader.read(_READ)
+        except OSError:
+            raise ConnectionGone from None
+        except asyncio.CancelledError:
+            if not self._interrupted or self._waiting is None:
+                raise
+            self._waiting.uncancel()
+            return b""
+        finally:
+            self._waiting = None
+
+    async def _transmit(self, data: bytes) -> None:
+        if not data:
+            return
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except OSError:
+            raise ConnectionGone from None
+        if len(data) >= _FAIR:
+            await asyncio.sleep(0)
+
+    def interrupt(self) -> None:
+        """Make a `read` under way, and all later ones, see the end of the stream."""
+        if not self._interrupted:
+            self._interrupted = True
+            if self._waiting is not None:
+                self._waiting.cancel()
+
+    def abort(self) -> None:
+        """Close at once; what was not sent is lost."""
+        self._writer.transport.abort()
+
+    async def close(self, *, linger: bool = False) -> None:
+        """Say goodbye and close; returns when the connection is gone.
+
+        ``linger``: the peer may still be sending. To close on octets that nobody read makes the system reset the
+        connection, and the peer may never see our last reply; so what it sends is read away until it closes too.
+        """
+        with contextlib.suppress(OSError, ConnectionGone):
+            if self._tls is not None:
+                self._tls.shut_down()
+                self._writer.write(self._tls.take_output())
+            if linger and self._writer.can_write_eof():
+                self._writer.write_eof()
+                self._interrupted = False
+                while await self._receive():
+                    pass
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()

@@ -1,0 +1,140 @@
+"""The command line of pop3d: what can be typed, and how a command's end becomes an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from pop3d.config import ConfigError
+from pop3d.errors import CommandError
+from pop3d.exit_status import ExitStatus
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    name="pop3d",
+    help="A POP3S daemon for Maildir.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+user_app = typer.Typer(help="Edit the users file, in place and atomically.", no_args_is_help=True)
+cert_app = typer.Typer(help="Certificates.", no_args_is_help=True)
+app.add_typer(user_app, name="user")
+app.add_typer(cert_app, name="cert")
+
+_debug = False
+
+Config = Annotated[
+    Path | None, typer.Option("--config", help="Default: ./pop3d.toml, then /etc/pop3d/pop3d.toml.", metavar="FILE")
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pop3d {version('pop3core')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a fault of ours.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    global _debug
+    _debug = debug
+
+
+@app.command()
+def serve(config: Config = None) -> None:
+    """Run in the foreground; log to stderr. SIGTERM and SIGINT end it, SIGHUP reloads certificate and users."""
+    from pop3d.commands.serve import serve as run
+
+    run(config)
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(help="Where to listen on 127.0.0.1.", min=0, max=65_535)] = 8995,
+    once: Annotated[bool, typer.Option("--once", help="Run one pop3cli session against it, show it, end.")] = False,
+) -> None:
+    """Serve a sample mailbox on loopback, with a certificate of its own; leaves nothing behind."""
+    from pop3d.commands.demo import demo as run
+
+    raise typer.Exit(run(port, once=once))
+
+
+@user_app.command("add")
+def user_add(
+    name: Annotated[str, typer.Argument(help="The user's name.")],
+    config: Config = None,
+    users: Annotated[Path | None, typer.Option(help="The users file; default: the configuration's.")] = None,
+    scheme: Annotated[str, typer.Option(help="argon2id or plain.")] = "argon2id",
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input, one line.")
+    ] = False,
+) -> None:
+    """Add a user; asks for the password."""
+    from pop3d.commands.user import add
+
+    add(name, config=config, users=users, scheme=scheme, password_stdin=password_stdin)
+
+
+@cert_app.command("create")
+def cert_create(
+    host: Annotated[list[str], typer.Option(help="A name or IP address clients connect to; repeatable.")],
+    out: Annotated[Path, typer.Option(help="Folder for cert.pem and key.pem.", metavar="DIR")] = Path(),
+    days: Annotated[int, typer.Option(help="How long it is valid.", min=1, max=3_650)] = 365,
+) -> None:
+    """Make a self-signed certificate (ECDSA P-256) and its key."""
+    from pop3d.commands.cert import create
+
+    create(host, out=out, days=days)
+
+
+def main() -> NoReturn:
+    """The program: exits with an `ExitStatus`."""
+    try:
+        status = app(standalone_mode=False)
+    except ConfigError as fault:
+        _complain(*fault.faults)
+        status = ExitStatus.CONFIG
+    except CommandError as fault:
+        _complain(*str(fault).splitlines())
+        status = fault.status
+    except (KeyboardInterrupt, typer.Abort):
+        status = ExitStatus.INTERRUPTED
+    except typer.Exit as done:
+        status = done.exit_code
+    except Exception as fault:
+        status = _unexpected(fault)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _unexpected(fault: Exception) -> int:
+    """A usage error of typer's, which knows how to show itself, or a fault of ours."""
+    if callable(show := getattr(fault, "show", None)):
+        show()
+        return int(getattr(fault, "exit_code", ExitStatus.USAGE))
+    if _debug or os.environ.get("POP3D_DEBUG"):
+        traceback.print_exception(fault)
+    _complain(f"a fault of ours: {type(fault).__name__}: {fault}; run with --debug for details, and please report it")
+    return ExitStatus.SOFTWARE
+
+
+def _complain(*lines: str) -> None:
+    for line in lines:
+        print(f"pop3d: {line}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

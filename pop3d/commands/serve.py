@@ -1,0 +1,133 @@
+"""`pop3d serve`: run in the foreground until told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+
+from pop3d.assembly import assemble, context_of
+from pop3d.auth import AuthError
+from pop3d.certificates import load_faults
+from pop3d.config import Config, find, load
+from pop3d.errors import CommandError
+from pop3d.exit_status import ExitStatus
+from pop3d.log import configure
+from pop3d.privileges import Identity, become, resolve
+from pop3d.server import ListenError, Server
+
+__all__ = ["run_until", "serve"]
+
+log = logging.getLogger("pop3d.serve")
+
+
+def serve(path: Path | None) -> None:
+    """Serve the configuration at ``path``, or the one found. Returns when SIGTERM or SIGINT has ended it."""
+    config = load(find(path))
+    configure(config.log.level)
+    identity = _identity(config)
+    if config.tls is not None and (faults := load_faults(config.tls.certificate, config.tls.private_key)):
+        raise CommandError("\n".join(faults), ExitStatus.CONFIG)
+    try:
+        server = assemble(config)
+    except (AuthError, OSError) as fault:
+        raise CommandError(str(fault), ExitStatus.CONFIG) from None
+    asyncio.run(_serve(server, config, identity))
+
+
+def _identity(config: Config) -> Identity | None:
+    """Whom to become; None to stay who we are."""
+    if config.user is None:
+        if os.geteuid() == 0:
+            raise CommandError(
+                'started as root, but the configuration names no `user` to become: add user = "vmail" '
+                "(whoever owns the mail), or start as that user",
+                ExitStatus.CONFIG,
+            )
+        return None
+    try:
+        identity = resolve(config.user, config.group)
+    except LookupError as fault:
+        raise CommandError(f"`user` or `group` in the configuration: {fault}", ExitStatus.CONFIG) from None
+    if identity.uid == 0:
+        log.warning('user = "root": every fault would have all rights; give the mail a user of its own')
+    if os.geteuid() != 0:
+        if identity.uid != os.geteuid():
+            raise CommandError(
+                f"only root can become {config.user!r}: start as root, or as that user", ExitStatus.CONFIG
+            )
+        return None
+    return identity
+
+
+async def _serve(server: Server, config: Config, identity: Identity | None) -> None:
+    try:
+        await server.start()
+    except ListenError as fault:
+        raise CommandError(str(fault), ExitStatus.UNAVAILABLE) from None
+    if identity is not None:
+        _own_state(config, identity)
+        become(identity)
+    for host, port in server.addresses:
+        log.info("listening on %s port %d", host, port)
+
+    def reload() -> None:
+        reloading.append(asyncio.ensure_future(_reload(server, config)))
+
+    reloading: list[asyncio.Future[None]] = []  # keeps the tasks alive
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+    await run_until(server, config.drain_timeout)
+
+
+def _own_state(config: Config, identity: Identity) -> None:
+    """The state folder belongs to whom we become; only root can see to that."""
+    try:
+        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.chown(config.state, identity.uid, identity.gid)
+    except OSError as fault:
+        log.warning("state folder %s: %s; nothing is cached", config.state, fault.strerror)
+
+
+async def run_until(server: Server, drain_timeout: float) -> None:
+    """Wait for SIGTERM or SIGINT, then end in good order; a second signal ends at once."""
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    at_once = asyncio.Event()
+
+    def end() -> None:
+        (at_once if told.is_set() else told).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    await told.wait()
+    log.info("ending: no new connections, %d open", server.sessions)
+    drain = asyncio.ensure_future(server.drain(drain_timeout))
+    hurry = asyncio.ensure_future(at_once.wait())
+    await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
+    hurry.cancel()
+    if drain.done():
+        drain.result()
+    else:
+        drain.cancel()  # what is left is cut as the loop closes
+    log.info("ended")
+
+
+async def _reload(server: Server, config: Config) -> None:
+    """SIGHUP: certificate and users again. What is faulty stays as it was."""
+    if config.tls is not None:
+        faults = await asyncio.to_thread(load_faults, config.tls.certificate, config.tls.private_key)
+        if faults:
+            log.error("certificate not reloaded, the old one stays: %s", "; ".join(faults))
+        else:
+            try:
+                server.context = await asyncio.to_thread(context_of, config)
+                log.info("certificate reloaded")
+            except OSError as fault:
+                log.error("certificate not reloaded, the old one stays: %s", fault)
+    try:
+        await server.authenticator.reload()
+        log.info("users reloaded")
+    except AuthError as fault:
+        log.error("users not reloaded, the old ones stay: %s", fault)

@@ -1,0 +1,289 @@
+"""The configuration: a TOML file, validated whole, every fault found at once.
+
+Each key is a field below; `docs/configuration.md` says what it means. A key that is not known is a fault that names the
+closest one; a key whose feature is still to come is refused as such (`NOT_YET`), so that nothing is ignored in silence.
+Paths are relative to the file and come out absolute.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import socket
+import string
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+__all__ = ["Auth", "Config", "ConfigError", "Limits", "Listen", "Log", "StoreConfig", "Tls", "find", "load"]
+
+PLACES: Final = (Path("pop3d.toml"), Path("/etc/pop3d/pop3d.toml"))
+"""Where a configuration is looked for when none is named."""
+
+NOT_YET: Final = {
+    "listen.proxy_protocol": None,
+    "listen.trusted_proxies": None,
+    "listen.reuse_port": None,
+    "listen.tls": ("starttls",),
+    "auth.backend": ("pam", "postgres", "oauth"),
+    "auth.mechanisms": (
+        "login",
+        "apop",
+        "scram-sha-256",
+        "scram-sha-256-plus",
+        "external",
+        "oauthbearer",
+        "xoauth2",
+    ),
+    "store.backend": ("postgres",),
+    "store.sizes_in_names": None,
+    "store.mark_seen": None,
+    "store.deleted": None,
+    "store.retention_days": None,
+    "store.uidl": ("dovecot", "courier"),
+    "store.utf8_downgrade": None,
+    "limits.auth_penalty": None,
+    "limits.auth_penalty_max": None,
+    "limits.auth_failures_per_account": None,
+    "limits.auth_failures_total": None,
+    "log.format": ("json",),
+    "metrics": None,
+}
+"""Keys (None), or some values of a key, whose feature comes later."""
+
+_PLACEHOLDERS: Final = ("user", "local", "domain", "home")
+
+
+class ConfigError(Exception):
+    """A configuration cannot be used. ``faults``: one line each, saying file, key, what is wrong and what to do."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+Seconds = Annotated[float, Field(ge=1, le=86_400)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Listen(_Model):
+    """``[[listen]]``: where to accept connections."""
+
+    host: str = "0.0.0.0"  # noqa: S104  # a mail server is there for others
+    port: Annotated[int, Field(ge=0, le=65_535)] = 995
+    tls: Literal["implicit", "none"] = "implicit"
+    insecure: bool = False
+
+    @model_validator(mode="after")
+    def _clear_text_stays_at_home(self) -> Listen:
+        if self.tls == "none" and not self.insecure and not _is_loopback(self.host):
+            raise ValueError(
+                'tls = "none" off loopback would send passwords in clear text; use "implicit", or say insecure = true'
+            )
+        return self
+
+
+class Tls(_Model):
+    """``[tls]``: what the listeners with TLS show."""
+
+    certificate: Path
+    private_key: Path
+    minimum_version: Literal["1.2", "1.3"] = "1.2"
+
+
+class Auth(_Model):
+    """``[auth]``: who may log in."""
+
+    backend: Literal["file"] = "file"
+    users: Path = Path("users")
+    mechanisms: tuple[Literal["plain"], ...] = ("plain",)
+
+    @field_validator("mechanisms")
+    @classmethod
+    def _some(cls, mechanisms: tuple[str, ...]) -> tuple[str, ...]:
+        if not mechanisms:
+            raise ValueError('nobody could log in; say mechanisms = ["plain"]')
+        return mechanisms
+
+
+class StoreConfig(_Model):
+    """``[store]``: where the mail is."""
+
+    backend: Literal["maildir", "memory"] = "maildir"
+    path: str = "mail/{user}"
+    uidl: Literal["filename"] = "filename"
+
+    @field_validator("path")
+    @classmethod
+    def _names_a_user(cls, path: str) -> str:
+        try:
+            names = [name for _, name, form, convert in string.Formatter().parse(path) if name is not None]
+        except ValueError as fault:
+            raise ValueError(f"{fault}; placeholders are {_listed(_PLACEHOLDERS)}") from None
+        if unknown := [name for name in names if name not in _PLACEHOLDERS]:
+            raise ValueError(f"unknown placeholder {{{unknown[0]}}}; there are {_listed(_PLACEHOLDERS)}")
+        if not {"user", "local", "home"} & set(names):
+            raise ValueError("all users would share one mailbox; use {user}, {local} or {home} in it")
+        if "local" in names and not {"user", "domain", "home"} & set(names):
+            raise ValueError("users of two domains would share one mailbox; use {domain} beside {local}, or {user}")
+        return path
+
+
+class Limits(_Model):
+    """``[limits]``: what clients may cost. Times in seconds."""
+
+    connections: Count = 10_000
+    connections_per_ip: Count = 100
+    unauthenticated: Count = 1_000
+    unauthenticated_per_ip: Count = 50
+    handshake_timeout: Seconds = 10
+    login_timeout: Seconds = 45
+    write_timeout: Seconds = 60
+    idle_timeout: Seconds = 600
+    bad_commands: Count = 20
+    max_auth_failures: Count = 3
+
+
+class Log(_Model):
+    """``[log]``: what is told, and how."""
+
+    format: Literal["text"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(_Model):
+    """The whole file."""
+
+    hostname: str = Field(default_factory=socket.gethostname)
+    user: str | None = None
+    group: str | None = None
+    state: Path = Path("state")
+    drain_timeout: Annotated[float, Field(ge=0, le=3_600)] = 10
+    listen: Annotated[tuple[Listen, ...], Field(min_length=1)]
+    tls: Tls | None = None
+    auth: Auth = Auth()
+    store: StoreConfig = StoreConfig()
+    limits: Limits = Limits()
+    log: Log = Log()
+
+    @field_validator("hostname")
+    @classmethod
+    def _fit_for_a_greeting(cls, hostname: str) -> str:
+        # RFC 2449 §4: the greeting is a reply, so 512 octets at most; a host name has 253
+        if not hostname.isascii() or not hostname.isprintable() or " " in hostname or len(hostname) > 253:
+            raise ValueError("a host name is at most 253 ASCII characters without blanks")
+        return hostname
+
+    @model_validator(mode="after")
+    def _certificate_for_tls(self) -> Config:
+        if self.tls is None and any(listen.tls != "none" for listen in self.listen):
+            raise ValueError("[tls] is missing: name certificate and private_key (`pop3d cert create` makes them)")
+        return self
+
+
+def find(path: Path | None) -> Path:
+    """``path``, or the first of `PLACES` that is there. Raises `ConfigError`."""
+    if path is not None:
+        return path
+    for place in PLACES:
+        if place.exists():
+            return place
+    raise ConfigError([f"no configuration: looked for {' and '.join(map(str, PLACES))}; name one with --config FILE"])
+
+
+def load(path: Path) -> Config:
+    """Reads and validates a file. Raises `ConfigError` with all faults."""
+    try:
+        with path.open("rb") as file:
+            found = tomllib.load(file)
+    except OSError as fault:
+        raise ConfigError([f"{path}: {fault.strerror}; name a readable file with --config FILE"]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        raise ConfigError([f"{path}: not TOML: {fault}"]) from None
+    later = list(_not_yet(found, ""))
+    try:
+        config = Config.model_validate(found)
+    except ValidationError as fault:
+        faults = later + [text for error in fault.errors() if (text := _described(error, later)) is not None]
+        raise ConfigError([f"{path}: {text}" for text in faults]) from None
+    return _absolute(config, path.absolute().parent)
+
+
+def _absolute(config: Config, base: Path) -> Config:
+    tls = config.tls
+    if tls is not None:
+        update = {"certificate": base / tls.certificate, "private_key": base / tls.private_key}
+        tls = tls.model_copy(update=update)
+    return config.model_copy(
+        update={
+            "state": base / config.state,
+            "tls": tls,
+            "auth": config.auth.model_copy(update={"users": base / config.auth.users}),
+            "store": config.store.model_copy(update={"path": _under(base, config.store.path)}),
+        }
+    )
+
+
+def _under(base: Path, template: str) -> str:
+    """A template below a folder whose own name may have braces in it. One that begins with {home} is absolute."""
+    if template.startswith(("/", "{home}")):
+        return template
+    return str(base).replace("{", "{{").replace("}", "}}") + "/" + template
+
+
+def _not_yet(found: Mapping[str, Any], above: str) -> Iterator[str]:
+    for key, value in found.items():
+        name = above + key
+        later = NOT_YET.get(name, ())
+        if later is None:
+            yield f"`{name}` is not yet supported; remove it"
+        elif values := [one for one in (value if isinstance(value, list) else [value]) if one in later]:
+            yield f'`{name}` = "{values[0]}" is not yet supported'
+        elif isinstance(value, dict):
+            yield from _not_yet(value, f"{name}.")
+        elif isinstance(value, list):
+            for one in value:
+                if isinstance(one, dict):
+                    yield from _not_yet(one, f"{name}.")
+
+
+def _described(error: Any, later: list[str]) -> str | None:
+    """A fault as one line; None when it was told as not yet supported."""
+    keys = [part for part in error["loc"] if isinstance(part, str)]
+    name = ".".join(keys)
+    if any(text.startswith(f"`{name}`") for text in later):
+        return None
+    if error["type"] == "extra_forbidden":
+        return f"unknown key `{name}`{_closest(keys)}"
+    if error["type"] == "missing":
+        return f"`{name}` is missing" + ("; at least one [[listen]] is needed" if name == "listen" else "")
+    text = error["msg"].removeprefix("Value error, ")
+    text = text[:1].lower() + text[1:]
+    return f"`{name}`: {text}" if name else text
+
+
+def _closest(keys: list[str]) -> str:
+    models: dict[str, type[BaseModel]] = {
+        "listen": Listen, "tls": Tls, "auth": Auth, "store": StoreConfig, "limits": Limits, "log": Log
+    }  # fmt: skip
+    model = models.get(keys[0], Config) if len(keys) > 1 else Config
+    close = difflib.get_close_matches(keys[-1], model.model_fields, n=1)
+    return f"; did you mean `{close[0]}`?" if close else ""
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(f"{{{name}}}" for name in names)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,164 @@
+"""Listeners, the registry of sessions, deadlines, signals and the orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import resource
+import ssl
+import time
+from collections.abc import Sequence
+
+from pop3core.limits import Limits as ProtocolLimits
+from pop3core.server import ServerConfig
+from pop3d.auth import Authenticator
+from pop3d.channel import Channel
+from pop3d.config import Config, Listen
+from pop3d.guard import Guard
+from pop3d.session import Services, Session
+from pop3d.stores import Store
+
+__all__ = ["ListenError", "Server"]
+
+log = logging.getLogger("pop3d.server")
+
+_SWEEP = 1.0  # seconds between two looks at all deadlines
+_BACKLOG = 1024  # connections the system holds while we are busy
+_DESCRIPTORS_SPARE = 64  # for listeners, logs, threads, libraries
+_DESCRIPTORS_EACH = 3  # a session's socket, its Maildir, the message it reads
+_BUFFER = 16 * 1024  # octets a stream holds before it stops reading from its socket
+
+
+class ListenError(Exception):
+    """A listener cannot be bound; one line that says which, why and what to do."""
+
+    def __init__(self, listen: Listen, fault: OSError) -> None:
+        why = os.strerror(fault.errno) if fault.errno and fault.errno > 0 else str(fault)
+        remedy = {
+            errno.EADDRINUSE: "end what listens there, or choose another port",
+            errno.EACCES: "ports below 1024 need root, or the capability to bind them",
+            errno.EADDRNOTAVAIL: "choose an address of this machine",
+        }.get(fault.errno or 0, "choose another host or port")
+        super().__init__(f"cannot listen on {listen.host} port {listen.port}: {why}; {remedy}")
+
+
+class Server:
+    """Serves a configuration: `start`, then `drain` when it is to end.
+
+    ``context``: TLS of the listeners that have it; may be exchanged at any time, for the connections that follow.
+    """
+
+    def __init__(
+        self, config: Config, authenticator: Authenticator, store: Store, context: ssl.SSLContext | None
+    ) -> None:
+        self._config = config
+        self.context = context
+        limits = config.limits.model_copy(update={"connections": _connections_possible(config.limits.connections)})
+        self._limits = limits
+        self._guard = Guard(limits)
+        engine_limits = ProtocolLimits(bad_commands_max=limits.bad_commands, auth_failures_max=limits.max_auth_failures)
+        self._engines = {
+            plain: ServerConfig(config.hostname, allow_plaintext=plain, limits=engine_limits) for plain in (True, False)
+        }
+        self.authenticator, self._store = authenticator, store
+        self._listeners: list[asyncio.Server] = []
+        self._sessions: dict[Session, asyncio.Task[None]] = {}
+        self._sweeper: asyncio.Task[None] | None = None
+        self._draining = False
+
+    # --- start ---
+
+    async def start(self) -> None:
+        """Bind all listeners. Raises `ListenError` for the first that cannot be bound; nothing is left open then."""
+        for listen in self._config.listen:
+            try:
+                await self._listen(listen)
+            except OSError as fault:
+                self._close_listeners()
+                raise ListenError(listen, fault) from None
+        self._sweeper = asyncio.create_task(self._sweep())
+
+    async def _listen(self, listen: Listen) -> None:
+        async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self._accepted(reader, writer, implicit=listen.tls == "implicit")
+
+        server = await asyncio.start_server(accepted, listen.host, listen.port, limit=_BUFFER, backlog=_BACKLOG)
+        self._listeners.append(server)
+
+    @property
+    def addresses(self) -> Sequence[tuple[str, int]]:
+        """Where it listens, as bound: host and port."""
+        return [sock.getsockname()[:2] for server in self._listeners for sock in server.sockets]
+
+    @property
+    def sessions(self) -> int:
+        """How many connections are open."""
+        return len(self._sessions)
+
+    # --- run ---
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, implicit: bool) -> None:
+        channel = Channel(reader, writer, self.context if implicit else None)
+        services = Services(self.authenticator, self._store, self._guard, self._engines[not implicit], self._limits)
+        session = Session(services, channel)
+        refusal = "shutting down" if self._draining else self._guard.admit(session)
+        if refusal is not None:
+            log.warning("connection refused ip=%s reason=%s", session.address, refusal)
+            channel.abort()
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._sessions[session] = task
+        try:
+            await session.run()
+        finally:
+            del self._sessions[session]
+            self._guard.leave(session)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP)
+            now = time.monotonic()
+            for session in [session for session in self._sessions if session.deadline <= now]:
+                session.overdue()
+
+    # --- stop ---
+
+    async def drain(self, seconds: float) -> None:
+        """End: no new connection, replies under way may take ``seconds``, then what is left is cut."""
+        self._draining = True
+        self._close_listeners()
+        for session in list(self._sessions):
+            session.finish("shutting down")
+        if tasks := list(self._sessions.values()):
+            await asyncio.wait(tasks, timeout=seconds)
+        for session in list(self._sessions):
+            session.cut("shutting down")
+        if tasks := list(self._sessions.values()):
+            log.warning("%d sessions did not end in time and were cut", len(tasks))
+            await asyncio.wait(tasks, timeout=seconds)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeper
+        await self.authenticator.close()
+
+    def _close_listeners(self) -> None:
+        for server in self._listeners:
+            server.close()
+        self._listeners.clear()
+
+
+def _connections_possible(wanted: int) -> int:
+    """How many connections the descriptors allow, once their limit is raised as far as it goes."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard == resource.RLIM_INFINITY:
+        return wanted
+    possible = max(1, (hard - _DESCRIPTORS_SPARE) // _DESCRIPTORS_EACH)
+    if possible < wanted:
+        log.warning("connections lowered from %d to %d: the limit on open files is %d", wanted, possible, hard)
+    return min(wanted, possible)

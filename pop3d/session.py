@@ -1,0 +1,238 @@
+"""The driver: one connection, from its first octet to its last.
+
+The engine says what is to be done, and `_serve` does it: one `match`, one line for most. What this module adds is time.
+Each wait has a deadline on the monotonic clock, held in `deadline` with what is to happen then; the server sweeps all
+sessions together, which costs less than a timer for each.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+from pop3core.answers import (
+    CommitFailed,
+    Committed,
+    Content,
+    ContentFailed,
+    LoginAccepted,
+    LoginRejected,
+    Pending,
+    TlsEstablished,
+)
+from pop3core.events import (
+    Closed,
+    CommitRequested,
+    ContentDropped,
+    ContentRequested,
+    LoginRequested,
+    NeedData,
+    Password,
+    SendData,
+)
+from pop3core.server import ServerConfig, ServerConnection
+from pop3d.auth import Authenticator
+from pop3d.channel import Channel, ConnectionGone, HandshakeFailed
+from pop3d.config import Limits
+from pop3d.guard import Guard
+from pop3d.log import failed_login, session_line
+from pop3d.stores import Maildrop, MaildropBusy, ReadsNow, Releases, RemovalFailed, Store, StoreError
+
+__all__ = ["Services", "Session"]
+
+log = logging.getLogger("pop3d.session")
+
+_SHUTDOWN = 5.0  # seconds for the last octets to leave, then the connection is cut
+
+
+@dataclass(slots=True)
+class Services:
+    """What all sessions share. Exchanged on reload; a session keeps what it began with."""
+
+    authenticator: Authenticator
+    store: Store
+    guard: Guard
+    engine: ServerConfig
+    limits: Limits
+
+
+class Session:
+    """One connection. ``deadline``: seconds of `time.monotonic`; past it, the server calls `overdue`."""
+
+    __slots__ = (
+        "_channel",
+        "_conn",
+        "_cut_for",
+        "_drop",
+        "_logged_in",
+        "_login_deadline",
+        "_overdue",
+        "_services",
+        "_started",
+        "deadline",
+    )
+
+    def __init__(self, services: Services, channel: Channel) -> None:
+        self._services = services
+        self._channel = channel
+        self._conn = ServerConnection(services.engine)
+        self._drop: Maildrop | None = None
+        self._logged_in = False
+        self._started = time.monotonic()
+        self._login_deadline = self._started + services.limits.login_timeout
+        self.deadline = self._started + services.limits.handshake_timeout
+        self._overdue: Callable[[], None] = self._handshake_too_slow
+        self._cut_for: str | None = None
+
+    @property
+    def address(self) -> str:
+        """The client's address."""
+        return self._channel.peer
+
+    # --- start, run, stop ---
+
+    async def run(self) -> None:
+        """Serve the connection to its end. Raises nothing but asyncio.CancelledError."""
+        reason = "a fault of ours"
+        try:
+            reason = await self._handshake_and_serve()
+        except HandshakeFailed as fault:
+            reason = f"TLS handshake failed: {fault}"
+        except ConnectionGone:
+            reason = "the client is gone"
+        except Exception:
+            log.exception("a session ended by a fault of ours")
+        finally:
+            await self._free()
+            seconds = time.monotonic() - self._started
+            session_line(self._channel, self._conn, seconds, self._cut_for or reason)
+            self._until(_SHUTDOWN, self._channel.abort)
+            await self._channel.close(linger=reason != "QUIT")
+
+    def overdue(self) -> None:
+        """The deadline has passed."""
+        self.deadline = float("inf")
+        self._overdue()
+
+    def finish(self, reason: str) -> None:
+        """End in good order: the reply under way is completed, then the client is told."""
+        self._conn.finish(reason)
+        self._channel.interrupt()
+
+    def cut(self, reason: str) -> None:
+        """End now; the client is told nothing."""
+        self._cut_for = self._cut_for or reason
+        self._conn.hang_up(reason)
+        self._channel.abort()
+
+    def _until(self, seconds: float, overdue: Callable[[], None]) -> None:
+        self.deadline = time.monotonic() + seconds
+        self._overdue = overdue
+
+    # --- the life of a session ---
+
+    async def _handshake_and_serve(self) -> str:
+        await self._channel.handshake()
+        if self._channel.secure:
+            self._conn.answer(TlsEstablished())
+        return (await self._serve()).reason
+
+    async def _serve(self) -> Closed:
+        conn = self._conn
+        while True:
+            match conn.next_event():
+                case NeedData(resumed):
+                    conn.receive_data(await self._read(resumed))
+                case SendData(data):
+                    await self._write(data)
+                case LoginRequested(credential):
+                    conn.answer(await self._login(credential))
+                case ContentRequested(number, offset):
+                    conn.answer(await self._content(number, offset))
+                case ContentDropped(number):
+                    if isinstance(self._drop, Releases):
+                        self._drop.release(number)
+                case CommitRequested(numbers):
+                    conn.answer(await self._commit(numbers))
+                case Closed() as closed:
+                    return closed
+                case unknown:
+                    assert_never(unknown)
+
+    async def _read(self, resumed: bool) -> bytes:
+        if not self._logged_in:
+            self.deadline, self._overdue = self._login_deadline, self._login_too_slow
+        elif not resumed:
+            self._until(self._services.limits.idle_timeout, self._idle_too_long)
+        return await self._channel.read()
+
+    async def _write(self, data: bytes) -> None:
+        before = self.deadline, self._overdue
+        self._until(self._services.limits.write_timeout, self._takes_nothing)
+        await self._channel.write(data)
+        self.deadline, self._overdue = before
+
+    def _handshake_too_slow(self) -> None:
+        self.cut("no TLS handshake in time")
+
+    def _login_too_slow(self) -> None:
+        self.cut("no login in time")
+
+    def _idle_too_long(self) -> None:
+        self.cut("autologout")  # RFC 1939 §3: no reply is sent, nothing is removed
+
+    def _takes_nothing(self) -> None:
+        self.cut("the client takes nothing")
+
+    # --- what the engine asks ---
+
+    async def _login(self, credential: Password) -> LoginAccepted | LoginRejected:
+        self._until(float("inf"), self._login_too_slow)  # our own time is not the client's fault
+        account = await self._services.authenticator.authenticate(credential)
+        if account is None:
+            failed_login(self._channel.peer, credential.username)
+            return LoginRejected(None, "wrong user name or password")
+        try:
+            self._drop = await self._services.store.open(account, utf8=False)
+        except StoreError as fault:
+            if not isinstance(fault, MaildropBusy):
+                log.error("user=%s login refused: %s; %s", account.name, fault.text, fault.detail)
+            return LoginRejected(fault.code or "SYS/TEMP", fault.text)
+        self._logged_in = True
+        self._services.guard.logged_in(self)
+        return LoginAccepted(self._drop.messages)
+
+    async def _content(self, number: int, offset: int) -> Content | ContentFailed | Pending:
+        drop = self._drop
+        assert drop is not None
+        try:
+            if isinstance(drop, ReadsNow):
+                content = drop.read_now(number, offset)
+                if content is not None:
+                    return content
+                if self._conn.unsent:
+                    return Pending()
+            return await drop.read(number, offset)
+        except StoreError as fault:
+            log.warning("user=%s RETR or TOP failed: %s; %s", self._conn.username, fault.text, fault.detail)
+            return ContentFailed(fault.code, fault.text)
+
+    async def _commit(self, numbers: tuple[int, ...]) -> Committed | CommitFailed:
+        drop = self._drop
+        assert drop is not None
+        try:
+            await drop.remove(numbers)
+        except StoreError as fault:
+            log.error("user=%s QUIT: %s; %s", self._conn.username, fault.text, fault.detail)
+            return CommitFailed(fault.left if isinstance(fault, RemovalFailed) else numbers, fault.code or "SYS/TEMP")
+        finally:
+            await self._free()  # the next session may come in as soon as this one has its answer
+        return Committed()
+
+    async def _free(self) -> None:
+        if self._drop is not None:
+            drop, self._drop = self._drop, None
+            await drop.close()

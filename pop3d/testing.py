@@ -1,0 +1,68 @@
+"""A real POP3S server inside a test: in memory, on a free port of loopback, with a certificate of its own.
+
+async with serving({"alice": [b"Subject: hello\\n\\nworld\\n"]}, password="secret") as server:
+    ...  # connect to server.host, server.port, trusting server.certificate
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pop3d.auth.users_file import UsersFile, add_user
+from pop3d.certificates import create_self_signed
+from pop3d.config import Config
+from pop3d.server import Server
+from pop3d.stores.memory import MemoryStore
+from pop3d.tls import server_context
+
+__all__ = ["Running", "serving"]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that runs. ``certificate``: the file a client should trust; ``store``: deliver and look here."""
+
+    host: str
+    port: int
+    certificate: Path
+    store: MemoryStore
+    server: Server
+
+
+@asynccontextmanager
+async def serving(
+    mailboxes: Mapping[str, Iterable[bytes]], *, password: str = "secret", limits: Mapping[str, float] | None = None
+) -> AsyncIterator[Running]:
+    """Serve ``mailboxes`` (messages by user, oldest first), each with the same password.
+
+    ``limits``: keys of the configuration's ``[limits]``.
+    """
+    with tempfile.TemporaryDirectory(prefix="pop3d-testing-") as name:
+        folder = Path(name)
+        certificate, private_key = create_self_signed(["localhost", "127.0.0.1"], folder)
+        users = folder / "users"
+        for user in mailboxes:
+            add_user(users, user, password, scheme="PLAIN")
+        config = Config.model_validate(
+            {
+                "hostname": "localhost",
+                "state": folder / "state",
+                "listen": [{"host": "127.0.0.1", "port": 0}],
+                "tls": {"certificate": certificate, "private_key": private_key},
+                "auth": {"users": users},
+                "store": {"backend": "memory"},
+                "limits": dict(limits or {}),
+            }
+        )
+        store = MemoryStore(mailboxes)
+        server = Server(config, UsersFile(users), store, server_context(certificate, private_key))
+        await server.start()
+        try:
+            (host, port), *_ = server.addresses
+            yield Running(host, port, certificate, store, server)
+        finally:
+            await server.drain(1)

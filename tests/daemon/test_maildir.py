@@ -1,0 +1,420 @@
+"""The Maildir store on a real file system: exactness, identity, the lock, and other programs at work meanwhile."""
+
+import asyncio
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pop3d.auth import Account
+from pop3d.stores import MaildropBusy, ReadsNow, RemovalFailed, Store, StoreError
+from pop3d.stores import maildir as maildir_module
+from pop3d.stores.maildir import MaildirStore, mailbox_path
+from pop3d.stores.maildir_listing import unique_part
+from pop3d.stores.sizes import SizeCache
+from tests.daemon.store_contract import ALICE, MESSAGES, StoreContract, content
+
+
+def make_maildir(root: Path, messages: dict[str, bytes]) -> Path:
+    for folder in ("tmp", "new", "cur"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for name, octets in messages.items():
+        (root / name).write_bytes(octets)
+    return root
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Path:
+    return make_maildir(
+        tmp_path / "mail" / "alice",
+        {"new/3.three.host": b"three\n", "cur/1.one.host:2,S": b"one\n", "cur/2.two.host,S=4:2,": b"two\n"},
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> MaildirStore:
+    return MaildirStore(str(tmp_path / "mail" / "{user}"), tmp_path / "state")
+
+
+class TestContract(StoreContract):
+    @pytest.fixture(autouse=True)
+    def _root(self, tmp_path: Path) -> None:
+        self.root = tmp_path
+
+    async def make(self, messages: list[bytes]) -> Store:
+        names = {f"{'cur' if at % 2 else 'new'}/{at:03}.M{at}.host{':2,S' if at % 2 else ''}": text
+                 for at, text in enumerate(messages)}  # fmt: skip
+        make_maildir(self.root / "alice", names)
+        return MaildirStore(str(self.root / "{user}"), self.root / "state")
+
+
+class TestContractWithoutThePageCache(TestContract):
+    """The same with a system that cannot read without waiting: every octet comes through aiofiles."""
+
+    @pytest.fixture(autouse=True)
+    def _never_now(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(maildir_module, "_NOWAIT", 0)
+
+
+async def test_a_file_that_left_the_page_cache_is_read_all_the_same(tmp_path: Path) -> None:
+    text = os.urandom(3_000_000).replace(b"\n", b"x").replace(b"\r", b"x") + b"\n"
+    path = make_maildir(tmp_path / "alice", {"new/1.host": text}) / "new/1.host"
+    store = MaildirStore(str(tmp_path / "{user}"))
+    drop = await store.open(ALICE, utf8=False)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    assert await content(drop, 1) == text[:-1] + b"\r\n"
+    await drop.close()
+
+
+# --- order and identity ---
+
+
+async def test_sorted_by_arrival_over_both_folders(store: MaildirStore, box: Path) -> None:
+    drop = await store.open(ALICE, utf8=False)
+    assert list(drop.messages.uids) == [b"1.one.host", b"2.two.host", b"3.three.host"]
+    await drop.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "unique"),
+    [
+        (b"cur/1.M2P3.host:2,S", b"1.M2P3.host"),
+        (b"new/1.M2P3.host", b"1.M2P3.host"),
+        (b"cur/1.host,S=12,W=14:2,", b"1.host"),
+        (b"cur/:2,S", b":2,S"),
+    ],
+)
+def test_unique_part(name: bytes, unique: bytes) -> None:
+    assert unique_part(name) == unique
+
+
+async def test_a_unique_id_outlives_flags_folders_and_size_fields(store: MaildirStore, box: Path) -> None:
+    drop = await store.open(ALICE, utf8=False)
+    before = list(drop.messages.uids)
+    await drop.close()
+    os.rename(box / "new/3.three.host", box / "cur/3.three.host,S=6,W=7:2,RS")
+    drop = await store.open(ALICE, utf8=False)
+    assert list(drop.messages.uids) == before
+    await drop.close()
+
+
+@pytest.mark.parametrize("name", ["x" * 71, "blank in it", "gr\u00fc\u00df", "tab\tin it", "new\nline", "r\rr"])
+async def test_an_unprintable_or_long_name_gets_a_hash_as_its_unique_id(
+    store: MaildirStore, tmp_path: Path, name: str
+) -> None:
+    make_maildir(tmp_path / "mail/alice", {f"new/{name}": b"text\n"})
+    uids = []
+    for _ in range(2):
+        drop = await store.open(ALICE, utf8=False)
+        uids.append(drop.messages.uids[0])
+        assert drop.messages.sizes[0] == 6
+        await drop.close()
+    assert uids[0] == uids[1]
+    assert len(uids[0]) == 64
+
+
+async def test_files_with_the_same_unique_part_are_told_apart(
+    store: MaildirStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = {"cur/1.host:2,S": b"longer one\n", "new/1.host": b"two\n", "cur/1.host:2,": b"two\n"}
+    box = make_maildir(tmp_path / "mail/alice", names)
+    for age, name in enumerate(names):
+        os.utime(box / name, (age, age))
+    seen = []
+    for _ in range(2):
+        drop = await store.open(ALICE, utf8=False)
+        seen.append(list(drop.messages.uids))
+        assert [await content(drop, n) for n in (1, 2, 3)] == [b"longer one\r\n", b"two\r\n", b"two\r\n"]
+        assert list(drop.messages.sizes) == [12, 5, 5]
+        await drop.close()
+    assert seen[0] == seen[1]
+    assert seen[0][0] == b"1.host"
+    assert len(set(seen[0])) == 3
+    assert "same unique part" in caplog.text
+
+
+# --- what is no message ---
+
+
+async def test_only_regular_files_are_messages(store: MaildirStore, box: Path) -> None:
+    os.mkfifo(box / "new/0.fifo")
+    (box / "new/0.folder").mkdir()
+    (box / "new/0.link").symlink_to("/etc/passwd")
+    (box / "new/.hidden").write_bytes(b"x")
+    drop = await store.open(ALICE, utf8=False)
+    assert len(drop.messages) == 3
+    await drop.close()
+
+
+async def test_a_file_exchanged_for_a_fifo_or_a_link_fails_and_hangs_nothing(store: MaildirStore, box: Path) -> None:
+    drop = await store.open(ALICE, utf8=False)
+    os.unlink(box / "cur/1.one.host:2,S")
+    os.mkfifo(box / "cur/1.one.host:2,S")
+    os.unlink(box / "new/3.three.host")
+    (box / "new/3.three.host").symlink_to("/etc/passwd")
+    for number in (1, 3):
+        with pytest.raises(StoreError):
+            await asyncio.wait_for(content(drop, number), 5)
+    assert await content(drop, 2) == b"two\r\n"
+    await drop.close()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read every file")
+async def test_a_file_that_cannot_be_read_is_left_out_and_logged(
+    store: MaildirStore, box: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (box / "new/3.three.host").chmod(0)
+    drop = await store.open(ALICE, utf8=False)
+    assert len(drop.messages) == 2
+    assert "3.three.host" in caplog.text
+    await drop.close()
+
+
+# --- trouble is never an empty mailbox ---
+
+
+async def test_no_maildir_is_an_empty_mailbox_and_none_is_made(store: MaildirStore, tmp_path: Path) -> None:
+    drop = await store.open(ALICE, utf8=False)
+    assert len(drop.messages) == 0
+    await drop.close()
+    assert not (tmp_path / "mail").exists()
+
+
+async def test_a_maildir_without_new_or_cur_is_empty(store: MaildirStore, tmp_path: Path) -> None:
+    (tmp_path / "mail/alice").mkdir(parents=True)
+    drop = await store.open(ALICE, utf8=False)
+    assert len(drop.messages) == 0
+    await drop.close()
+
+
+async def test_a_folder_that_cannot_be_listed_is_an_error(store: MaildirStore, box: Path) -> None:
+    os.rename(box / "cur", box / "elsewhere")
+    (box / "cur").symlink_to(box / "elsewhere")
+    with pytest.raises(StoreError) as caught:
+        await store.open(ALICE, utf8=False)
+    assert caught.value.code == "SYS/TEMP"
+    (box / "cur").unlink()
+    os.rename(box / "elsewhere", box / "cur")
+    drop = await store.open(ALICE, utf8=False)  # and the lock was freed
+    assert len(drop.messages) == 3
+    await drop.close()
+
+
+# --- other programs at work ---
+
+
+async def test_new_mail_is_not_seen_and_not_touched(store: MaildirStore, box: Path) -> None:
+    drop = await store.open(ALICE, utf8=False)
+    (box / "new/0.before.host").write_bytes(b"new\n")
+    assert [await content(drop, n) for n in (1, 2, 3)] == [b"one\r\n", b"two\r\n", b"three\r\n"]
+    await drop.remove([1, 2, 3])
+    await drop.close()
+    assert [path.name for path in box.glob("*/*")] == ["0.before.host"]
+
+
+async def test_a_renamed_message_is_found_again(store: MaildirStore, box: Path) -> None:
+    drop = await store.open(ALICE, utf8=False)
+    os.rename(box / "new/3.three.host", box / "cur/3.three.host:2,RS")
+    os.rename(box / "cur/1.one.host:2,S", box / "cur/1.one.host:2,FS")
+    assert await content(drop, 3) == b"three\r\n"
+    await drop.remove([1, 3])
+    await drop.close()
+    assert [path.name for path in box.glob("*/*")] == ["2.two.host,S=4:2,"]
+
+
+async def test_a_message_that_vanished_is_an_error_and_removes_well(store: MaildirStore, box: Path) -> None:
+    drop = await store.open(ALICE, utf8=False)
+    os.unlink(box / "new/3.three.host")
+    with pytest.raises(StoreError) as caught:
+        await content(drop, 3)
+    assert caught.value.code is None
+    assert await content(drop, 1) == b"one\r\n"
+    await drop.remove([3])
+    await drop.close()
+
+
+async def test_a_file_changed_in_place_is_sent_as_it_is_and_counted_anew(
+    store: MaildirStore, box: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    drop = await store.open(ALICE, utf8=False)
+    (box / "new/3.three.host").write_bytes(b"three and more\n")
+    assert await content(drop, 3) == b"three and more\r\n"
+    await drop.close()
+    assert "changed in place" in caplog.text
+    drop = await store.open(ALICE, utf8=False)
+    assert drop.messages.sizes[2] == 16
+    await drop.close()
+
+
+# --- lock ---
+
+
+async def test_the_lock_holds_against_other_processes_and_dies_with_them(store: MaildirStore, box: Path) -> None:
+    code = (
+        f"import fcntl, os; fd = os.open({str(box)!r}, os.O_RDONLY); fcntl.flock(fd, fcntl.LOCK_EX); print(1); input()"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    assert other.stdin is not None
+    try:
+        assert other.stdout.readline() == b"1\n"
+        with pytest.raises(MaildropBusy):
+            await store.open(ALICE, utf8=False)
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+        other.stdin.close()
+    drop = await store.open(ALICE, utf8=False)
+    descriptor = os.open(box, os.O_RDONLY)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    await drop.close()
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)
+
+
+async def test_nothing_of_ours_lies_in_a_maildir(store: MaildirStore, box: Path) -> None:
+    before = sorted(box.rglob("*"))
+    drop = await store.open(ALICE, utf8=False)
+    await content(drop, 1)
+    await drop.close()
+    assert sorted(box.rglob("*")) == before
+
+
+async def test_no_descriptor_is_left_open(store: MaildirStore, box: Path) -> None:
+    async def session() -> None:
+        drop = await store.open(ALICE, utf8=False)
+        assert isinstance(drop, ReadsNow)
+        await drop.read(1, 0)
+        with pytest.raises(MaildropBusy):
+            await store.open(ALICE, utf8=False)
+        await drop.remove([])
+        await drop.close()
+
+    await session()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        await session()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# --- removal tells the truth ---
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.ENOSPC, errno.EACCES, errno.EPERM])
+async def test_what_cannot_be_unlinked_is_named(
+    store: MaildirStore, box: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    drop = await store.open(ALICE, utf8=False)
+    unlink = os.unlink
+
+    def failing(path: bytes, *, dir_fd: int | None = None) -> None:
+        if b"two" in path:
+            raise OSError(number, os.strerror(number))
+        unlink(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", failing)
+    with pytest.raises(RemovalFailed) as caught:
+        await drop.remove([1, 2, 3])
+    assert list(caught.value.left) == [2]
+    await drop.close()
+    assert [path.name for path in box.glob("*/*")] == ["2.two.host,S=4:2,"]
+
+
+async def test_a_failed_sync_is_a_failed_removal(
+    store: MaildirStore, box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop = await store.open(ALICE, utf8=False)
+
+    def failing(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "I/O error")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(RemovalFailed) as caught:
+        await drop.remove([1])
+    assert list(caught.value.left) == [1]
+    await drop.close()
+
+
+async def test_folders_are_synced_before_a_removal_is_confirmed(
+    store: MaildirStore, box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+
+    monkeypatch.setattr(os, "fsync", noting)
+    drop = await store.open(ALICE, utf8=False)
+    await drop.remove([1, 2, 3])
+    assert sorted(synced) == ["cur", "new"]
+    await drop.close()
+
+
+# --- the cache of sizes ---
+
+
+async def test_sizes_are_counted_once(store: MaildirStore, box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drop = await store.open(ALICE, utf8=False)
+    await drop.close()
+    counted = []
+    monkeypatch.setattr(
+        "pop3d.stores.maildir_listing._octets_sent", lambda root, name: counted.append(name) or len(MESSAGES)
+    )
+    drop = await store.open(ALICE, utf8=False)
+    await drop.close()
+    assert list(drop.messages.sizes) == [5, 5, 7]
+    assert counted == []
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [b"", b"\n", b"garbage", b"pop3d sizes 1\n5 1.one.host\n", b"pop3d sizes 1\n5 1.one.host\n2\n",
+     b"pop3d sizes 1\nfive 1.one.host\n1\n", b"pop3d sizes 1\n5 1.one.host\n1\ntrailing", b"pop3d sizes 2\n0\n"],
+)  # fmt: skip
+def test_a_torn_or_foreign_cache_is_none(tmp_path: Path, octets: bytes) -> None:
+    cache = SizeCache(tmp_path, "/mail")
+    cache.save({b"1.one.host": 5})
+    assert cache.load() == {b"1.one.host": 5}
+    (file,) = (tmp_path / "sizes").iterdir()
+    file.write_bytes(octets)
+    assert cache.load() == {}
+
+
+def test_a_cache_that_cannot_be_written_is_skipped(tmp_path: Path) -> None:
+    (tmp_path / "sizes").write_bytes(b"in the way")
+    cache = SizeCache(tmp_path, "/mail")
+    cache.save({b"a": 1})
+    assert cache.load() == {}
+    cache.forget()
+
+
+# --- names and paths ---
+
+
+@pytest.mark.parametrize("name", ["../bob", "a/b", "..", ".", "", ".hidden", "nul\0", "new\nline", "a:b", "sp ace"])
+async def test_a_name_never_reaches_a_path(store: MaildirStore, tmp_path: Path, name: str) -> None:
+    (tmp_path / "mail" / "x").mkdir(parents=True)
+    with pytest.raises(StoreError) as caught:
+        await store.open(Account(name), utf8=False)
+    assert caught.value.code == "SYS/PERM"
+
+
+def test_paths() -> None:
+    account = Account("alice@example.org", home="/home/alice")
+    assert mailbox_path("/m/{domain}/{local}", account) == "/m/example.org/alice"
+    assert mailbox_path("/m/{user}", account) == "/m/alice@example.org"
+    assert mailbox_path("{home}/Maildir", account) == "/home/alice/Maildir"
+    for template, who in (("{home}/Maildir", Account("bob")), ("/m/{domain}", Account("bob")),
+                          ("/m/{domain}", Account("bob@.."))):  # fmt: skip
+        with pytest.raises(StoreError):
+            mailbox_path(template, who)

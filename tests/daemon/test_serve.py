@@ -1,0 +1,335 @@
+"""`pop3d serve` as a process: real configuration, real TLS, real Maildir, real signals."""
+
+import os
+import poplib
+import signal
+import socket
+import ssl
+import time
+from pathlib import Path
+
+import pytest
+
+from pop3d.certificates import create_self_signed
+from tests.daemon.conftest import Daemon, Site
+
+
+def login(site: Site, password: str = "secret") -> poplib.POP3_SSL:
+    client = poplib.POP3_SSL("localhost", site.port, context=site.context(), timeout=20)
+    try:
+        client.user("alice")
+        client.pass_(password)
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+class Raw:
+    """Octets behind TLS."""
+
+    def __init__(self, site: Site) -> None:
+        plain = socket.create_connection(("localhost", site.port), timeout=20)
+        try:
+            self.sock = site.context().wrap_socket(plain, server_hostname="localhost")
+        except BaseException:
+            plain.close()
+            raise
+        self.file = self.sock.makefile("rb")
+        assert self.file.readline().startswith(b"+OK")
+
+    def say(self, octets: bytes) -> None:
+        self.sock.sendall(octets)
+
+    def line(self) -> bytes:
+        return self.file.readline()
+
+    def close(self) -> None:
+        self.file.close()
+        self.sock.close()
+
+
+MAIL = {"new/1.host": b"Subject: one\n\n1\n", "cur/2.host:2,S": b"Subject: two\n\n2\n", "new/3.host": b"three\n"}
+
+
+def test_a_whole_session(site: Site, daemon: Daemon) -> None:
+    box = site.maildir("alice", MAIL)
+    client = login(site)
+    assert client.stat() == (3, 19 + 19 + 7)
+    assert client.list()[1] == [b"1 19", b"2 19", b"3 7"]
+    assert client.uidl()[1] == [b"1 1.host", b"2 2.host", b"3 3.host"]
+    assert client.retr(3)[1] == [b"three"]
+    assert client.top(1, 0)[1] == [b"Subject: one", b""]
+    client.dele(2)
+    client.quit()
+    assert sorted(path.name for path in box.glob("*/*")) == ["1.host", "3.host"]
+    assert daemon.end() == 0
+    assert "user=alice" in daemon.log
+    assert "deleted=1" in daemon.log
+    assert "secret" not in daemon.log
+
+
+def test_without_quit_nothing_is_removed(site: Site, daemon: Daemon) -> None:
+    box = site.maildir("alice", MAIL)
+    client = login(site)
+    client.dele(1)
+    client.close()
+    client = login(site)
+    assert client.stat()[0] == 3
+    client.dele(1)
+    client.rset()
+    client.quit()
+    assert len(list(box.glob("*/*"))) == 3
+
+
+def test_a_wrong_password_is_refused_logged_and_never_shown(site: Site, daemon: Daemon) -> None:
+    site.maildir("alice", MAIL)
+    with pytest.raises(poplib.error_proto, match=r"\[AUTH\]"):
+        login(site, "not-the-password")
+    assert daemon.end() == 0
+    assert "authentication failed ip=127.0.0.1 user=alice" in daemon.log
+    assert "not-the-password" not in daemon.log
+
+
+def test_one_session_per_mailbox(site: Site, daemon: Daemon) -> None:
+    site.maildir("alice", MAIL)
+    first = login(site)
+    with pytest.raises(poplib.error_proto, match=r"\[IN-USE\]"):
+        login(site)
+    first.quit()
+    login(site).quit()  # free at QUIT's +OK
+    gone = login(site)
+    gone.close()
+    login(site).quit()  # and when the client is gone
+
+
+def test_a_pipelined_session_in_one_segment(site: Site, daemon: Daemon) -> None:
+    site.maildir("alice", MAIL)
+    raw = Raw(site)
+    raw.say(b"USER alice\r\nPASS secret\r\nSTAT\r\nRETR 3\r\nQUIT\r\n")
+    assert raw.file.read().split(b"\r\n")[2:] == [b"+OK 3 45", b"+OK 7 octets", b"three", b".", b"+OK bye", b""]
+    raw.close()
+
+
+def test_a_name_with_a_line_end_forges_no_log_line(site: Site, daemon: Daemon) -> None:
+    raw = Raw(site)
+    raw.say("USER al\u2028ice\x1b[31m\r\n".encode())
+    assert raw.line().startswith(b"-ERR")
+    raw.close()
+    assert daemon.end() == 0
+    assert "\x1b" not in daemon.log
+
+
+def test_the_last_words_reach_a_client_that_was_cut_off(site: Site, daemon: Daemon) -> None:
+    raw = Raw(site)
+    raw.say(b"x" * 200_000)
+    assert raw.line() == b"-ERR a line without end; closing\r\n"
+    assert raw.line() == b""
+    raw.close()
+
+
+def test_sigterm_completes_the_reply_under_way_and_tells_the_idle(site: Site, daemon: Daemon) -> None:
+    site.maildir("alice", {"new/1.host": b"x" * 8_000_000 + b"\n"})
+    idle = Raw(site)
+    busy = Raw(site)
+    busy.say(b"USER alice\r\nPASS secret\r\nRETR 1\r\nRETR 1\r\n")
+    for _ in range(3):
+        assert busy.line().startswith(b"+OK")
+    started = time.monotonic()
+    daemon.send(signal.SIGTERM)
+    assert idle.line() == b"-ERR [SYS/TEMP] shutting down; closing\r\n"
+    assert idle.line() == b""
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", site.port), timeout=5)
+    assert busy.line() == b"x" * 8_000_000 + b"\r\n"
+    assert busy.line() == b".\r\n"
+    assert busy.line() == b"-ERR [SYS/TEMP] shutting down; closing\r\n"
+    assert busy.line() == b""
+    busy.close()
+    idle.close()
+    assert daemon.end() == 0
+    assert time.monotonic() - started < 10
+
+
+def test_ctrl_c_ends_it_with_0(site: Site, daemon: Daemon) -> None:
+    assert daemon.end(signal.SIGINT) == 0
+
+
+def test_sighup_takes_a_new_certificate_and_keeps_sessions(site: Site, daemon: Daemon) -> None:
+    site.maildir("alice", MAIL)
+    before = login(site)
+    old = site.certificate.read_bytes()
+    fresh = site.root / "fresh"
+    create_self_signed(["localhost"], fresh)
+    site.certificate.write_bytes(b"garbage")
+    daemon.send(signal.SIGHUP)
+    daemon.wait_for("certificate not reloaded")
+    site.certificate.write_bytes(old)
+    login_refused_as_busy(site)
+    for name in ("cert.pem", "key.pem"):
+        (site.root / name).write_bytes((fresh / name).read_bytes())
+    daemon.send(signal.SIGHUP)
+    daemon.wait_for("certificate reloaded")
+    assert before.stat()[0] == 3
+    before.quit()
+    login(site).quit()  # trusts the new one only
+    with pytest.raises(ssl.SSLError):
+        poplib.POP3_SSL("localhost", site.port, context=ssl.create_default_context(cadata=old.decode()), timeout=20)
+
+
+def login_refused_as_busy(site: Site) -> None:
+    with pytest.raises(poplib.error_proto, match="IN-USE"):
+        login(site)
+
+
+def test_sighup_takes_new_users(site: Site, daemon: Daemon) -> None:
+    users = site.root / "users"
+    users.write_text("alice:{PLAIN}changed:::::\n")
+    daemon.send(signal.SIGHUP)
+    daemon.wait_for("users reloaded")
+    login(site, "changed").quit()
+    users.write_text("no scheme at all\n")
+    daemon.send(signal.SIGHUP)
+    daemon.wait_for("users not reloaded")
+    login(site, "changed").quit()
+
+
+@pytest.mark.parametrize(
+    ("limits", "say", "reason"),
+    [
+        ("handshake_timeout = 1", None, "no TLS handshake in time"),
+        ("login_timeout = 1", b"USER alice\r\n", "no login in time"),
+        ("idle_timeout = 1", b"USER alice\r\nPASS secret\r\n", "autologout"),
+    ],
+)
+def test_the_slow_are_cut_off(site: Site, limits: str, say: bytes | None, reason: str) -> None:
+    site.config.write_text(site.config.read_text() + f"\n[limits]\n{limits}\n")
+    daemon = Daemon(site)
+    try:
+        if say is None:
+            with socket.create_connection(("127.0.0.1", site.port), timeout=10) as sock:
+                assert sock.recv(1) == b""
+        else:
+            raw = Raw(site)
+            raw.say(say)
+            while line := raw.line():
+                assert line.startswith(b"+OK")  # and nothing is said at the end (RFC 1939 §3)
+            raw.close()
+        assert daemon.end() == 0
+        assert reason in daemon.log
+    finally:
+        daemon.end()
+
+
+def test_a_client_that_takes_nothing_is_cut_off(site: Site) -> None:
+    site.config.write_text(site.config.read_text() + "\n[limits]\nwrite_timeout = 1\n")
+    site.maildir("alice", {"new/1.host": b"x" * 70 * 1_000_000})
+    daemon = Daemon(site)
+    try:
+        raw = Raw(site)
+        raw.say(b"USER alice\r\nPASS secret\r\nRETR 1\r\n")
+        daemon.wait_for("the client takes nothing")
+        raw.close()
+    finally:
+        assert daemon.end() == 0
+
+
+def test_connections_are_limited_per_address(site: Site) -> None:
+    site.config.write_text(site.config.read_text() + "\n[limits]\nconnections_per_ip = 2\n")
+    daemon = Daemon(site)
+    try:
+        first, second = Raw(site), Raw(site)
+        with pytest.raises((OSError, ssl.SSLError)):
+            Raw(site)
+        first.close()
+        second.close()
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                Raw(site).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+    finally:
+        assert daemon.end() == 0
+
+
+def test_the_oldest_stranger_makes_room(site: Site) -> None:
+    site.config.write_text(site.config.read_text() + "\n[limits]\nunauthenticated = 2\n")
+    site.maildir("alice", MAIL)
+    daemon = Daemon(site)
+    try:
+        first, second, third = Raw(site), Raw(site), Raw(site)
+        assert first.line() == b""
+        third.say(b"USER alice\r\nPASS secret\r\n")
+        assert third.line().startswith(b"+OK")
+        assert third.line().startswith(b"+OK")
+        for raw in (first, second, third):
+            raw.close()
+    finally:
+        assert daemon.end() == 0
+
+
+def test_a_taken_port_is_one_clear_line(site: Site, daemon: Daemon, run_pop3d) -> None:
+    result = run_pop3d("serve", "--config", str(site.config))
+    assert result.returncode == 69
+    assert result.stderr.splitlines()[-1] == (
+        f"pop3d: cannot listen on 127.0.0.1 port {site.port}: Address already in use; "
+        "end what listens there, or choose another port"
+    )
+
+
+def test_a_faulty_certificate_is_a_configuration_fault(site: Site, run_pop3d) -> None:
+    create_self_signed(["localhost"], site.root / "other")
+    (site.root / "key.pem").write_bytes((site.root / "other" / "key.pem").read_bytes())
+    result = run_pop3d("serve", "--config", str(site.config))
+    assert result.returncode == 78
+    assert "key" in result.stderr
+
+
+def test_plain_listeners_serve_on_loopback(site: Site) -> None:
+    text = site.config.read_text().replace("[tls]", 'tls = "none"\n[tls]')
+    site.config.write_text(text)
+    site.maildir("alice", MAIL)
+    daemon = Daemon(site)
+    try:
+        client = poplib.POP3("127.0.0.1", site.port, timeout=20)
+        client.user("alice")
+        client.pass_("secret")
+        assert client.stat()[0] == 3
+        client.quit()
+    finally:
+        assert daemon.end() == 0
+
+
+def test_started_as_root_it_wants_a_user(site: Site, run_pop3d) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    site.config.write_text(site.config.read_text().replace('user = "root"', ""))
+    result = run_pop3d("serve", "--config", str(site.config))
+    assert result.returncode == 78
+    assert "`user`" in result.stderr
+
+
+def test_as_root_it_becomes_the_user(site: Site) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    site.config.write_text(site.config.read_text().replace('user = "root"', 'user = "nobody"'))
+    site.maildir("alice", MAIL)
+    for path in (site.root, *site.root.rglob("*")):
+        if path.name != "key.pem":
+            os.chown(path, 65534, 65534)
+    parent = site.root
+    while parent != Path("/tmp") and parent != Path("/"):
+        parent.chmod(0o755)
+        parent = parent.parent
+    daemon = Daemon(site)
+    try:
+        status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+        assert "Uid:\t65534\t65534\t65534\t65534" in status
+        assert "Groups:\t\n" in status or "Groups:\t \n" in status
+        client = login(site)
+        client.dele(1)
+        client.quit()
+    finally:
+        assert daemon.end() == 0
