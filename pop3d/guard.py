@@ -1,8 +1,8 @@
 """Who may connect: limits on connections, in all and per address, before and after login.
 
 Pure bookkeeping without I/O. A connection over a limit is closed without a word: to say why would take a handshake,
-which is what the limit is there to save. When too many have not logged in, the oldest of them goes, so that a crowd of silent
-connections cannot keep honest users out.
+which is what the limit is there to save. When too many have not logged in, the oldest of them goes, so that a crowd
+of connections cannot keep honest users out.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pop3d.certificates import create_self_signed
-from tests.daemon.conftest import Daemon, Site
+from tests.site import Daemon, Site
 
 
 def login(site: Site, password: str = "secret") -> poplib.POP3_SSL:

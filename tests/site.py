@@ -1,17 +1,12 @@
-import os
+"""A site that pop3d serves, and pop3d as a process."""
+
 import signal
 import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
-
-from pop3d.auth.users_file import add_user
-from pop3d.certificates import create_self_signed
 
 
 @dataclass
@@ -48,29 +43,6 @@ def free_port() -> int:
         return port
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    """User "alice" with the password "secret", not started."""
-    port = free_port()
-    create_self_signed(["localhost", "127.0.0.1"], tmp_path)
-    add_user(tmp_path / "users", "alice", "secret", scheme="PLAIN")
-    (tmp_path / "pop3d.toml").write_text(f"""
-hostname = "localhost"
-{'user = "root"' if os.geteuid() == 0 else ""}
-[[listen]]
-host = "127.0.0.1"
-port = {port}
-[tls]
-certificate = "cert.pem"
-private_key = "key.pem"
-[auth]
-users = "users"
-[store]
-path = "mail/{{user}}"
-""")
-    return Site(tmp_path, port)
-
-
 class Daemon:
     """`pop3d serve` as a process; what it logged is in `log` once it has ended."""
 
@@ -102,32 +74,3 @@ class Daemon:
         _, rest = self.process.communicate(timeout=20)
         self.log += rest
         return self.process.returncode
-
-
-@pytest.fixture
-def daemon(site: Site) -> Iterator[Daemon]:
-    """The site, served."""
-    running = Daemon(site)
-    try:
-        yield running
-    finally:
-        if running.process.poll() is None:
-            running.process.kill()
-        running.process.communicate()
-
-
-@pytest.fixture
-def run_pop3d():
-    """Runs a pop3d command to its end: `run_pop3d("user", "add", ..., stdin="secret")`."""
-
-    def run(*arguments: str, stdin: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "pop3d", *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            cwd=cwd,
-        )
-
-    return run
