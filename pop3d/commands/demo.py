@@ -51,6 +51,7 @@ async def _demo(folder: Path, port: int, *, once: bool) -> int:
             "tls": {"certificate": certificate, "private_key": private_key},
             "auth": {"users": users},
             "store": {"path": str(folder / "mail" / "{user}")},
+            "limits": {"connections": 100},
         }
     )
     server = assemble(config)

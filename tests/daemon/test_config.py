@@ -1,0 +1,211 @@
+"""Every key of the configuration: accepted, refused as not yet supported, or unknown; all faults at once."""
+
+from pathlib import Path
+
+import pytest
+
+from pop3d.config import Config, ConfigError, find, load
+
+BASE = """
+hostname = "mail.example.org"
+[[listen]]
+host = "127.0.0.1"
+port = 995
+[tls]
+certificate = "cert.pem"
+private_key = "key.pem"
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "pop3d.toml"
+    path.write_text(text)
+    return path
+
+
+def faults(folder: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(write(folder, text))
+    return caught.value.faults
+
+
+def test_defaults(tmp_path: Path) -> None:
+    config = load(write(tmp_path, BASE))
+    assert config.hostname == "mail.example.org"
+    assert config.user is None
+    assert config.state == tmp_path / "state"
+    assert config.drain_timeout == 10
+    (listen,) = config.listen
+    assert (listen.host, listen.port, listen.tls) == ("127.0.0.1", 995, "implicit")
+    assert config.tls is not None
+    assert config.tls.certificate == tmp_path / "cert.pem"
+    assert config.tls.minimum_version == "1.2"
+    assert config.auth.users == tmp_path / "users"
+    assert config.store.path == str(tmp_path / "mail/{user}")
+    limits = config.limits
+    assert (limits.connections, limits.connections_per_ip) == (10_000, 100)
+    assert (limits.unauthenticated, limits.unauthenticated_per_ip) == (1_000, 50)
+    assert (limits.handshake_timeout, limits.login_timeout) == (10, 45)
+    assert (limits.write_timeout, limits.idle_timeout) == (60, 600)
+    assert (limits.bad_commands, limits.max_auth_failures) == (20, 3)
+    assert config.log.level == "info"
+
+
+@pytest.mark.parametrize(
+    ("line", "where", "value"),
+    [
+        ('user = "vmail"', "user", "vmail"),
+        ('group = "#1000"', "group", "#1000"),
+        ('state = "/var/lib/pop3d"', "state", Path("/var/lib/pop3d")),
+        ("drain_timeout = 3", "drain_timeout", 3),
+    ],
+)
+def test_keys_at_the_top(tmp_path: Path, line: str, where: str, value: object) -> None:
+    assert getattr(load(write(tmp_path, line + BASE)), where) == value
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "value"),
+    [
+        ("auth", 'backend = "file"', "file"),
+        ("auth", 'users = "/etc/pop3d/users"', Path("/etc/pop3d/users")),
+        ("auth", 'mechanisms = ["plain"]', ("plain",)),
+        ("store", 'backend = "memory"', "memory"),
+        ("store", 'path = "/m/{domain}/{local}"', "/m/{domain}/{local}"),
+        ("store", 'path = "{home}/Maildir"', "{home}/Maildir"),
+        ("store", 'uidl = "filename"', "filename"),
+        ("limits", "connections = 5", 5),
+        ("limits", "connections_per_ip = 5", 5),
+        ("limits", "unauthenticated = 5", 5),
+        ("limits", "unauthenticated_per_ip = 5", 5),
+        ("limits", "handshake_timeout = 5", 5),
+        ("limits", "login_timeout = 5", 5),
+        ("limits", "write_timeout = 5", 5),
+        ("limits", "idle_timeout = 5", 5),
+        ("limits", "bad_commands = 5", 5),
+        ("limits", "max_auth_failures = 5", 5),
+        ("log", 'format = "text"', "text"),
+        ("log", 'level = "debug"', "debug"),
+    ],
+)
+def test_keys_of_tables(tmp_path: Path, table: str, line: str, value: object) -> None:
+    config = load(write(tmp_path, f"{BASE}\n[{table}]\n{line}\n"))
+    assert getattr(getattr(config, table), line.split()[0]) == value
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        ("[listen]", "proxy_protocol = false"),
+        ("[listen]", 'trusted_proxies = ["127.0.0.1/32"]'),
+        ("[listen]", "reuse_port = false"),
+        ("[listen]", 'tls = "starttls"'),
+        ("auth", 'backend = "pam"'),
+        ("auth", 'backend = "postgres"'),
+        ("auth", 'backend = "oauth"'),
+        *(("auth", f'mechanisms = ["plain", "{name}"]') for name in
+          ("login", "apop", "scram-sha-256", "scram-sha-256-plus", "external", "oauthbearer", "xoauth2")),
+        ("store", 'backend = "postgres"'),
+        ("store", "sizes_in_names = false"),
+        ("store", "mark_seen = false"),
+        ("store", 'deleted = ""'),
+        ("store", "retention_days = 30"),
+        ("store", 'uidl = "dovecot"'),
+        ("store", 'uidl = "courier"'),
+        ("store", "utf8_downgrade = false"),
+        ("limits", "auth_penalty = 2.0"),
+        ("limits", "auth_penalty_max = 15.0"),
+        ("limits", "auth_failures_per_account = 30"),
+        ("limits", "auth_failures_total = 600"),
+        ("log", 'format = "json"'),
+        ("metrics", 'listen = "127.0.0.1:9195"'),
+    ],
+)  # fmt: skip
+def test_what_comes_later_is_refused_by_name(tmp_path: Path, table: str, line: str) -> None:
+    (fault,) = faults(tmp_path, f"{BASE}\n[{table}]\n{line}\n")
+    assert "is not yet supported" in fault
+    assert f"`{table.strip('[]')}" in fault
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[limits]\nconections = 5", "unknown key `limits.conections`; did you mean `connections`?"),
+        ("[store]\npaht = 'x'", "unknown key `store.paht`; did you mean `path`?"),
+        ("[storage]\npath = 'x'", "unknown key `storage`; did you mean `store`?"),
+        ("[[listen]]\nprt = 1", "unknown key `listen.prt`; did you mean `port`?"),
+        ("[auth]\nzzz = 1", "unknown key `auth.zzz`"),
+        ("[limits]\nconnections = 0", "`limits.connections`"),
+        ("[limits]\nlogin_timeout = 'soon'", "`limits.login_timeout`"),
+        ("[[listen]]\nport = 99999", "`listen.port`"),
+        ("[[listen]]\nhost = '0.0.0.0'\ntls = 'none'", "in clear text"),
+        ("[auth]\nmechanisms = []", "nobody could log in"),
+        ("[store]\npath = 'mail'", "all users would share one mailbox"),
+        ("[store]\npath = 'mail/{local}'", "users of two domains would share one mailbox"),
+        ("[store]\npath = 'mail/{name}'", "unknown placeholder {name}"),
+        ("[store]\npath = 'mail/{user'", "placeholders are"),
+        ("[log]\nlevel = 'loud'", "`log.level`"),
+    ],
+)
+def test_faults_name_the_key_and_the_way_out(tmp_path: Path, text: str, words: str) -> None:
+    (fault,) = faults(tmp_path, f"{BASE}\n{text}\n")
+    assert words in fault
+    assert fault.startswith(str(tmp_path / "pop3d.toml"))
+
+
+def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
+    found = faults(tmp_path, "hostname = 'two words'\n[limits]\nconections = 1\n[metrics]\nlisten = ''\n")
+    assert len(found) == 4
+    for words in ("`hostname`", "`limits.conections`", "`metrics` is not yet supported", "at least one [[listen]]"):
+        assert any(words in fault for fault in found)
+
+
+def test_tls_needs_a_certificate(tmp_path: Path) -> None:
+    (fault,) = faults(tmp_path, "[[listen]]\nport = 995\n")
+    assert "[tls] is missing" in fault
+
+
+def test_clear_text_is_for_loopback_or_the_insecure(tmp_path: Path) -> None:
+    for lines in ('host = "127.0.0.1"', 'host = "::1"', 'host = "localhost"', 'host = "0.0.0.0"\ninsecure = true'):
+        config = load(write(tmp_path, f'[[listen]]\ntls = "none"\n{lines}\n'))
+        assert config.tls is None
+
+
+@pytest.mark.parametrize("text", ["= 1", "a = ", "[listen", "\ufffe\x00"])
+def test_what_is_no_toml_is_said_so(tmp_path: Path, text: str) -> None:
+    (fault,) = faults(tmp_path, text)
+    assert "not TOML" in fault
+
+
+def test_octets_that_are_no_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "pop3d.toml"
+    path.write_bytes(b'hostname = "\xff"')
+    with pytest.raises(ConfigError, match="not TOML"):
+        load(path)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--config"):
+        load(tmp_path / "nowhere.toml")
+
+
+def test_where_it_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"looked for pop3d\.toml and /etc/pop3d/pop3d\.toml"):
+        find(None)
+    write(tmp_path, BASE)
+    assert find(None) == Path("pop3d.toml")
+    assert find(Path("x")) == Path("x")
+
+
+def test_a_folder_with_braces_in_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "a{user}b{"
+    folder.mkdir()
+    path = load(write(folder, BASE)).store.path
+    assert path.format(user="alice") == str(folder / "mail/alice")
+
+
+def test_no_value_of_a_faulty_key_is_repeated(tmp_path: Path) -> None:
+    (fault,) = faults(tmp_path, f"{BASE}\n[auth]\nusers = 5\nmechanisms = ['plain']\n")
+    assert "users" in fault
+    assert isinstance(Config.model_fields["auth"].default.users, Path)

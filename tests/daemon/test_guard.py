@@ -1,0 +1,58 @@
+from pop3d.config import Limits
+from pop3d.guard import Guard
+
+
+class Connection:
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.cut_for: str | None = None
+
+    def cut(self, reason: str) -> None:
+        self.cut_for = reason
+
+
+def test_connections_in_all_and_per_address() -> None:
+    guard = Guard(Limits(connections=3, connections_per_ip=2))
+    first, second = Connection("a"), Connection("a")
+    assert guard.admit(first) is None
+    assert guard.admit(second) is None
+    assert guard.admit(Connection("a")) == "too many connections from this address"
+    assert guard.admit(Connection("b")) is None
+    assert guard.admit(Connection("c")) == "too many connections"
+    guard.leave(first)
+    assert guard.admit(Connection("c")) is None
+
+
+def test_strangers_per_address_are_those_not_logged_in() -> None:
+    guard = Guard(Limits(unauthenticated_per_ip=1))
+    first = Connection("a")
+    assert guard.admit(first) is None
+    assert guard.admit(Connection("a")) is not None
+    guard.logged_in(first)
+    assert guard.admit(Connection("a")) is None
+
+
+def test_the_oldest_stranger_goes_and_users_stay() -> None:
+    guard = Guard(Limits(unauthenticated=2))
+    user, old, new, newest = (Connection(name) for name in "abcd")
+    assert guard.admit(user) is None
+    guard.logged_in(user)
+    for connection in (old, new, newest):
+        assert guard.admit(connection) is None
+    assert old.cut_for is not None
+    assert user.cut_for is new.cut_for is newest.cut_for is None
+    guard.leave(old)
+    guard.leave(new)
+    assert guard.admit(Connection("e")) is None
+    assert newest.cut_for is None
+
+
+def test_what_left_is_forgotten() -> None:
+    guard = Guard(Limits())
+    for number in range(100):
+        connection = Connection(str(number))
+        assert guard.admit(connection) is None
+        guard.leave(connection)
+    assert not guard._of_address
+    assert not guard._strangers
+    assert not guard._strangers_of_address

@@ -1,0 +1,221 @@
+"""The users file: reading, checking, adding."""
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from pop3core.events import Password
+from pop3d.auth import Account, AuthError, check_user_name
+from pop3d.auth.passwords import hashed
+from pop3d.auth.users_file import UserExists, UsersFile, add_user, parse_users
+
+
+def users_file(folder: Path, text: str) -> UsersFile:
+    path = folder / "users"
+    path.write_text(text)
+    return UsersFile(path)
+
+
+async def check(users: UsersFile, name: str, secret: bytes, authzid: str = "") -> Account | None:
+    return await users.authenticate(Password(name, authzid, secret))
+
+
+# --- reading ---
+
+
+def test_fields_of_a_dovecot_passwd_file() -> None:
+    text = (
+        "# a comment\n\n"
+        "alice:{PLAIN}se cret,=%+/#:1000:1000::/home/alice::userdb_quota=1\n"
+        "bob@example.org:{plain}x\r\n"
+        "carol:{PLAIN}y::::::\n"
+    )
+    users = parse_users(text, "users")
+    assert list(users) == ["alice", "bob@example.org", "carol"]
+    assert users["alice"].secret.value == "se cret,=%+/#"
+    assert users["alice"].home == "/home/alice"
+    assert users["bob@example.org"].home is None
+    assert users["carol"].home is None
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("alice", "a line is name:"),
+        ("alice:secret-in-clear", "no scheme"),
+        ("alice:{NOPE}secret-in-clear", "unknown scheme"),
+        ("alice:{SSHA256}secret-in-clear", "{SSHA256} is not yet supported"),
+        ("alice:{SCRAM-SHA-256}secret-in-clear", "not yet supported"),
+        ("alice:{PLAIN}", "empty"),
+        ("alice:{ARGON2ID}secret-in-clear", "no Argon2id hash"),
+        ("alice:{ARGON2ID}$argon2i$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$secret-in-clear", "no Argon2id hash"),
+        ("alice:{ARGON2ID}$argon2id$v=19$m=4194304,t=1,p=1$c2FsdHNhbHQ$c2VjcmV0LWluLWNsZWFy", "KiB of memory"),
+        (":{PLAIN}secret-in-clear", "not empty"),
+        ("../x:{PLAIN}secret-in-clear", '"/"'),
+        ("a b:{PLAIN}secret-in-clear", "blanks"),
+        ("bob:{PLAIN}secret-in-clear\nbob:{PLAIN}x", "twice"),
+    ],
+)
+def test_a_faulty_line_is_named_and_no_secret_shown(line: str, words: str) -> None:
+    with pytest.raises(AuthError) as caught:
+        parse_users(f"# first\n{line}\n", "users")
+    assert words in str(caught.value)
+    assert "users line " in str(caught.value)
+    assert "secret-in-clear" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_or_not_utf_8(tmp_path: Path) -> None:
+    with pytest.raises(AuthError, match="pop3d user add"):
+        UsersFile(tmp_path / "nowhere")
+    (tmp_path / "users").write_bytes(b"alice:{PLAIN}\xff\n")
+    with pytest.raises(AuthError, match="not UTF-8"):
+        UsersFile(tmp_path / "users")
+
+
+@pytest.mark.parametrize("name", ["alice", "alice@example.org", "jürgen", "a.b-c_d+e", "x" * 255])
+def test_good_names(name: str) -> None:
+    check_user_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", ".a", "a/b", "a:b", "a b", "a\tb", "a\0", "a\n", "\x1b[31m", "a\u202eb", "x" * 256, "\udcff"],
+)
+def test_bad_names(name: str) -> None:
+    with pytest.raises(ValueError, match="a user name"):
+        check_user_name(name)
+
+
+# --- checking ---
+
+
+async def test_plain(tmp_path: Path) -> None:
+    users = users_file(tmp_path, "alice:{PLAIN}s ü c:::::/home/alice\n")
+    assert await check(users, "alice", "s ü c".encode()) == Account("alice", None)
+    assert await check(users, "alice", "s ü c ".encode()) is None
+    assert await check(users, "alice", b"") is None
+    assert await check(users, "Alice", "s ü c".encode()) is None
+    assert await check(users, "nobody", "s ü c".encode()) is None
+    await users.close()
+
+
+async def test_argon2id(tmp_path: Path) -> None:
+    users = users_file(tmp_path, f"alice:{hashed('pässword')}::::/home/alice\n")
+    assert await check(users, "alice", "pässword".encode()) == Account("alice", "/home/alice")
+    assert await check(users, "alice", b"password") is None
+    assert await check(users, "alice", b"\xff\xfe") is None
+    await users.close()
+
+
+async def test_nobody_acts_as_somebody_else(tmp_path: Path) -> None:
+    users = users_file(tmp_path, "alice:{PLAIN}a\nbob:{PLAIN}b\n")
+    assert await check(users, "alice", b"a", authzid="alice") == Account("alice")
+    assert await check(users, "alice", b"a", authzid="bob") is None
+    await users.close()
+
+
+async def test_an_unknown_user_costs_a_hash_where_hashes_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def noting(stored, password):
+        seen.append(stored.scheme)
+        return True  # and even if it matched
+
+    monkeypatch.setattr("pop3d.auth.users_file.matches", noting)
+    users = users_file(tmp_path, f"alice:{hashed('x')}\nbob:{{PLAIN}}y\n")
+    assert await check(users, "nobody", b"x") is None
+    assert seen == ["ARGON2ID"]
+    await users.close()
+    users = users_file(tmp_path, "bob:{PLAIN}y\n")
+    assert await check(users, "nobody", b"x") is None
+    assert seen == ["ARGON2ID", "PLAIN"]
+    await users.close()
+
+
+async def test_hashing_does_not_stop_the_event_loop(tmp_path: Path) -> None:
+    users = users_file(tmp_path, f"alice:{hashed('x')}\n")
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counter = asyncio.create_task(count())
+    await asyncio.gather(*(check(users, "alice", b"y") for _ in range(4)))
+    counter.cancel()
+    assert turns > 20
+    await users.close()
+
+
+async def test_reload(tmp_path: Path) -> None:
+    users = users_file(tmp_path, "alice:{PLAIN}old\n")
+    (tmp_path / "users").write_text("alice:{PLAIN}new\n")
+    await users.reload()
+    assert await check(users, "alice", b"new") is not None
+    (tmp_path / "users").write_text("alice:faulty\n")
+    with pytest.raises(AuthError):
+        await users.reload()
+    assert await check(users, "alice", b"new") is not None
+    await users.close()
+
+
+def test_no_secret_in_any_repr(tmp_path: Path) -> None:
+    users = parse_users("alice:{PLAIN}hidden-one\n", "users")
+    assert "hidden-one" not in repr(users)
+    assert "hidden-one" not in repr(Password("alice", "", b"hidden-one"))
+
+
+# --- adding ---
+
+
+def test_add_makes_the_file_and_keeps_every_other_line(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    add_user(path, "alice", "secret")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    first = path.read_text()
+    assert first.startswith("alice:{ARGON2ID}$argon2id$v=19$m=19456,t=2,p=1$")
+    path.write_text(f"# comment\n\n{first.rstrip()}")
+    path.chmod(0o640)
+    add_user(path, "bob", "x y", scheme="PLAIN")
+    assert path.read_text() == f"# comment\n\n{first}bob:{{PLAIN}}x y\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert os.listdir(tmp_path) == ["users"]
+
+
+def test_add_refuses_what_would_not_be_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    add_user(path, "alice", "secret", scheme="PLAIN")
+    before = path.read_bytes()
+    with pytest.raises(UserExists):
+        add_user(path, "alice", "other")
+    for name, password in (("a:b", "x"), ("bob", ""), ("bob", "a:b"), ("bob", "a\nb")):
+        with pytest.raises(ValueError, match=r"user name|password|secret"):
+            add_user(path, name, password, scheme="PLAIN")
+    assert path.read_bytes() == before
+    path.write_text("faulty\n")
+    with pytest.raises(AuthError):
+        add_user(path, "bob", "x")
+    assert path.read_text() == "faulty\n"
+
+
+def test_add_through_a_link_keeps_the_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "users").symlink_to("real/users")
+    add_user(tmp_path / "users", "alice", "x", scheme="PLAIN")
+    assert (tmp_path / "users").is_symlink()
+    assert (tmp_path / "real/users").read_text() == "alice:{PLAIN}x\n"
+
+
+def test_many_editors_at_once_lose_no_user(tmp_path: Path) -> None:
+    import concurrent.futures
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: add_user(tmp_path / "users", f"u{n}", "x", scheme="PLAIN"), range(30)))
+    assert len(parse_users((tmp_path / "users").read_text(), "users")) == 30
