@@ -1,0 +1,108 @@
+"""The documentation says what the code does: keys, flags and links are looked up, examples are run."""
+
+import re
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+import typer.main
+from pydantic import BaseModel
+
+from pop3cli.app import app as pop3cli_app
+from pop3d.cli import app as pop3d_app
+from pop3d.config import NOT_YET, Auth, Config, Limits, Listen, Log, StoreConfig, Tls, load
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("model", [Config, Listen, Tls, Auth, StoreConfig, Limits, Log])
+def test_every_key_of_the_configuration_is_documented(model: type[BaseModel]) -> None:
+    text = (ROOT / "docs/configuration.md").read_text()
+    tables = {"listen", "tls", "auth", "store", "limits", "log"}
+    for name, field in model.model_fields.items():
+        if model is Config and name in tables:
+            assert re.search(rf"^## `\[+{name}\]+`", text, re.MULTILINE)
+            continue
+        row = re.search(rf"^\| `{name}` \|([^|]*)\|", text, re.MULTILINE)
+        assert row, name
+        default = row[1].strip(' `"')
+        if isinstance(field.default, (int, float)) and not isinstance(field.default, bool):
+            assert float(default) == field.default
+
+
+def test_what_comes_later_is_documented() -> None:
+    text = (ROOT / "docs/configuration.md").read_text().partition("## Not yet")[2]
+    for key, values in NOT_YET.items():
+        if key == "auth.mechanisms":
+            assert "all mechanisms but `plain`" in text
+            continue
+        for word in values or (key.rpartition(".")[2],):
+            assert word in text, word
+
+
+@pytest.mark.parametrize("page", ["docs/configuration.md", "docs/running.md"])
+def test_configurations_shown_are_valid(page: str, tmp_path: Path) -> None:
+    for text in blocks(page, "toml"):
+        path = tmp_path / "pop3d.toml"
+        path.write_text(text)
+        assert load(path).listen
+
+
+def options(command, above: str = "") -> list[str]:
+    found = [option for param in command.params for option in getattr(param, "opts", []) if option.startswith("--")]
+    for name, sub in getattr(command, "commands", {}).items():
+        found += [f"{above}{name}", *options(sub, f"{above}{name} ")]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("app", "page"), [(pop3d_app, "docs/running.md"), (pop3cli_app, "docs/client.md")], ids=["pop3d", "pop3cli"]
+)
+def test_every_command_and_option_is_documented(app: typer.Typer, page: str) -> None:
+    text = (ROOT / page).read_text()
+    wanted = options(typer.main.get_command(app))
+    assert len(wanted) > 5
+    for word in wanted:
+        assert word in text, word
+
+
+def test_the_engines_examples_serve_each_other() -> None:
+    server, client = (compile_and_run(text) for text in blocks("docs/engine.md", "python"))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        thread = threading.Thread(target=server["serve"], args=(theirs,))
+        thread.start()
+        assert client["fetch"](ours) == b"Subject: hello\r\n\r\nworld\r\n"
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def compile_and_run(text: str) -> dict:
+    names: dict = {}
+    exec(compile(text, "docs", "exec"), names)
+    return names
+
+
+async def test_the_example_of_testing_runs() -> None:
+    (text,) = blocks("docs/testing.md", "python")
+    await compile_and_run(text)["test_fetches_mail"]()
+
+
+def test_the_readme_shows_the_drivers_real_lines() -> None:
+    (shown,) = blocks("README.md", "python")
+    driver = re.sub(r"\s+", " ", (ROOT / "pop3d/session.py").read_text())
+    for case in re.split(r"\n(?=    case )", shown.replace("    ...\n", ""))[1:]:
+        assert re.sub(r"\s+", " ", case).strip() in driver
