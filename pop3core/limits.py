@@ -56,3 +56,4 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+"""What a connection keeps to unless it is told otherwise."""

@@ -45,7 +45,7 @@ from pop3core.replies import Code, encode_err, encode_ok
 from pop3core.syntax import BARE, BadCommand, read_arguments, split
 from pop3core.table import AFTER, RULE_OF, Home, Rule, State
 
-__all__ = ["ServerConfig", "ServerConnection", "Summary"]
+__all__ = ["CUT_OFF", "ServerConfig", "ServerConnection", "Summary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,14 @@ class _Reading:
 
 
 _OK: Final = encode_ok("")
-_END_OF_STREAM = "the client went away without QUIT"
+_END_OF_STREAM: Final = "the client went away without QUIT"
+_ENDLESS_LINE: Final = "a line without end"
+_BAD_COMMANDS: Final = "too many bad commands"
+_FAILED_LOGINS: Final = "too many failed logins"
+
+CUT_OFF: Final = frozenset((_ENDLESS_LINE, _BAD_COMMANDS, _FAILED_LOGINS))
+"""Reasons of `Closed` for which the client was cut off, and may still be sending: a driver that reads on for a little
+while sees to it that the last reply arrives."""
 
 
 class ServerConnection:
@@ -308,8 +315,6 @@ class ServerConnection:
             if rule is None:
                 rule, rest = split(line)
                 self._check_home(rule)
-            elif rule.home is not Home.ANY:
-                self._check_home(rule)
             target = AFTER[self._state].get(rule.command)
             if target is None:
                 raise BadCommand(f"{rule.keyword} is not valid in the {self._state.value} state")
@@ -332,8 +337,8 @@ class ServerConnection:
 
     def _line_fault(self, fault: LineFault) -> None:
         if fault is LineFault.ENDLESS:
-            self._say(encode_err("a line without end; closing"))
-            self._close("a line without end")
+            self._say(encode_err(f"{_ENDLESS_LINE}; closing"))
+            self._close(_ENDLESS_LINE)
         else:
             # RFC 2449 §4: 255 octets, CRLF included
             self._bad_command(f"a command has at most {self._limits.command_octets_max} octets")
@@ -341,8 +346,8 @@ class ServerConnection:
     def _bad_command(self, text: str) -> None:
         self.summary.bad_commands += 1
         if self.summary.bad_commands >= self._limits.bad_commands_max:
-            self._say(encode_err(f"{text}; too many bad commands, closing"))
-            self._close("too many bad commands")
+            self._say(encode_err(f"{text}; {_BAD_COMMANDS}, closing"))
+            self._close(_BAD_COMMANDS)
         else:
             self._say(encode_err(text))
 
@@ -371,8 +376,8 @@ class ServerConnection:
             return
         self.summary.auth_failures += 1
         if self.summary.auth_failures >= self._limits.auth_failures_max:
-            self._say(encode_err(f"{text}; too many failed logins, closing", "AUTH"))
-            self._close("too many failed logins")
+            self._say(encode_err(f"{text}; {_FAILED_LOGINS}, closing", "AUTH"))
+            self._close(_FAILED_LOGINS)
         else:
             self._say(encode_err(text, "AUTH"))  # RFC 3206 §5
 

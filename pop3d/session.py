@@ -33,7 +33,7 @@ from pop3core.events import (
     Password,
     SendData,
 )
-from pop3core.server import ServerConfig, ServerConnection
+from pop3core.server import CUT_OFF, ServerConfig, ServerConnection
 from pop3d.auth import Authenticator
 from pop3d.channel import Channel, ConnectionGone, HandshakeFailed
 from pop3d.config import Limits
@@ -110,7 +110,7 @@ class Session:
             seconds = time.monotonic() - self._started
             session_line(self._channel, self._conn, seconds, self._cut_for or reason)
             self._until(_SHUTDOWN, self._channel.abort)
-            await self._channel.close(linger=reason != "QUIT")
+            await self._channel.close(linger=reason in CUT_OFF)
 
     def overdue(self) -> None:
         """The deadline has passed."""

@@ -55,7 +55,7 @@ async def serving(
                 "tls": {"certificate": certificate, "private_key": private_key},
                 "auth": {"users": users},
                 "store": {"backend": "memory"},
-                "limits": dict(limits or {}),
+                "limits": {"connections": 1000, **(limits or {})},
             }
         )
         store = MemoryStore(mailboxes)

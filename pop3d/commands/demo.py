@@ -24,7 +24,7 @@ from pop3d.exit_status import ExitStatus
 from pop3d.log import configure
 from pop3d.server import ListenError
 
-__all__ = ["demo"]
+__all__ = ["demo", "sample_messages"]
 
 _HOST = "127.0.0.1"
 _USER = "demo"
@@ -106,11 +106,12 @@ class _Trial:
 def _fill(maildir: Path) -> None:
     for folder in ("tmp", "cur", "new"):
         (maildir / folder).mkdir(parents=True)
-    for number, message in enumerate(_messages(), 1):
+    for number, message in enumerate(sample_messages(), 1):
         (maildir / "new" / f"170000000{number}.M{number}P1.localhost").write_bytes(message.as_bytes())
 
 
-def _messages() -> list[EmailMessage]:
+def sample_messages() -> list[EmailMessage]:
+    """What the demonstration's mailbox holds."""
     welcome = _message("Postmaster <postmaster@example.org>", "Welcome to POP3 done right", 1)
     welcome.set_content("This mailbox is a sample. Look around, retrieve, delete: it is made anew each time.\n")
     dots = _message("Jörg Müller <joerg@example.org>", "Lines that begin with a dot ✓", 2)

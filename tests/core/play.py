@@ -1,0 +1,233 @@
+"""Playing one side against an engine: a server that is spoken to, a client that hears.
+
+Also the player of the dialogues in `transcripts/`, which are written as the RFCs write them.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pop3core.answers import (
+    CommitFailed,
+    Committed,
+    Content,
+    ContentFailed,
+    LoginAccepted,
+    LoginRejected,
+    TlsEstablished,
+)
+from pop3core.client import ClientConfig, ClientConnection
+from pop3core.commands import Pass, Quit, User
+from pop3core.events import (
+    ClientEvent,
+    Closed,
+    CommitRequested,
+    ContentDropped,
+    ContentRequested,
+    Disconnected,
+    LoginRequested,
+    NeedData,
+    SendData,
+    ServerEvent,
+)
+from pop3core.maildrop import Listing
+from pop3core.server import ServerConfig, ServerConnection
+from pop3core.table import State
+
+MAIL = [b"Subject: one\r\n\r\nfirst\r\n", b".dot\r\n\r\n..\r\n.\r\nlast\r\n"]
+
+
+class Dialogue:
+    """A server engine with a driver that knows one user, "alice" with "s e c", and some messages."""
+
+    def __init__(
+        self,
+        messages: Iterable[bytes] = MAIL,
+        *,
+        secure: bool = True,
+        config: ServerConfig | None = None,
+        piece: int = 65536,
+        uids: list[bytes] | None = None,
+        failing: frozenset[int] = frozenset(),
+    ) -> None:
+        self.messages = list(messages)
+        self.uids = uids or [b"uid-%d" % number for number in range(1, len(self.messages) + 1)]
+        self.conn = ServerConnection(config)
+        if secure:
+            self.conn.answer(TlsEstablished())
+        self.piece = piece
+        self.failing = failing
+        self.removed: tuple[int, ...] | None = None
+        self.left: tuple[int, ...] = ()
+        self.events: list[ServerEvent] = []
+        self.greeting = self.run()
+
+    def say(self, *lines: str | bytes) -> bytes:
+        """What the server sends for these lines."""
+        return self.receive(b"".join((line.encode() if isinstance(line, str) else line) + b"\r\n" for line in lines))
+
+    def receive(self, data: bytes) -> bytes:
+        self.conn.receive_data(data)
+        return self.run()
+
+    def run(self) -> bytes:
+        """Drives the engine until it waits for the client, or is closed; what it sent."""
+        sent = b""
+        while True:
+            event = self.conn.next_event()
+            self.events.append(event)
+            match event:
+                case SendData(data):
+                    sent += data
+                case NeedData() | Closed():
+                    return sent
+                case LoginRequested(credential):
+                    self.conn.answer(self.login(credential.username, credential.secret))
+                case ContentRequested(number, offset):
+                    self.conn.answer(self.content(number, offset))
+                case CommitRequested(numbers):
+                    self.removed = numbers
+                    self.conn.answer(CommitFailed(self.left, "SYS/TEMP") if self.left else Committed())
+                case ContentDropped():
+                    pass
+
+    def login(self, name: str, secret: bytes) -> LoginAccepted | LoginRejected:
+        if secret == b"busy":
+            return LoginRejected("IN-USE", "the mailbox is in use by another session")
+        if secret == b"broken":
+            return LoginRejected("SYS/TEMP", "this mailbox cannot be opened now")
+        if (name, secret) != ("alice", b"s e c"):
+            return LoginRejected(None, "wrong user name or password")
+        return LoginAccepted(Listing([len(text) for text in self.messages], self.uids))
+
+    def content(self, number: int, offset: int) -> Content | ContentFailed:
+        if number in self.failing:
+            return ContentFailed("SYS/TEMP", "this message cannot be read")
+        text = self.messages[number - 1]
+        return Content(text[offset : offset + self.piece], last=offset + self.piece >= len(text))
+
+
+def server_in(state: State) -> Dialogue:
+    """A server brought into a state by the legal road."""
+    server = Dialogue()
+    if state is State.CLOSED:
+        server.say("QUIT")
+    if state in (State.IDENTIFIED, State.TRANSACTION):
+        server.say("USER alice")
+    if state is State.TRANSACTION:
+        server.say("PASS s e c")
+    return server
+
+
+class Listener:
+    """A client engine that hears what a test says, and whose events are collected."""
+
+    def __init__(self, config: ClientConfig | None = None, *, secure: bool = True, greeting: bytes = b"+OK ready\r\n"):
+        self.conn = ClientConnection(config)
+        if secure:
+            self.conn.answer(TlsEstablished())
+        self.sent = b""
+        self.events: list[ClientEvent] = []
+        if greeting:
+            self.hear(greeting)
+
+    def hear(self, data: bytes) -> list[ClientEvent]:
+        """The events that ``data`` brings about, with what has to be sent before it."""
+        events = self.run()
+        self.conn.receive_data(data)
+        return events + self.run()
+
+    def run(self) -> list[ClientEvent]:
+        events: list[ClientEvent] = []
+        while True:
+            event = self.conn.next_event()
+            match event:
+                case NeedData():
+                    break
+                case SendData(data):
+                    self.sent += data
+                case Disconnected():
+                    events.append(event)
+                    break
+                case _:
+                    events.append(event)
+        self.events += events
+        return events
+
+
+def client_in(state: State) -> Listener:
+    """A client brought into a state by the legal road."""
+    client = Listener()
+    if state is State.CLOSED:
+        client.conn.send(Quit())
+        client.hear(b"+OK\r\n")
+    if state in (State.IDENTIFIED, State.TRANSACTION):
+        client.conn.send(User("alice"))
+        client.hear(b"+OK\r\n")
+    if state is State.TRANSACTION:
+        client.conn.send(Pass(b"s e c"))
+        client.hear(b"+OK\r\n")
+    client.sent = b""
+    return client
+
+
+@dataclass
+class Transcript:
+    """A dialogue from a file. ``turns``: the client's lines, then the server's lines that answer them."""
+
+    name: str
+    settings: dict[str, str] = field(default_factory=dict)
+    messages: list[bytes] = field(default_factory=list)
+    turns: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> "Transcript":
+        """Lines ``C:`` and ``S:``; before them ``name: value`` settings, and ``M:`` lines, one message each."""
+        transcript = cls(path.stem)
+        client, server = b"", b""
+        for line in path.read_text().splitlines():
+            kind, _, text = line.partition(": ") if ": " in line else line.partition(":")
+            octets = text.encode().decode("unicode_escape").encode("latin-1") if kind in "CSM" else b""
+            match kind:
+                case "C":
+                    if server:
+                        transcript.turns.append((client, server))
+                        client, server = b"", b""
+                    client += octets + b"\r\n"
+                case "S":
+                    server += octets + b"\r\n"
+                case "M":
+                    transcript.messages.append(octets)
+                case _ if line and not line.startswith("#"):
+                    transcript.settings[kind] = text.strip()
+        transcript.turns.append((client, server))
+        return transcript
+
+    def dialogue(self) -> Dialogue:
+        """A server in the situation that the transcript begins in."""
+        uids = [uid.encode() for uid in self.settings.get("uids", "").split()] or None
+        dialogue = Dialogue(
+            self.messages,
+            secure=self.settings.get("secure") != "no",
+            uids=uids,
+            failing=frozenset(map(int, self.settings.get("failing", "").split())),
+            config=ServerConfig(self.settings.get("hostname", "")),
+        )
+        dialogue.left = tuple(map(int, self.settings.get("left", "").split()))
+        return dialogue
+
+
+def transcripts() -> list[Transcript]:
+    """All that are there."""
+    return [Transcript.read(path) for path in sorted((Path(__file__).parent / "transcripts").glob("*.txt"))]
+
+
+def in_pieces(data: bytes, sizes: Iterable[int], use: Callable[[bytes], bytes]) -> bytes:
+    """Feed ``data`` in pieces of the given sizes, over and over; what came back, together."""
+    got, at, turns = b"", 0, list(sizes)
+    turn = 0
+    while at < len(data):
+        size = turns[turn % len(turns)]
+        got += use(data[at : at + size])
+        at, turn = at + size, turn + 1
+    return got

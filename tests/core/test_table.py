@@ -1,0 +1,150 @@
+"""The full product of states and commands, each state reached by the legal road; and the RFCs' own words beside it."""
+
+import pytest
+
+from pop3core.client import ClientConnection
+from pop3core.commands import Capa, Dele, List, Noop, Pass, Quit, Retr, Rset, Stat, Top, Uidl, User
+from pop3core.errors import LocalProtocolError
+from pop3core.events import Replied
+from pop3core.syntax import parse
+from pop3core.table import RULES, Home, Reply, Rule, State
+from tests.core.play import Dialogue, client_in, server_in
+
+OPEN = [State.AUTHORIZATION, State.IDENTIFIED, State.TRANSACTION]
+PRODUCT = [(state, rule) for state in State for rule in RULES]
+IDS = [f"{state.value}-{rule.keyword}" for state, rule in PRODUCT]
+
+
+@pytest.mark.parametrize(("state", "rule"), PRODUCT, ids=IDS)
+def test_the_server_obeys_every_cell(state: State, rule: Rule) -> None:
+    server = server_in(state)
+    assert server.conn.state is state
+    answer = server.say(rule.example)
+    target = rule.after(state)
+    if state is State.CLOSED:
+        assert answer == b""
+    elif target is None:
+        assert answer.startswith(b"-ERR")
+        assert rule.keyword.encode() in answer
+        assert server.conn.state is state
+        assert server.conn.summary.bad_commands == 1
+    else:
+        assert answer.startswith(b"+OK")
+        assert answer.endswith(b"\r\n.\r\n") == rule.has_lines(parse(rule.example.encode()))
+        assert server.conn.state is target
+        assert server.conn.summary.bad_commands == 0
+
+
+@pytest.mark.parametrize(("state", "rule"), PRODUCT, ids=IDS)
+def test_the_client_obeys_every_cell(state: State, rule: Rule) -> None:
+    client = client_in(state)
+    assert client.conn.state is state
+    command = parse(rule.example.encode())
+    target = rule.after(state)
+    if target is None:
+        with pytest.raises(LocalProtocolError):
+            client.conn.send(command)
+        assert client.conn.state is state
+    else:
+        client.conn.send(command)
+        lines = b"1 5\r\n.\r\n" if rule.has_lines(command) else b""
+        text = b"1 5" if rule.command in (Stat, List, Uidl) else b"done"
+        replied = [event for event in client.hear(b"+OK " + text + b"\r\n" + lines) if isinstance(event, Replied)]
+        assert [event.command for event in replied] == [command]
+        assert client.conn.state is target
+
+
+@pytest.mark.parametrize(("state", "rule"), PRODUCT, ids=IDS)
+def test_the_client_follows_a_refusal(state: State, rule: Rule) -> None:
+    if rule.after(state) is None:
+        return
+    client = client_in(state)
+    client.conn.send(parse(rule.example.encode()))
+    client.hear(b"-ERR no\r\n")
+    assert client.conn.state is (rule.failed or state)
+
+
+@pytest.mark.parametrize("state", OPEN)
+@pytest.mark.parametrize("line", ["FROB", "STAT 1", "RETR", "RETR 0", "LIST 1 2", "QUIT now", "USER", "PASS", "TOP 1"])
+def test_a_line_that_is_no_command_moves_nothing(state: State, line: str) -> None:
+    server = server_in(state)
+    assert server.say(line).startswith(b"-ERR")
+    assert server.conn.state is state
+
+
+# --- independent of the table ---
+
+ANYWHERE = {"CAPA", "QUIT"}
+BEFORE_LOGIN = {"USER"}
+BEHIND_USER = {"PASS"}
+BEHIND_LOGIN = {"STAT", "LIST", "RETR", "DELE", "NOOP", "RSET", "TOP", "UIDL"}
+
+
+@pytest.mark.parametrize(
+    ("state", "valid"),
+    [
+        ("AUTHORIZATION", ANYWHERE | BEFORE_LOGIN),
+        ("IDENTIFIED", ANYWHERE | BEFORE_LOGIN | BEHIND_USER),
+        ("TRANSACTION", ANYWHERE | BEHIND_LOGIN),
+        ("CLOSED", set()),
+    ],
+)
+def test_what_is_valid_where_as_rfc_1939_and_2449_say(state: str, valid: set[str]) -> None:
+    assert {rule.keyword for rule in RULES if rule.after(State(state)) is not None} == valid
+
+
+def test_where_commands_lead() -> None:
+    moves = {
+        (rule.keyword, state.value, after.value)
+        for rule in RULES
+        for state in OPEN
+        if (after := rule.after(state)) not in (None, state)
+    }
+    assert moves == {
+        ("USER", "AUTHORIZATION", "IDENTIFIED"),
+        ("PASS", "IDENTIFIED", "TRANSACTION"),
+        ("QUIT", "AUTHORIZATION", "CLOSED"),
+        ("QUIT", "IDENTIFIED", "CLOSED"),
+        ("QUIT", "TRANSACTION", "CLOSED"),
+    }
+
+
+def test_the_other_columns() -> None:
+    assert {rule.keyword for rule in RULES if rule.home is Home.TLS} == {"USER", "PASS"}
+    assert {rule.keyword for rule in RULES if rule.barrier} == {"USER", "PASS", "QUIT"}
+    assert {rule.keyword for rule in RULES if rule.reply is Reply.LINES} == {"CAPA", "RETR", "TOP"}
+    assert {rule.keyword for rule in RULES if rule.reply is Reply.EITHER} == {"LIST", "UIDL"}
+    assert {rule.keyword: rule.failed.value for rule in RULES if rule.failed} == {
+        "USER": "AUTHORIZATION",
+        "PASS": "AUTHORIZATION",
+        "QUIT": "CLOSED",
+    }
+
+
+def test_each_example_is_a_command_of_its_row() -> None:
+    for rule in RULES:
+        assert type(parse(rule.example.encode())) is rule.command
+        assert len({other.keyword for other in RULES}) == len(RULES)
+
+
+@pytest.mark.parametrize(
+    ("command", "lines"),
+    [(List(), True), (List(1), False), (Uidl(), True), (Uidl(1), False), (Retr(1), True), (Top(1, 1), True),
+     (Capa(), True), (Stat(), False), (Noop(), False), (Rset(), False), (Dele(1), False), (Quit(), False),
+     (User("a"), False), (Pass(b"a"), False)],
+    ids=repr,
+)  # fmt: skip
+def test_which_replies_have_lines(command, lines: bool) -> None:
+    (rule,) = [rule for rule in RULES if rule.command is type(command)]
+    assert rule.has_lines(command) is lines
+
+
+def test_secrets_need_tls_on_both_sides() -> None:
+    server = Dialogue(secure=False)
+    assert server.say("USER alice").startswith(b"-ERR")
+    assert b"995" in server.say("USER")
+    assert server.say("PASS secret").startswith(b"-ERR")
+    assert b"USER" not in server.say("CAPA").split(b"\r\n")
+    client = ClientConnection()
+    with pytest.raises(LocalProtocolError, match="clear text"):
+        client.send(User("alice"))
