@@ -1,0 +1,268 @@
+"""``pop3cli``: the command line.
+
+This module knows words and options, `pop3cli.commands` what is done about them. Options that hold for every command
+may stand before it or after it; `_OptionsAnywhere` is all there is to that. Whatever goes wrong ends in `_run`: one
+line on standard error, an exit status that says what it was, and a traceback only for who asks with ``--debug``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, Final, cast
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from pop3cli import commands
+from pop3cli.accounts import Account, parse_account
+from pop3cli.commands import Options
+from pop3cli.errors import MailError, OutputFailed, UsageFault
+from pop3cli.exit_status import ExitStatus
+from pop3cli.render import Terminal
+from pop3cli.session import TIMEOUT
+from pop3cli.shell import Shell
+
+__all__ = ["main", "run"]
+
+
+class _OptionsAnywhere(TyperGroup):
+    """Options of the whole program may stand behind the command as well: they are moved before it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse with our own options first."""
+        takes_value = {name: not getattr(param, "is_flag", True) for param in self.params for name in param.opts}
+        ours, others = _sorted_out(args, takes_value)
+        return super().parse_args(ctx, [*ours, *others])
+
+
+def _sorted_out(args: list[str], takes_value: dict[str, bool]) -> tuple[list[str], list[str]]:
+    """The arguments that are options of ours, with their values, and the rest; behind ``--`` nothing is an option."""
+    ours: list[str] = []
+    others: list[str] = []
+    rest = iter(args)
+    for word in rest:
+        name, _, _ = word.partition("=")
+        if word == "--":
+            others += [word, *rest]
+        elif name not in takes_value:
+            others.append(word)
+        else:
+            ours.append(word)
+            if takes_value[name] and word == name:
+                ours += list(_next_of(rest))
+    return ours, others
+
+
+def _next_of(words: Iterator[str]) -> list[str]:
+    word = next(words, None)
+    return [] if word is None else [word]
+
+
+_EPILOG: Final = (
+    "Also, before or after the command: --json, --no-color, --cacert FILE, --timeout SECONDS, --password-command CMD,"
+    " --debug; see pop3cli --help."
+)
+
+app = typer.Typer(
+    cls=_OptionsAnywhere,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Read and keep a POP3 mailbox, over verified TLS.",
+    epilog="ACCOUNT is pop3s://user@host[:port]. The password is taken from --password-command, from the environment's"
+    " POP3CLI_PASSWORD, or asked for; never from the command line.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            print(f"pop3cli {version('pop3core')}")
+        except PackageNotFoundError:
+            print("pop3cli, not installed")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    ctx: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")] = False,
+    no_color: Annotated[
+        bool, typer.Option("--no-color", help="No colours (also: NO_COLOR in the environment).")
+    ] = False,
+    cacert: Annotated[
+        Path | None, typer.Option("--cacert", metavar="FILE", help="Trust the certificates in FILE, and no others.")
+    ] = None,
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long the server may take for each answer."),
+    ] = TIMEOUT,
+    password_command: Annotated[
+        str | None,
+        typer.Option("--password-command", metavar="CMD", help="Run CMD (no shell); its first line is the password."),
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> int:
+    ctx.obj = Options(json, not no_color, cacert, timeout, password_command, debug)
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help(), end="")
+        return ExitStatus.USAGE
+    return ExitStatus.OK
+
+
+_Account = Annotated[str, typer.Argument(metavar="ACCOUNT", help="pop3s://user@host[:port]", show_default=False)]
+_Number = Annotated[int, typer.Argument(metavar="N", min=1, help="The message's number.", show_default=False)]
+
+
+@app.command(epilog=_EPILOG)
+def stat(ctx: typer.Context, account: _Account) -> int:
+    """How many messages there are, and how large they are together."""
+    return _run(ctx.obj, lambda terminal: commands.stat(parse_account(account), ctx.obj, terminal))
+
+
+@app.command("list", epilog=_EPILOG)
+def list_messages(ctx: typer.Context, account: _Account) -> int:
+    """From, Subject, Date and size of each message."""
+    return _run(ctx.obj, lambda terminal: commands.list_messages(parse_account(account), ctx.obj, terminal))
+
+
+@app.command(epilog=_EPILOG)
+def uidl(ctx: typer.Context, account: _Account) -> int:
+    """The unique id of each message."""
+    return _run(ctx.obj, lambda terminal: commands.uidl(parse_account(account), ctx.obj, terminal))
+
+
+@app.command(epilog=_EPILOG)
+def show(
+    ctx: typer.Context,
+    account: _Account,
+    number: _Number,
+    raw: Annotated[bool, typer.Option("--raw", help="The exact message, as get shows it.")] = False,
+    headers: Annotated[bool, typer.Option("--headers", help="All headers, and nothing else.")] = False,
+) -> int:
+    """A message to be read: headers, text (HTML as text), what is attached."""
+
+    def work(terminal: Terminal) -> ExitStatus:
+        if raw and (headers or ctx.obj.json):
+            raise UsageFault("show --raw", "does not go with --headers or --json")
+        if raw:
+            return commands.get(parse_account(account), number, None, ctx.obj, terminal)
+        return commands.show(parse_account(account), number, ctx.obj, terminal, headers_only=headers)
+
+    return _run(ctx.obj, work)
+
+
+@app.command(epilog=_EPILOG)
+def get(
+    ctx: typer.Context,
+    account: _Account,
+    number: _Number,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write it to FILE, whole or not at all; - is stdout."),
+    ] = None,
+) -> int:
+    """A message's exact bytes."""
+    file = None if output in (None, "-") else Path(str(output))
+    return _run(ctx.obj, lambda terminal: commands.get(parse_account(account), number, file, ctx.obj, terminal))
+
+
+@app.command(epilog=_EPILOG)
+def delete(
+    ctx: typer.Context,
+    account: _Account,
+    numbers: Annotated[
+        list[int], typer.Argument(metavar="N...", min=1, help="The messages' numbers.", show_default=False)
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> int:
+    """Delete messages: all that are named, or none."""
+    return _run(ctx.obj, lambda terminal: commands.delete(parse_account(account), numbers, ctx.obj, terminal, sure=yes))
+
+
+@app.command(epilog=_EPILOG)
+def shell(
+    ctx: typer.Context,
+    account: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[ACCOUNT]", help="pop3s://[user@]host[:port]; else open one inside.", show_default=False
+        ),
+    ] = None,
+) -> int:
+    """Speak POP3 with a server: every command, in colour; help explains. Reads a script from a pipe as well."""
+
+    def work(terminal: Terminal) -> ExitStatus:
+        if ctx.obj.json:
+            raise UsageFault("shell --json", "a dialogue has no JSON form")
+        opened: Account | None = None if account is None else parse_account(account, user_required=False)
+        return Shell(ctx.obj, terminal).run(opened)
+
+    return _run(ctx.obj, work)
+
+
+# --- how runs end ---
+
+
+def _run(options: Options, work: Callable[[Terminal], ExitStatus]) -> int:
+    """Do a command's work; its exit status. Whatever failed is one line on standard error."""
+    terminal = Terminal(color=options.color)
+    try:
+        status = work(terminal)
+        terminal.flush()
+        return status
+    except (Exception, KeyboardInterrupt) as fault:
+        return _failed(fault, options, terminal)
+
+
+def _failed(fault: BaseException, options: Options, terminal: Terminal) -> ExitStatus:
+    with contextlib.suppress(OutputFailed):
+        terminal.flush()  # what came before the error is shown before it
+    if options.debug:
+        terminal.trace()
+    match fault:
+        case OutputFailed(quiet=True):
+            return fault.status
+        case MailError():
+            terminal.error(str(fault), *getattr(fault, "__notes__", ()))
+            return fault.status
+        case KeyboardInterrupt():
+            terminal.error("interrupted")
+            return ExitStatus.INTERRUPTED
+        case _:
+            what = f"{type(fault).__name__}: {fault}"
+            terminal.error(f"a bug of ours: {what}", "please report it, with what --debug shows")
+            return ExitStatus.SOFTWARE
+
+
+# UsageError of the click that this version of typer uses: its own copy, or the package
+_UsageError: Final = cast(type[Exception], typer.BadParameter.__base__)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The program, given its arguments; its exit status."""
+    if "--no-color" in arguments:
+        os.environ["NO_COLOR"] = "1"  # for help as well, which typer shows
+    try:
+        status = get_command(app).main(list(arguments), prog_name="pop3cli", standalone_mode=False)
+    except _UsageError as fault:
+        context: typer.Context | None = getattr(fault, "ctx", None)
+        path = "pop3cli" if context is None else context.command_path
+        Terminal().error(fault.format_message().rstrip("."), f"see {path} --help")  # type: ignore[attr-defined]
+        return ExitStatus.USAGE
+    except (typer.Abort, KeyboardInterrupt):
+        return ExitStatus.INTERRUPTED
+    return int(status or 0)
+
+
+def main() -> None:
+    """What the installed script calls."""
+    sys.exit(run(sys.argv[1:]))

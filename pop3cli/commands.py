@@ -1,0 +1,356 @@
+"""What each command of ``pop3cli`` does, from connecting to the last line shown.
+
+A command is plain code that runs one piece after the other on an event loop of its own (`Visit`): between the pieces it
+may ask a person, and Ctrl-C is then the person's business and nobody else's. All that a command has to say goes through
+the `Terminal`; that it went well is its status, that it failed is an exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+from pop3cli.accounts import Account, find_password
+from pop3cli.errors import CommandRefused, NoSuchMessage, Refused, TooLarge, UsageFault
+from pop3cli.exit_status import ExitStatus
+from pop3cli.files import whole_file
+from pop3cli.mail import Readable, Summary, parse_headers, read_message, summarize
+from pop3cli.render import Column, ContentPrinter, Terminal, human_date, human_size
+from pop3cli.session import TIMEOUT, Session
+from pop3cli.tls import client_context
+
+__all__ = ["Options", "Visit", "delete", "get", "list_messages", "show", "stat", "uidl"]
+
+_SHOWN_MAX: Final = 64 * 1024 * 1024
+"""Octets of a message that is parsed, which takes several times as much memory."""
+
+_NAMED_MAX: Final = 20
+"""Messages that are named before they are deleted; of more, only how many."""
+
+_UINT64: Final = 2**64 - 1
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What can be said before and after every command. ``timeout``: seconds."""
+
+    json: bool = False
+    color: bool = True
+    cacert: Path | None = None
+    timeout: float = TIMEOUT
+    password_command: str | None = None
+    debug: bool = False
+
+
+class Visit:
+    """A session and the loop it runs on; both end with the block. Without a QUIT the server then deletes nothing."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+        self.session = Session()
+
+    def __enter__(self) -> Visit:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._runner:
+            self._runner.run(self.session.close())
+
+    def do(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run ``work`` to its end. Ctrl-C cancels it, and is raised here as KeyboardInterrupt."""
+        return self._runner.run(work)
+
+
+@contextmanager
+def _logged_in(account: Account, options: Options) -> Iterator[Visit]:
+    """A visit that is logged in. What can be wrong on our side is found before a connection is made."""
+    tls = client_context(options.cacert)
+    password = find_password(account, options.password_command)
+    with Visit() as visit:
+        visit.do(visit.session.connect(account.host, account.port, tls=tls, timeout=options.timeout))
+        visit.do(visit.session.login(account.user or "", password))
+        yield visit
+
+
+def _messages(count: int) -> str:
+    return "1 message" if count == 1 else f"{count:,} messages"
+
+
+# --- what there is ---
+
+
+def stat(account: Account, options: Options, terminal: Terminal) -> ExitStatus:
+    """How many messages, how large together."""
+    with _logged_in(account, options) as visit:
+        item = visit.do(visit.session.stat())
+        visit.do(visit.session.quit())
+    if options.json:
+        terminal.json({"messages": item.messages, "octets": item.octets})
+    else:
+        size = f", {human_size(item.octets)}"
+        terminal.line((_messages(item.messages), "strong"), size, (f" ({item.octets:,} octets)", "faint"))
+    return ExitStatus.OK
+
+
+def uidl(account: Account, options: Options, terminal: Terminal) -> ExitStatus:
+    """Number and unique-id of each message."""
+    with _logged_in(account, options) as visit, ExitStack() as output:
+        if options.json:
+            add = output.enter_context(terminal.json_array())
+            visit.do(_uidl(visit.session, lambda number, uid: add({"number": number, "uid": uid})))
+        else:
+            table = terminal.table((_NUMBER, Column("Unique id", 20, share=1)))
+            visit.do(_uidl(visit.session, lambda number, uid: table.row(str(number), uid)))
+    return ExitStatus.OK
+
+
+async def _uidl(session: Session, show: Callable[[int, str], None]) -> None:
+    async for item in session.uidl():
+        show(item.number, item.uid)
+    await session.quit()
+
+
+def list_messages(account: Account, options: Options, terminal: Terminal) -> ExitStatus:
+    """From, Subject, Date and size of each message."""
+    with _logged_in(account, options) as visit, ExitStack() as output:
+        if options.json:
+            add = output.enter_context(terminal.json_array())
+            outcome = visit.do(_list(visit.session, terminal, lambda *row: add(_as_json(*row))))
+        else:
+            show = _mail_table(terminal)
+            outcome = visit.do(_list(visit.session, terminal, show))
+    return outcome.tell(terminal)
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """How a listing went. ``refused``: why the headers of the last of ``failed`` messages were refused."""
+
+    rows: int = 0
+    failed: int = 0
+    refused: Refused | None = None
+    without_top: bool = False
+
+    def tell(self, terminal: Terminal) -> ExitStatus:
+        if self.refused is None:
+            return ExitStatus.OK
+        if self.without_top:
+            terminal.note(f"this server shows no headers: {self.refused}")
+            return ExitStatus.OK
+        terminal.note(f"the headers of {self.failed} of {_messages(self.rows)} were refused: {self.refused}")
+        return ExitStatus.SOME_FAILED
+
+
+_Row = Callable[[int, int, Summary | None], None]
+
+
+async def _list(session: Session, terminal: Terminal, show: _Row) -> _Outcome:
+    numbers, sizes = array("Q"), array("Q")  # 16 octets a message, however many the server claims to have
+    async for item in session.list():
+        numbers.append(min(item.number, _UINT64))
+        sizes.append(min(item.octets, _UINT64))
+    outcome = _Outcome()
+    with terminal.progress("headers", len(numbers), octets=False) as meter:
+        async for number, headers in session.headers(numbers):
+            if isinstance(headers, bytes):
+                show(number, sizes[outcome.rows], summarize(headers))
+            else:
+                show(number, sizes[outcome.rows], None)
+                outcome.failed, outcome.refused = outcome.failed + 1, headers
+            outcome.rows += 1
+            meter.advance(1)
+    outcome.without_top = outcome.failed == outcome.rows and "TOP" not in session.capabilities
+    await session.quit()
+    return outcome
+
+
+_NUMBER: Final = Column("No", 5, "number", right=True)
+_COLUMNS: Final = (
+    _NUMBER,
+    Column("From", 28, share=2),
+    Column("Subject", 40, "strong", share=3),
+    Column("Date", 16, "faint"),
+    Column("Size", 10, "label", right=True),
+)
+
+
+def _mail_table(terminal: Terminal, *, aside: bool = False) -> _Row:
+    table = terminal.table(_COLUMNS, aside=aside)
+
+    def show(number: int, octets: int, summary: Summary | None) -> None:
+        seen = summary or Summary("", "", None, "")
+        date = human_date(seen.date) if seen.date is not None else seen.date_text
+        table.row(str(number), seen.sender, seen.subject, date, human_size(octets))
+
+    return show
+
+
+def _as_json(number: int, octets: int, summary: Summary | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"number": number, "octets": octets}
+    if summary is not None:
+        date = summary.date.isoformat() if summary.date is not None else None
+        row |= {"from": summary.sender, "subject": summary.subject, "date": date}
+    return row
+
+
+# --- one message ---
+
+
+def show(account: Account, number: int, options: Options, terminal: Terminal, *, headers_only: bool) -> ExitStatus:
+    """A message as a person reads it, or all its headers."""
+    with _logged_in(account, options) as visit:
+        content = visit.do(_fetch(visit.session, number, terminal, headers_only=headers_only))
+        visit.do(visit.session.quit())
+    if headers_only:
+        _show_headers(parse_headers(content), number, options, terminal)
+    else:
+        _show_message(read_message(content), number, options, terminal)
+    return ExitStatus.OK
+
+
+async def _fetch(session: Session, number: int, terminal: Terminal, *, headers_only: bool) -> bytes:
+    octets = await session.size(number)
+    if headers_only:
+        try:
+            return await _collect(session.top(number, 0), number, terminal, 0)
+        except CommandRefused:
+            pass  # TOP is optional (RFC 1939 §7)
+    content = await _collect(session.retrieve(number), number, terminal, octets)
+    return content.partition(b"\r\n\r\n")[0] if headers_only else content
+
+
+async def _collect(pieces: AsyncIterator[bytes], number: int, terminal: Terminal, octets: int) -> bytes:
+    content = bytearray()
+    with terminal.progress(f"message {number}", octets) as meter:
+        async for piece in pieces:
+            content += piece
+            meter.advance(len(piece))
+            if len(content) > _SHOWN_MAX:
+                limit = human_size(_SHOWN_MAX)
+                raise TooLarge(f"message {number}", f"larger than {limit}, too large to show", "use get with -o FILE")
+    return bytes(content)
+
+
+def _show_headers(headers: list[tuple[str, str]], number: int, options: Options, terminal: Terminal) -> None:
+    if options.json:
+        terminal.json({"number": number, "headers": headers})
+        return
+    for name, value in headers:
+        terminal.line((f"{name}:", "label"), f" {value}")
+
+
+def _show_message(message: Readable, number: int, options: Options, terminal: Terminal) -> None:
+    if options.json:
+        attachments = [{"name": a.name, "type": a.type, "octets": a.octets} for a in message.attachments]
+        headers = {name.lower(): value for name, value in message.headers}
+        terminal.json({"number": number, **headers, "text": message.text, "attachments": attachments})
+        return
+    for name, value in message.headers:
+        terminal.line((f"{name + ':':<9}", "label"), (value, "strong" if name == "Subject" else ""))
+    terminal.line()
+    terminal.body(message.text)
+    if message.attachments:
+        terminal.line()
+    for attachment in message.attachments:
+        name = attachment.name or "(no name)"
+        terminal.line(
+            ("Attached:", "label"), f" {name} ", (f"{attachment.type}, {human_size(attachment.octets)}", "faint")
+        )
+
+
+def get(account: Account, number: int, file: Path | None, options: Options, terminal: Terminal) -> ExitStatus:
+    """A message's exact octets, to standard output or into a file that appears whole or not at all."""
+    if options.json and file is None:
+        raise UsageFault("get --json", "standard output is the message's", "give -o FILE as well")
+    with _logged_in(account, options) as visit:
+        if file is None:
+            octets = visit.do(_get(visit.session, number, terminal, _standard_output(terminal)))
+        else:
+            with whole_file(file) as stream:
+                octets = visit.do(_get(visit.session, number, terminal, stream.write))
+        visit.do(visit.session.quit())
+    if options.json:
+        terminal.json({"number": number, "octets": octets, "file": str(file)})
+    elif file is None and terminal.is_terminal:
+        terminal.note("shown with control characters made harmless; -o FILE has the exact octets")
+    return ExitStatus.OK
+
+
+def _standard_output(terminal: Terminal) -> Callable[[bytes], object]:
+    # no message may work a terminal, not even one that was asked for exactly
+    return ContentPrinter(terminal).feed if terminal.is_terminal else terminal.octets
+
+
+async def _get(session: Session, number: int, terminal: Terminal, write: Callable[[bytes], object]) -> int:
+    total, octets = await session.size(number), 0
+    with terminal.progress(f"message {number}", total) as meter:
+        async for piece in session.retrieve(number):
+            write(piece)
+            octets += len(piece)
+            meter.advance(len(piece))
+    return octets
+
+
+# --- deleting ---
+
+
+def delete(account: Account, numbers: Sequence[int], options: Options, terminal: Terminal, *, sure: bool) -> ExitStatus:
+    """Delete messages: all that are named, or none."""
+    if not sure and not terminal.can_ask:
+        raise UsageFault("delete", "there is no terminal to ask at", "give --yes to delete without being asked")
+    wanted = sorted(set(numbers))
+    with _logged_in(account, options) as visit:
+        sizes = visit.do(_check(visit.session, wanted))
+        if not sure and not _confirmed(visit, account, sizes, terminal):
+            visit.do(visit.session.quit())
+            terminal.line("nothing was deleted")
+            return ExitStatus.SOME_FAILED
+        visit.do(_mark(visit.session, wanted))
+        visit.do(visit.session.quit())  # RFC 1939 §6: only this removes them, and only its +OK says so
+    if options.json:
+        terminal.json({"deleted": wanted})
+    else:
+        terminal.line((f"{_messages(len(wanted))} deleted", "ok"))
+    return ExitStatus.OK
+
+
+async def _check(session: Session, wanted: Sequence[int]) -> dict[int, int]:
+    """The sizes of the messages wanted. Raises `NoSuchMessage` unless all are there."""
+    missing = set(wanted)
+    sizes = {item.number: item.octets async for item in session.list() if item.number in missing}
+    missing -= sizes.keys()
+    if missing:
+        named = ", ".join(map(str, sorted(missing)[:_NAMED_MAX]))
+        raise NoSuchMessage(f"message {named}", "no such message", "nothing was deleted", code=None, text="")
+    return sizes
+
+
+def _confirmed(visit: Visit, account: Account, sizes: dict[int, int], terminal: Terminal) -> bool:
+    if len(sizes) <= _NAMED_MAX:
+        visit.do(_name_them(visit.session, sizes, _mail_table(terminal, aside=True)))
+    question = f"Delete {'this' if len(sizes) == 1 else 'these'} {_messages(len(sizes))} of {account.name}? [y/N] "
+    return terminal.ask(question) in ("y", "yes")
+
+
+async def _name_them(session: Session, sizes: dict[int, int], show: _Row) -> None:
+    async for number, headers in session.headers(sorted(sizes)):
+        show(number, sizes[number], summarize(headers) if isinstance(headers, bytes) else None)
+
+
+async def _mark(session: Session, wanted: Sequence[int]) -> None:
+    try:
+        for number in wanted:
+            await session.dele(number)
+    except Refused as fault:
+        fault.add_note("nothing was deleted")
+        raise

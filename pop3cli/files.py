@@ -1,0 +1,55 @@
+"""A file that appears whole or not at all.
+
+Content goes to a new file beside the one asked for, reaches the disk, and only then takes the name. Whatever happens
+before, what stood under that name is untouched and nothing half is left behind. What is no regular file (``/dev/null``,
+a pipe) cannot be replaced like that, and is written to as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from pop3cli.errors import OutputFailed
+
+__all__ = ["whole_file"]
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write; it is at ``path`` when the block has ended without an exception.
+
+    Its mode is that of any new file (umask). Raises `OutputFailed`, for any OSError within the block as well.
+    """
+    try:
+        target = Path(os.path.realpath(path))  # a link stays one, and what it leads to is replaced
+        if _is_special(target):
+            with target.open("wb") as stream:
+                yield stream
+            return
+        beside = target.with_name(f".pop3cli-{secrets.token_hex(8)}.part")
+        try:
+            with beside.open("xb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            beside.replace(target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+            raise
+    except OSError as fault:
+        raise OutputFailed(str(path), fault) from fault
+
+
+def _is_special(path: Path) -> bool:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(mode)

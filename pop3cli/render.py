@@ -1,0 +1,363 @@
+"""All that reaches the terminal goes through `Terminal`.
+
+It knows what is on the other end: colours, widths and progress bars are for terminals only, and a pipe gets plain text
+that nothing was cut from. Foreign text is made harmless here, and never read as markup. Whatever keeps output from
+being written is an `OutputFailed`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.text import Text
+from rich.theme import Theme
+
+from pop3cli.errors import OutputFailed
+from pop3cli.harmless import harmless, harmless_lines
+
+__all__ = ["Column", "ContentPrinter", "Meter", "Table", "Terminal", "human_date", "human_size"]
+
+_THEME: Final = Theme(
+    {
+        "ok": "green",
+        "err": "red",
+        "error": "bold red",
+        "title": "bold underline",
+        "label": "cyan",
+        "number": "cyan",
+        "strong": "bold",
+        "faint": "dim",
+        "quoted": "green",
+    }
+)
+_SOON: Final = 0.5  # seconds of work before a progress bar is worth showing
+_WRAPPED_MAX: Final = 200_000  # characters of text broken between words; more is left to the terminal
+_NARROWEST: Final = 8  # columns of a cell that shares the width
+
+
+def human_size(octets: int) -> str:
+    """Octets for people, such as ``12.3 KiB``."""
+    if octets < 1024:
+        return f"{octets} B"
+    size, unit = octets / 1024, "KiB"
+    for larger in ("MiB", "GiB", "TiB"):
+        if size < 999.95:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.1f} {unit}"
+
+
+def human_date(date: datetime) -> str:
+    """A date for people, such as ``2024-01-31 09:00``; the same width always."""
+    return f"{date:%Y-%m-%d %H:%M}"
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave the pipe's end to `Terminal`, and not to rich, which would exit."""
+        raise BrokenPipeError
+
+
+class Terminal:
+    """Standard output and standard error, for one run. ``color``: wanted, where it can be shown."""
+
+    def __init__(self, *, color: bool = True, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
+        self._stdout = stdout or sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - closed (">&-") is as good as null
+        self._stderr = stderr or sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+        color = color and not os.environ.get("NO_COLOR")
+        self._out = _console(self._stdout, color)
+        self._err = _console(self._stderr, color)
+        self.is_terminal = self._stdout.isatty()
+        """Output is read by a person, as it comes."""
+
+    @property
+    def can_ask(self) -> bool:
+        """There is somebody to ask."""
+        return sys.stdin is not None and sys.stdin.isatty()
+
+    @property
+    def colored(self) -> bool:
+        """Output is shown in colour."""
+        return self._out.color_system is not None
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal."""
+        return self._out.width
+
+    # --- lines ---
+
+    def line(self, *pieces: str | tuple[str, str], aside: bool = False) -> None:
+        """One line of texts, or of texts with their styles. ``aside``: on standard error."""
+        self._print(self._err if aside else self._out, _assembled(pieces), soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """A remark, on standard error."""
+        self.line((text, "faint"), aside=True)
+
+    def error(self, *texts: str) -> None:
+        """One line that says what failed, and what to do."""
+        with contextlib.suppress(OutputFailed):  # nowhere left to say it
+            self.line(("pop3cli: ", "error"), "; ".join(texts), aside=True)
+
+    def trace(self) -> None:
+        """The traceback of the exception under way."""
+        with contextlib.suppress(OSError):
+            self._stderr.write(harmless_lines(traceback.format_exc()))
+
+    def body(self, text: str) -> None:
+        """Text of many lines, foreign; on a terminal it is broken between words, and quotations stand out."""
+        text = harmless_lines(text).rstrip("\n")
+        shown = Text("\n").join(Text(line, style="quoted" if line.startswith(">") else "") for line in text.split("\n"))
+        wrapped = self.is_terminal and len(text) <= _WRAPPED_MAX
+        self._print(self._out, shown, soft_wrap=not wrapped)
+
+    def table(self, columns: Sequence[Column], *, aside: bool = False) -> Table:
+        """A table whose rows are shown as they come."""
+        console = self._err if aside else self._out
+        width = console.width if console.is_terminal else None
+        return Table(columns, width, lambda row: self._print(console, row, soft_wrap=True))
+
+    def ask(self, question: str) -> str | None:
+        """What a person answers, in small letters; None at the end of input."""
+        self._print(self._err, Text(harmless_lines(question)), end="", soft_wrap=True)
+        try:
+            return input().strip().lower()
+        except EOFError:
+            self.line(aside=True)
+            return None
+
+    # --- for programs ---
+
+    def json(self, value: Any) -> None:
+        """A value as one line of JSON, all ASCII."""
+        self.write(json.dumps(value) + "\n")
+
+    @contextlib.contextmanager
+    def json_array(self) -> Iterator[Callable[[Any], None]]:
+        """An array whose elements are written as they come, a line for each."""
+        separator = "[\n"
+
+        def add(value: Any) -> None:
+            nonlocal separator
+            self.write(separator + json.dumps(value))
+            separator = ",\n"
+
+        yield add
+        self.write("[]\n" if separator == "[\n" else "\n]\n")
+
+    def write(self, text: str) -> None:
+        """Text of our own, as it is."""
+        with self._writing():
+            self._stdout.write(text)
+
+    def octets(self, data: bytes) -> None:
+        """Exact octets. Not for a terminal: see `ContentPrinter`."""
+        with self._writing():
+            self._stdout.flush()
+            self._stdout.buffer.write(data)
+
+    def flush(self) -> None:
+        """Make sure that all is written."""
+        with self._writing():
+            self._stdout.flush()
+
+    # --- long work ---
+
+    @contextlib.contextmanager
+    def progress(self, label: str, total: int, *, octets: bool = True) -> Iterator[Meter]:
+        """A bar on standard error while a block works on ``total`` octets, or things. On a terminal, if it lasts."""
+        # where output runs over the same terminal, that is progress enough
+        shown = self._err.is_terminal and not (self._out.is_terminal and not octets)
+        meter = Meter(label, total, octets, self._err if shown else None)
+        try:
+            yield meter
+        finally:
+            meter.stop()
+
+    # --- writing ---
+
+    def _print(self, console: Console, text: Text, *, end: str = "\n", soft_wrap: bool = False) -> None:
+        with self._writing():
+            if soft_wrap:
+                console.print(text, end=end, soft_wrap=True)
+            else:
+                console.print(text, end=end, overflow="fold")
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as fault:
+            self._give_up_stdout()
+            raise OutputFailed("standard output", fault) from fault
+
+    def _give_up_stdout(self) -> None:
+        # what is still buffered would fail again when Python ends, and spoil the exit status
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stdout.fileno())
+            os.close(null)
+
+
+def _console(stream: TextIO, color: bool) -> Console:
+    terminal = stream.isatty()
+    return _Console(
+        file=stream,
+        theme=_THEME,
+        # not rich's own guess, which FORCE_COLOR and others can turn: colour is for terminals only
+        force_terminal=terminal,
+        color_system="auto" if terminal and color else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
+    )
+
+
+def _assembled(pieces: Sequence[str | tuple[str, str]]) -> Text:
+    text = Text()
+    for piece in pieces:
+        content, style = (piece, "") if isinstance(piece, str) else piece
+        text.append(harmless(content), style=style)
+    return text
+
+
+# --- tables ---
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column. ``width``: at least so many; ``share``: of what a terminal has left, above that."""
+
+    title: str
+    width: int
+    style: str = ""
+    share: int = 0
+    right: bool = False
+
+
+class Table:
+    """Rows in columns that are as wide as the terminal allows, and known beforehand: no row waits for another.
+
+    On a terminal what does not fit is cut, with an ellipsis; elsewhere nothing is.
+    """
+
+    def __init__(self, columns: Sequence[Column], width: int | None, show: Callable[[Text], None]) -> None:
+        self._columns = columns
+        self._widths = [column.width for column in columns] if width is None else _widths(columns, width)
+        self._cut = width is not None
+        self._show = show
+        self._begun = False
+
+    def row(self, *cells: str) -> None:
+        """Show a row; cells are foreign text."""
+        if not self._begun:
+            self._begun = True
+            self._show(self._joined([column.title for column in self._columns], ["title"] * len(self._columns)))
+        self._show(self._joined(cells, [column.style for column in self._columns]))
+
+    def _joined(self, cells: Sequence[str], styles: Sequence[str]) -> Text:
+        row = Text()
+        for column, width, cell, style in zip(self._columns, self._widths, cells, styles, strict=True):
+            text = Text(harmless(cell), style=style)
+            if self._cut:
+                text.truncate(width, overflow="ellipsis")
+            missing = max(width - text.cell_len, 0)
+            row.append(" " * missing if column.right else "")
+            row.append_text(text)
+            row.append(" " * (2 + (0 if column.right else missing)))
+        row.rstrip()
+        if self._cut:
+            row.truncate(sum(self._widths) + 2 * (len(self._widths) - 1), overflow="crop")
+        return row
+
+
+def _widths(columns: Sequence[Column], width: int) -> list[int]:
+    fixed = sum(column.width for column in columns if not column.share) + 2 * (len(columns) - 1)
+    shares = sum(column.share for column in columns)
+    left = max(width - fixed, 0)
+    return [max(left * c.share // shares, _NARROWEST) if c.share else c.width for c in columns]
+
+
+# --- content ---
+
+
+class ContentPrinter:
+    """Shows a message's octets on a terminal, piece by piece, as harmless text; memory is one piece."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""  # a CR whose LF may come with the next piece
+        self._at_line_start = True
+
+    def feed(self, data: bytes) -> None:
+        """The next piece."""
+        self._show(self._decoder.decode(data))
+
+    def end(self) -> None:
+        """No more comes; the line under way is ended."""
+        self._show(self._decoder.decode(b"", True), final=True)
+        if not self._at_line_start:
+            self._terminal.write("\n")
+
+    def _show(self, text: str, *, final: bool = False) -> None:
+        text, self._held = self._held + text, ""
+        if text.endswith("\r") and not final:
+            text, self._held = text[:-1], "\r"
+        if text:
+            self._at_line_start = text.endswith(("\n", "\r"))
+            self._terminal.write(harmless_lines(text))
+
+
+# --- progress ---
+
+
+class Meter:
+    """How far the work is."""
+
+    def __init__(self, label: str, total: int, octets: bool, console: Console | None) -> None:
+        self._label, self._total, self._octets, self._console = label, total, octets, console
+        self._began = time.monotonic()
+        self._done = 0
+        self._bar: Progress | None = None
+
+    def advance(self, more: int) -> None:
+        """So much more is done."""
+        self._done += more
+        if self._bar is None and self._console is not None and time.monotonic() - self._began > _SOON:
+            counted = (
+                (DownloadColumn(binary_units=True), TransferSpeedColumn()) if self._octets else (MofNCompleteColumn(),)
+            )
+            columns = (TextColumn("{task.description}"), BarColumn(), *counted, TimeRemainingColumn())
+            self._bar = Progress(*columns, console=self._console, transient=True)
+            self._bar.add_task(harmless(self._label), total=self._total)
+            self._bar.start()
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=self._done)
+
+    def stop(self) -> None:
+        """The work has ended; nothing of the bar stays."""
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,293 @@
+"""``pop3cli shell``: the protocol, spoken by a person, or by a script through a pipe.
+
+What can be typed is the engine's table: `pop3core.syntax` reads a line by it, a wrong one is answered here and never
+sent, and ``help`` shows it. To these come ``open`` and ``help``. What the server says is shown as it says it, made
+harmless.
+
+A person and a pipe differ in what an end means. At a terminal, a command that fails is only told; Ctrl-C ends the
+command at hand, and with it the connection, for the rest of a reply cannot be called back; Ctrl-D asks what to do with
+what is marked. From a pipe, the exit status is that of the first thing that failed, and an end without ``quit`` commits
+nothing and says so. In both, ``quit`` commits, and a server that goes away ends the shell.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Final
+
+from pop3cli.accounts import Account, find_password, parse_account, prompt_password
+from pop3cli.commands import Options, Visit
+from pop3cli.errors import MailError, NotConnected, UsageFault, refusal
+from pop3cli.exit_status import ExitStatus
+from pop3cli.render import Column, ContentPrinter, Terminal
+from pop3cli.tls import client_context
+from pop3core.commands import Command, Pass, Quit, User
+from pop3core.events import CapabilityItem, ContentEnded, ContentReceived, ListEnded, ListItem, Replied, UidItem
+from pop3core.syntax import BadCommand, parse
+from pop3core.table import RULE_OF, RULES, State
+
+try:
+    import readline
+except ImportError:  # not every Python has it; lines are then typed without editing
+    readline = None  # type: ignore[assignment]
+
+__all__ = ["Shell"]
+
+_OPEN: Final = "open"
+_HELP: Final = "help"
+_WORDS: Final = tuple(sorted([rule.keyword.lower() for rule in RULES] + [_OPEN, _HELP]))
+
+
+class _Ended(Exception):
+    """The shell is to end with this status."""
+
+    def __init__(self, status: ExitStatus) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class Shell:
+    """One run of the shell."""
+
+    def __init__(self, options: Options, terminal: Terminal) -> None:
+        self._options = options
+        self._terminal = terminal
+        self._asking = terminal.can_ask
+        self._lines = _Typed(colored=terminal.colored) if self._asking else _Piped()
+        self._visit = Visit()
+        self._account: Account | None = None
+        self._failed = ExitStatus.OK  # the first failure's, from a pipe
+
+    def run(self, account: Account | None) -> ExitStatus:
+        """Read and do commands to the end; the exit status. ``account``: to begin with."""
+        with self._visit:
+            if account is not None:
+                self._connect(account)
+            elif self._asking:
+                self._terminal.note("not connected; open pop3s://user@host connects, help shows all commands")
+            try:
+                while True:
+                    self._step()
+            except _Ended as end:
+                return end.status
+
+    def _step(self) -> None:
+        """One line, and what it asks for."""
+        try:
+            line = self._lines.next(self._prompt())
+        except KeyboardInterrupt:
+            if not self._asking:
+                raise
+            self._terminal.line()
+            return
+        connected = self._visit.session.connected
+        try:
+            if line is None:
+                self._end_of_input()
+            elif line:
+                self._do(line)
+        except KeyboardInterrupt:
+            if not self._asking:
+                raise
+            self._interrupted()
+        except MailError as fault:
+            if connected and not self._visit.session.connected:
+                raise  # the server is gone, and with it what was marked: not a thing to go on after
+            self._tell(fault)
+
+    def _tell(self, fault: MailError) -> None:
+        self._terminal.flush()
+        self._terminal.error(str(fault))
+        self._note_failure(fault.status)
+
+    def _note_failure(self, status: ExitStatus) -> None:
+        if not self._asking and self._failed is ExitStatus.OK:
+            self._failed = status
+
+    def _prompt(self) -> str:
+        session = self._visit.session
+        if not session.connected or self._account is None:
+            return "not connected> "
+        if session.state is not State.TRANSACTION:
+            return f"{self._account.host}, not logged in> "
+        marked = f", {session.marked} marked" if session.marked else ""
+        return f"{self._account.name}{marked}> "
+
+    # --- what can be typed ---
+
+    def _do(self, line: str) -> None:
+        word, _, rest = line.partition(" ")
+        match word.lower():
+            case "help":
+                self._help()
+            case "open":
+                if not rest.strip():
+                    raise UsageFault("open", "usage: open pop3s://[user@]host[:port]")
+                self._connect(parse_account(rest.strip(), user_required=False))
+            case "quit" if not self._visit.session.connected:
+                raise _Ended(self._failed)
+            case _:
+                self._say(self._read(word, rest, line))
+
+    def _read(self, word: str, rest: str, line: str) -> Command:
+        """The command that was typed, by the table."""
+        is_pass = word.lower() == "pass"
+        if is_pass and not rest and self._asking:
+            self._require_connection("PASS")
+            return Pass(prompt_password("Password: "))
+        try:
+            # RFC 1939 §7 PASS: blanks are part of a password, at its end too
+            return parse((line if is_pass else line.rstrip()).encode("utf-8", "surrogateescape"))
+        except BadCommand as fault:
+            known = word.lower() in _WORDS
+            raise UsageFault(word if known else f"{word[:40]!r}", str(fault), "" if known else "see help") from None
+
+    def _connect(self, account: Account) -> None:
+        session, options = self._visit.session, self._options
+        tls = client_context(options.cacert)
+        password = None if account.user is None else find_password(account, options.password_command)
+        greeting = self._visit.do(session.connect(account.host, account.port, tls=tls, timeout=options.timeout))
+        self._account = account
+        self._status_line(greeting.ok, greeting.code, greeting.text)
+        if account.user is not None and password is not None:
+            for command in (User(account.user), Pass(password)):
+                said = self._visit.do(self._exchange(command))
+                if not said.ok:
+                    raise refusal(account.server, said)
+
+    def _say(self, command: Command) -> None:
+        """Say a command to the server, and show its answer."""
+        self._require_connection(command.keyword)
+        said = self._visit.do(self._exchange(command))
+        if isinstance(command, User) and said.ok and self._account is not None:
+            self._account = replace(self._account, user=command.name)
+        status = ExitStatus.OK if said.ok else refusal("", said).status
+        self._note_failure(status)
+        if isinstance(command, Quit):
+            raise _Ended(self._failed or status)
+
+    def _require_connection(self, keyword: str) -> None:
+        if not self._visit.session.connected:
+            raise NotConnected(keyword, "not connected to a server", "open pop3s://user@host first")
+
+    # --- what the server says ---
+
+    async def _exchange(self, command: Command) -> Replied:
+        """Say a command and show all of the answer, as it comes; its status line."""
+        status = Replied(command, False, None, "")
+        lines = RULE_OF[type(command)].has_lines(command)
+        printer = ContentPrinter(self._terminal)
+        async for said in self._visit.session.exchange(command):
+            match said:
+                case Replied():
+                    status = said
+                    self._status_line(said.ok, said.code, said.text)
+                case ListItem(number, octets) if lines:
+                    self._terminal.line((str(number), "number"), f" {octets}")
+                case UidItem(number, uid) if lines:
+                    self._terminal.line((str(number), "number"), f" {uid}")
+                case CapabilityItem(line):
+                    self._terminal.line(line)
+                case ContentReceived(data):
+                    printer.feed(data)
+                case ContentEnded():
+                    printer.end()
+                    self._terminal.line((".", "faint"))
+                case ListEnded() if lines:
+                    self._terminal.line((".", "faint"))
+                case _:
+                    pass  # the single answers of STAT, LIST n and UIDL n stand in their status line
+        return status
+
+    def _status_line(self, ok: bool, code: str | None, text: str) -> None:
+        words = [f"[{code}]"] if code else []
+        self._terminal.line(("+OK" if ok else "-ERR", "ok" if ok else "err"), *(f" {w}" for w in (*words, text) if w))
+
+    def _help(self) -> None:
+        table = self._terminal.table(
+            (Column("Command", 14, "strong"), Column("Valid in", 42, share=1), Column("Defined in", 17, "faint"))
+        )
+        table.row("open URL", "not connected", "pop3s://[user@]host[:port]")
+        for rule in RULES:
+            states = [state.value for state in State if rule.after(state) is not None]
+            table.row(rule.usage.replace(rule.keyword, rule.keyword.lower()), ", ".join(states), rule.rfc)
+        table.row("help", "always", "")
+
+    # --- how it ends ---
+
+    def _interrupted(self) -> None:
+        """Ctrl-C in a command: the rest of a reply cannot be called back, so the connection is dropped."""
+        self._terminal.line()
+        session = self._visit.session
+        if session.busy:
+            self._visit.do(session.close())
+            self._terminal.note("interrupted: the connection is dropped, and nothing that was marked is deleted")
+
+    def _end_of_input(self) -> None:
+        session = self._visit.session
+        if self._asking and session.state is State.TRANSACTION:
+            self._ask_how_to_end()
+            return
+        if session.marked:
+            self._terminal.flush()
+            self._terminal.error(f"input ended without quit: {session.marked} marked message(s) are not deleted")
+            self._note_failure(ExitStatus.SOME_FAILED)
+        raise _Ended(self._failed)
+
+    def _ask_how_to_end(self) -> None:
+        marked = self._visit.session.marked
+        what = "1 message is marked" if marked == 1 else f"{marked or 'no'} messages are marked"
+        answer = self._terminal.ask(f"\n{what}: [c]ommit and quit, [l]eave without deleting, or [s]tay? ")
+        match answer:
+            case "c" | "commit":
+                self._say(Quit())
+            case "l" | "leave" | None:  # None: Ctrl-D once more
+                raise _Ended(ExitStatus.OK)
+            case _:
+                pass
+
+
+# --- where lines come from ---
+
+_LINE_MAX: Final = 64 * 1024  # octets of a script's line; the engine takes 255
+
+
+class _Piped:
+    """Lines of a script."""
+
+    def next(self, _prompt: str) -> str | None:
+        """The next line without its end; None at the end of input."""
+        line = sys.stdin.buffer.readline(_LINE_MAX)
+        return line.rstrip(b"\r\n").decode("utf-8", "surrogateescape").lstrip() if line else None
+
+
+class _Typed:
+    """Lines of a person, who can edit them and has the last ones again; passwords are not among those."""
+
+    def __init__(self, *, colored: bool) -> None:
+        self._style = ("\001\033[1;36m\002", "\001\033[0m\002") if colored and readline else ("", "")
+        if readline:
+            readline.set_auto_history(False)
+            readline.set_completer_delims(" ")
+            readline.set_completer(_complete)
+            readline.parse_and_bind("tab: complete")
+
+    def next(self, prompt: str) -> str | None:
+        """The next line; None at Ctrl-D."""
+        begin, end = self._style
+        try:
+            line = input(f"{begin}{prompt}{end}").lstrip()
+        except EOFError:
+            return None
+        if readline and line and not line.lower().startswith("pass"):
+            readline.add_history(line)
+        return line
+
+
+def _complete(begun: str, index: int) -> str | None:
+    """What readline asks for, one candidate after the other."""
+    if readline.get_begidx():
+        return None  # arguments are numbers and names, which nobody knows here
+    fitting = [f"{word} " for word in _WORDS if word.startswith(begun.lower())]
+    return fitting[index] if index < len(fitting) else None
