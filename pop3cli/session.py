@@ -67,6 +67,7 @@ from pop3core.events import (
     StatItem,
     UidItem,
 )
+from pop3core.limits import Limits
 from pop3core.table import AFTER, State
 
 __all__ = ["TIMEOUT", "Said", "Session"]
@@ -80,6 +81,12 @@ _HEADERS_MAX: Final = 1024 * 1024
 
 _TOP_MAX: Final = 64 * 1024 * 1024
 """Octets of one answer to TOP n 0 after which the server is held to be broken: some send the whole message."""
+
+_CAPABILITIES_MAX: Final = 1000
+"""Lines of an answer to CAPA after which the server is held to be broken: they are kept, other lists are not."""
+
+_MESSAGES_MAX: Final = 1_000_000
+"""Messages in one answer to LIST or UIDL."""
 
 _GOODBYE: Final = 1.0
 """Seconds for TLS to say goodbye when all is done."""
@@ -110,7 +117,7 @@ class Session:
     """
 
     def __init__(self, config: ClientConfig | None = None) -> None:
-        self._config = config or ClientConfig()
+        self._config = config or ClientConfig(limits=Limits(list_items_max=_MESSAGES_MAX))
         self._conn: ClientConnection | None = None
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
@@ -120,6 +127,7 @@ class Session:
         self._owed = 0  # answers that have not come to their end
         self._asked_capa = False  # since the login
         self._marked = 0
+        self._capability_lines = 0  # of the answer under way
 
     async def __aenter__(self) -> Session:
         return self
@@ -208,10 +216,13 @@ class Session:
         self._conn = None
         self._owed = 0
         self._writer.close()
-        with contextlib.suppress(OSError, TimeoutError):
+        try:
             async with asyncio.timeout(_GOODBYE):
                 await self._writer.wait_closed()
-        self._writer.transport.abort()
+        except TimeoutError:
+            self._writer.transport.abort()
+        except OSError:
+            pass  # gone before we were
 
     # --- commands ---
 
@@ -412,6 +423,8 @@ class Session:
                         | Abandoned()
                     ) as said:
                         self._count(said)
+                        if self._capability_lines > _CAPABILITIES_MAX:
+                            raise await self._ended(ServerBroken(self._where, "broke the protocol: CAPA does not end"))
                         return said
                     case unknown:
                         assert_never(unknown)
@@ -430,6 +443,10 @@ class Session:
                 self._marked += 1
             case Replied(Rset(), True):
                 self._marked = 0
+            case Replied(Capa(), True):
+                self._capability_lines = 0
+            case CapabilityItem():
+                self._capability_lines += 1
             case _:
                 pass
 

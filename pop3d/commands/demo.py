@@ -17,7 +17,7 @@ from rich.console import Console
 from pop3d.assembly import assemble
 from pop3d.auth.users_file import add_user
 from pop3d.certificates import create_self_signed
-from pop3d.commands.serve import run_until
+from pop3d.commands.serve import Ending
 from pop3d.config import Config
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
@@ -55,15 +55,16 @@ async def _demo(folder: Path, port: int, *, once: bool) -> int:
         }
     )
     server = assemble(config)
+    ending = None if once else Ending()
     try:
         await server.start()
     except ListenError as fault:
         raise CommandError(f"{fault} with --port", ExitStatus.UNAVAILABLE) from None
     (_, bound), *_ = server.addresses
     trial = _Trial(password, certificate, bound)
-    if not once:
+    if ending is not None:
         trial.explain()
-        await run_until(server, drain_timeout=1)
+        await ending.wait_and_drain(server, drain_timeout=1)
         return 0
     try:
         return await trial.run()

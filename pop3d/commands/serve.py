@@ -18,7 +18,7 @@ from pop3d.log import configure
 from pop3d.privileges import Identity, become, resolve
 from pop3d.server import ListenError, Server
 
-__all__ = ["run_until", "serve"]
+__all__ = ["Ending", "serve"]
 
 log = logging.getLogger("pop3d.serve")
 
@@ -63,6 +63,14 @@ def _identity(config: Config) -> Identity | None:
 
 
 async def _serve(server: Server, config: Config, identity: Identity | None) -> None:
+    ending = Ending()
+    reloading: set[asyncio.Future[None]] = set()  # keeps the tasks alive
+
+    def reload() -> None:
+        reloading.add(task := asyncio.ensure_future(_reload(server, config)))
+        task.add_done_callback(reloading.discard)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
     try:
         await server.start()
     except ListenError as fault:
@@ -73,12 +81,7 @@ async def _serve(server: Server, config: Config, identity: Identity | None) -> N
     for host, port in server.addresses:
         log.info("listening on %s port %d", host, port)
 
-    def reload() -> None:
-        reloading.append(asyncio.ensure_future(_reload(server, config)))
-
-    reloading: list[asyncio.Future[None]] = []  # keeps the tasks alive
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
-    await run_until(server, config.drain_timeout)
+    await ending.wait_and_drain(server, config.drain_timeout)
 
 
 def _own_state(config: Config, identity: Identity) -> None:
@@ -90,28 +93,40 @@ def _own_state(config: Config, identity: Identity) -> None:
         log.warning("state folder %s: %s; nothing is cached", config.state, fault.strerror)
 
 
-async def run_until(server: Server, drain_timeout: float) -> None:
-    """Wait for SIGTERM or SIGINT, then end in good order; a second signal ends at once."""
-    loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    at_once = asyncio.Event()
+class Ending:
+    """Told to end: SIGTERM or SIGINT means in good order, a second one at once.
 
-    def end() -> None:
-        (at_once if told.is_set() else told).set()
+    Made before anybody can know that the server runs, for a signal may come as soon as it says so.
+    """
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
-    await told.wait()
-    log.info("ending: no new connections, %d open", server.sessions)
-    drain = asyncio.ensure_future(server.drain(drain_timeout))
-    hurry = asyncio.ensure_future(at_once.wait())
-    await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
-    hurry.cancel()
-    if drain.done():
-        drain.result()
-    else:
-        drain.cancel()  # what is left is cut as the loop closes
-    log.info("ended")
+    _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._told = asyncio.Event()
+        self._at_once = asyncio.Event()
+        for number in self._SIGNALS:
+            self._loop.add_signal_handler(number, self._end)
+
+    def _end(self) -> None:
+        (self._at_once if self._told.is_set() else self._told).set()
+
+    async def wait_and_drain(self, server: Server, drain_timeout: float) -> None:
+        """Wait until told, then end the server."""
+        await self._told.wait()
+        log.info("ending: no new connections, %d open", server.sessions)
+        drain = asyncio.ensure_future(server.drain(drain_timeout))
+        hurry = asyncio.ensure_future(self._at_once.wait())
+        await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
+        for number in self._SIGNALS:
+            self._loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)  # we are going; one more must not make it look like a crash
+        hurry.cancel()
+        if drain.done():
+            drain.result()
+        else:
+            drain.cancel()  # what is left is cut as the loop closes
+        log.info("ended")
 
 
 async def _reload(server: Server, config: Config) -> None:

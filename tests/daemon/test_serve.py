@@ -147,7 +147,7 @@ def test_sigterm_completes_the_reply_under_way_and_tells_the_idle(site: Site, da
     assert busy.line() == b""
     busy.close()
     idle.close()
-    assert daemon.end() == 0
+    assert daemon.process.wait(timeout=20) == 0
     assert time.monotonic() - started < 10
 
 
