@@ -8,6 +8,7 @@ line on standard error, an exit status that says what it was, and a traceback on
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -215,6 +216,8 @@ def shell(
 def _run(options: Options, work: Callable[[Terminal], ExitStatus]) -> int:
     """Do a command's work; its exit status. Whatever failed is one line on standard error."""
     terminal = Terminal(color=options.color)
+    # asyncio's remarks on connections that go are no one's help: what they mean is told as an error of ours
+    logging.getLogger("asyncio").setLevel(logging.WARNING if options.debug else logging.CRITICAL)
     try:
         status = work(terminal)
         terminal.flush()

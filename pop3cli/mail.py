@@ -102,6 +102,8 @@ def _header(message: _Part, name: str) -> str:
 def _decoded(name: str, value: object) -> str:
     # RFC 6532 allows UTF-8 in headers, and mail without it has whatever the sender's machine had
     raw = " ".join(str(value)[:_HEADER_MAX].encode("utf-8", "surrogateescape").decode("utf-8", "replace").split())
+    if "=?" not in raw:
+        return raw  # no encoded word, nothing to decode: most headers are so, and the parser is slow
     try:
         return str(_POLICY.header_factory(name, raw))
     except Exception:

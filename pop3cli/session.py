@@ -82,9 +82,6 @@ _HEADERS_MAX: Final = 1024 * 1024
 _TOP_MAX: Final = 64 * 1024 * 1024
 """Octets of one answer to TOP n 0 after which the server is held to be broken: some send the whole message."""
 
-_CAPABILITIES_MAX: Final = 1000
-"""Lines of an answer to CAPA after which the server is held to be broken: they are kept, other lists are not."""
-
 _MESSAGES_MAX: Final = 1_000_000
 """Messages in one answer to LIST or UIDL."""
 
@@ -127,7 +124,6 @@ class Session:
         self._owed = 0  # answers that have not come to their end
         self._asked_capa = False  # since the login
         self._marked = 0
-        self._capability_lines = 0  # of the answer under way
 
     async def __aenter__(self) -> Session:
         return self
@@ -423,8 +419,6 @@ class Session:
                         | Abandoned()
                     ) as said:
                         self._count(said)
-                        if self._capability_lines > _CAPABILITIES_MAX:
-                            raise await self._ended(ServerBroken(self._where, "broke the protocol: CAPA does not end"))
                         return said
                     case unknown:
                         assert_never(unknown)
@@ -443,10 +437,6 @@ class Session:
                 self._marked += 1
             case Replied(Rset(), True):
                 self._marked = 0
-            case Replied(Capa(), True):
-                self._capability_lines = 0
-            case CapabilityItem():
-                self._capability_lines += 1
             case _:
                 pass
 

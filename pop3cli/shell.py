@@ -208,7 +208,7 @@ class Shell:
         table = self._terminal.table(
             (Column("Command", 14, "strong"), Column("Valid in", 42, share=1), Column("Defined in", 17, "faint"))
         )
-        table.row("open URL", "not connected", "pop3s://[user@]host[:port]")
+        table.row("open URL", "not connected (pop3s://[user@]host[:port])", "")
         for rule in RULES:
             states = [state.value for state in State if rule.after(state) is not None]
             table.row(rule.usage.replace(rule.keyword, rule.keyword.lower()), ", ".join(states), rule.rfc)

@@ -43,7 +43,7 @@ from pop3core.events import (
     UidItem,
 )
 from pop3core.framing import DotUnstuffer, LineBuffer, LineFault
-from pop3core.grammar import is_printable
+from pop3core.grammar import BadArgument, is_printable, number
 from pop3core.limits import DEFAULT_LIMITS, Limits
 from pop3core.replies import Status, decode
 from pop3core.syntax import BadCommand, encode
@@ -165,6 +165,10 @@ class ClientConnection:
                 return self._events.popleft()
             if self._disconnected is not None:
                 return self._disconnected
+            if self._lines and not self._sent and self._greeted:
+                # said before anything was asked: never to be taken for the answer to what is sent next
+                said = _shown(self._lines.take_rest())
+                self._broken(f"the server spoke unasked: {said}", code="unasked", rfc="RFC 1939 §3")
             if data := self._leaving():
                 return SendData(data)
             if not self._read_on():
@@ -211,8 +215,6 @@ class ClientConnection:
         self._resumed = False
         if not self._greeted:
             self._greeting(line)
-        elif not self._sent:
-            self._broken(f"the server spoke unasked: {_shown(line)}", code="unasked", rfc="RFC 1939 §3")
         elif self._items is not None:
             self._item(self._sent[0], line)
         else:
@@ -269,7 +271,8 @@ class ClientConnection:
             return
         assert self._items is not None
         self._items += 1
-        if self._items > self._limits.list_items_max:
+        limits = self._limits
+        if self._items > (limits.capabilities_max if isinstance(command, Capa) else limits.list_items_max):
             self._broken("a list does not end", code="endless-list", rfc="RFC 1939 §3")
         line = line.removeprefix(b".")  # RFC 1939 §3: byte-stuffing holds for every multi-line reply
         if isinstance(command, Capa):
@@ -281,13 +284,24 @@ class ClientConnection:
 
     def _listed(self, command: Command, line: bytes) -> None:
         if isinstance(command, List):
-            self._events.append(ListItem(*self._numbers(line, 2)))
+            self._events.append(ListItem(*self._numbered(line)))
             return
         # RFC 1939 §7 UIDL: message-number, a single space, unique-id; nothing else
         octets, _, uid = line.partition(b" ")
         if not uid or not uid.isascii() or not is_printable(uid) or b" " in uid:
             self._broken(f"a line of UIDL is none: {_shown(line)}", code="bad-item", rfc="RFC 1939 §7")
-        self._events.append(UidItem(self._numbers(octets, 1)[0], uid.decode("ascii")))
+        self._events.append(UidItem(self._number(octets), uid.decode("ascii")))
+
+    def _numbered(self, line: bytes) -> tuple[int, int]:
+        octets, _, _ = line.partition(b" ")
+        return self._number(octets), self._numbers(line, 2)[1]
+
+    def _number(self, octets: bytes) -> int:
+        try:
+            value: int = number.read(octets)
+        except BadArgument as fault:
+            self._broken(f"{fault}: {_shown(octets)}", code="bad-item", rfc="RFC 1939 §5")
+        return value
 
     def _numbers(self, line: bytes, wanted: int) -> list[int]:
         # RFC 1939 §5: a scan listing may have more behind the numbers, which a client ignores

@@ -52,7 +52,10 @@ class Limits:
     """Commands that may wait in the client for their turn."""
 
     list_items_max: int = 10_000_000
-    """Lines the client takes in one LIST, UIDL or CAPA answer."""
+    """Lines the client takes in one LIST or UIDL answer."""
+
+    capabilities_max: int = 1_000
+    """Lines the client takes in one CAPA answer; it keeps them."""
 
 
 DEFAULT_LIMITS = Limits()

@@ -45,6 +45,17 @@ DAEMON = [
     {"cli"},
     {"", "__main__"},
 ]
+CLIENT = [
+    {"exit_status", "harmless"},
+    {"errors"},
+    {"tls", "mail", "files", "accounts"},
+    {"session"},
+    {"render"},
+    {"commands"},
+    {"shell"},
+    {"app"},
+    {"", "__main__"},
+]
 NEVER_IN_THE_ENGINE = {
     "asyncio",
     "socket",
@@ -85,7 +96,7 @@ def floor(floors: list[set[str]], module: str) -> int:
     raise AssertionError(f"{module} stands on no floor: add it to the list")
 
 
-@pytest.mark.parametrize(("package", "floors"), [("pop3core", ENGINE), ("pop3d", DAEMON)])
+@pytest.mark.parametrize(("package", "floors"), [("pop3core", ENGINE), ("pop3d", DAEMON), ("pop3cli", CLIENT)])
 def test_arrows_point_down(package: str, floors: list[set[str]]) -> None:
     for source, target in arrows():
         if source.startswith(package) and target.startswith(package):

@@ -9,8 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import ssl
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -184,6 +188,13 @@ class Liar:
     seen: list[bytes] = field(default_factory=list)
     sent = 0
 
+    def until(self, line: bytes) -> None:
+        """Wait until the client has said ``line``."""
+        deadline = time.monotonic() + 20
+        while line not in self.seen:
+            assert time.monotonic() < deadline, self.seen
+            time.sleep(0.01)
+
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(self.greeting)
         if self.cut == "greeting":
@@ -310,7 +321,7 @@ class Ran:
 def pop3cli(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
     """``pop3cli(arguments...)`` in this process, with standard output and error as pipes see them."""
     monkeypatch.setenv("POP3CLI_PASSWORD", PASSWORD)
-    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("NO_COLOR", "")
 
     def call(*arguments: object) -> Ran:
         capfdbinary.readouterr()
@@ -319,3 +330,36 @@ def pop3cli(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.Monke
         return Ran(status, out, err.decode())
 
     return call
+
+
+def spawn(*arguments: object, **extra: object) -> subprocess.Popen[bytes]:
+    """The program as its users start it."""
+    environment = {**os.environ, "POP3CLI_PASSWORD": PASSWORD, "TERM": "xterm-256color"}
+    command = [sys.executable, "-m", "pop3cli", *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, **extra)  # type: ignore[call-overload, no-any-return]
+
+
+class Screen:
+    """A person's terminal: what was shown so far, and a keyboard."""
+
+    def __init__(self, master: int) -> None:
+        self._master = master
+        self.seen = b""
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        try:
+            while data := os.read(self._master, 4096):
+                self.seen += data
+        except OSError:
+            pass
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def until(self, text: bytes, *, times: int = 1) -> None:
+        """Wait until ``text`` was shown so many times."""
+        deadline = time.monotonic() + 20
+        while self.seen.count(text) < times:
+            assert time.monotonic() < deadline, self.seen.decode("utf-8", "replace")
+            time.sleep(0.01)

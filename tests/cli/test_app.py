@@ -8,7 +8,6 @@ import pty
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,16 +16,9 @@ import pytest
 
 from pop3core.answers import CommitFailed, LoginRejected
 
-from .conftest import NASTY, PASSWORD, Liar, Mailbox, Ran, Serve, Server
+from .conftest import NASTY, PASSWORD, Liar, Mailbox, Ran, Screen, Serve, Server, spawn
 
 Cli = Callable[..., Ran]
-
-
-def spawn(*arguments: object, **extra: object) -> subprocess.Popen[bytes]:
-    """The program as its users start it."""
-    environment = {**os.environ, "POP3CLI_PASSWORD": PASSWORD, "TERM": "xterm-256color"}
-    command = [sys.executable, "-m", "pop3cli", *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, **extra)  # type: ignore[call-overload, no-any-return]
 
 
 def one_line(ran: Ran) -> str:
@@ -79,7 +71,7 @@ def test_show(pop3cli: Cli, server: Server) -> None:
     ran = pop3cli("show", server.account(), 1, "--cacert", server.certificate)
     assert ran.out.decode().splitlines() == [
         "From:    Jörg <joerg@example.org>",
-        "Date:    Tue, 02 Jan 2024 09:00:00 +0000",
+        "Date:    Tue, 2 Jan 2024 09:00:00 +0000",
         "Subject: dots",
         "",
         ".",
@@ -115,6 +107,18 @@ def test_get_gives_the_exact_bytes(pop3cli: Cli, server: Server, tmp_path: Path,
     assert pop3cli("show", "--raw", *common) == Ran(0, NASTY[number - 1], "")
     assert pop3cli("get", *common, "-o", tmp_path / "m.eml") == Ran(0, b"", "")
     assert (tmp_path / "m.eml").read_bytes() == NASTY[number - 1]
+
+
+def test_get_does_nothing_to_a_terminal(server: Server) -> None:
+    master, slave = pty.openpty()
+    arguments = ("get", server.account(), 5, "--no-color", "--cacert", server.certificate)
+    process = spawn(*arguments, stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    screen = Screen(master)
+    screen.until(b"-o FILE has the exact octets")
+    assert process.wait(10) == 0
+    assert "Subject: ␛[31mred␛[0m evil [bold]markup[/]\r\n" in screen.seen.decode()
+    assert not {0x1B, 0x07} & set(screen.seen)
 
 
 def test_delete(pop3cli: Cli, server: Server, mailbox: Mailbox) -> None:
@@ -178,7 +182,7 @@ def test_json(pop3cli: Cli, server: Server, tmp_path: Path) -> None:
         "headers": [
             ["From", "Jörg <joerg@example.org>"],
             ["Subject", "dots"],
-            ["Date", "Tue, 02 Jan 2024 09:00:00 +0000"],
+            ["Date", "Tue, 2 Jan 2024 09:00:00 +0000"],
         ],
     }
     file = str(tmp_path / "m")
@@ -215,12 +219,12 @@ def test_options_before_and_after(pop3cli: Cli, server: Server, before: bool) ->
 
 
 def test_help_and_version(pop3cli: Cli) -> None:
-    ran = pop3cli("--help")
+    ran = pop3cli("--no-color", "--help")
     assert ran.status == 0
     for word in ("stat", "list", "uidl", "show", "get", "delete", "shell", "--cacert", "--password-command"):
         assert word in ran.out.decode()
-    assert b"--cacert" in pop3cli("get", "--help").out
-    assert pop3cli("--version").out.startswith(b"pop3cli ")
+    assert b"--cacert" in pop3cli("--no-color", "get", "--help").out
+    assert pop3cli("--version").out.startswith(b"pop3cli")
     assert pop3cli().status == 2
 
 
@@ -357,9 +361,7 @@ def test_ctrl_c(serve: Serve) -> None:
     liar = Liar({"STAT": b""})
     server = serve(liar)
     process = spawn("stat", server.account(), "--cacert", server.certificate, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 10
-    while b"STAT\r\n" not in liar.seen and time.monotonic() < deadline:
-        time.sleep(0.02)
+    liar.until(b"STAT\r\n")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=10)
     assert (process.returncode, err) == (130, b"pop3cli: interrupted\n")
@@ -395,28 +397,3 @@ def test_a_terminal_is_asked_before_deleting(server: Server, mailbox: Mailbox) -
         screen.until(said)
         assert process.wait(10) == status
     assert mailbox.deleted == (1,)
-
-
-class Screen:
-    """A person's terminal: what was shown so far, and a keyboard."""
-
-    def __init__(self, master: int) -> None:
-        self._master = master
-        self.seen = b""
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def _watch(self) -> None:
-        try:
-            while data := os.read(self._master, 4096):
-                self.seen += data
-        except OSError:
-            pass
-
-    def type(self, text: str) -> None:
-        os.write(self._master, text.encode())
-
-    def until(self, text: bytes, seconds: float = 10) -> None:
-        deadline = time.monotonic() + seconds
-        while text not in self.seen:
-            assert time.monotonic() < deadline, self.seen.decode("utf-8", "replace")
-            time.sleep(0.01)

@@ -287,3 +287,21 @@ async def test_headers_without_end(serve: Serve, monkeypatch: pytest.MonkeyPatch
         await session.login("alice", PASSWORD)
         with pytest.raises(ServerBroken, match="TOP does not end"):
             await consume(session.headers([1]))
+
+
+async def test_capabilities_without_end(serve: Serve) -> None:
+    server = serve(Liar({"CAPA": b"+OK\r\n"}, endless={"CAPA": b"X-MORE\r\n" * 1000}))
+    async with Session() as session:
+        await session.connect("127.0.0.1", server.port, tls=server.tls)
+        with pytest.raises(ServerBroken, match="in answer to CAPA: a list does not end"):
+            await session.capa()
+
+
+async def test_a_listing_without_end(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pop3cli.session._MESSAGES_MAX", 10_000)
+    server = serve(Liar({"LIST": b"+OK\r\n"}, endless={"LIST": b"1 1\r\n" * 1000}))
+    async with Session() as session:
+        await session.connect("127.0.0.1", server.port, tls=server.tls)
+        await session.login("alice", PASSWORD)
+        with pytest.raises(ServerBroken, match="a list does not end"):
+            await consume(session.list())

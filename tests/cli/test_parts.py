@@ -361,3 +361,14 @@ def test_content_is_shown_the_same_however_it_is_cut(size: int) -> None:
         printer.feed(content[start : start + size])
     printer.end()
     assert out.getvalue() == "one\ntwo ✓\nthree\n␛[1mfour\n"
+
+
+def test_progress_is_for_long_work_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for stream, seconds, shown in ((Tty(), -1.0, True), (Tty(), 60.0, False), (io.StringIO(), -1.0, False)):
+        monkeypatch.setattr("pop3cli.render._SOON", seconds)
+        for octets in (True, False):
+            with Terminal(stdout=io.StringIO(), stderr=stream).progress("message [1]", 100, octets=octets) as meter:
+                meter.advance(50)
+                meter.advance(50)
+        assert ("message [1]" in stream.getvalue()) is shown

@@ -277,16 +277,29 @@ def test_a_greeting_without_end() -> None:
         (Uidl(), b"+OK\r\n1 \x1b[2J\r\n", "bad-item"),
         (Uidl(), b"+OK\r\n1 \xe4\r\n", "bad-item"),
         (Uidl(), b"+OK\r\nx a\r\n", "bad-item"),
+        (List(), b"+OK\r\n0 5\r\n", "bad-item"),
+        (List(), b"+OK\r\n99999999999 5\r\n", "bad-item"),
+        (Uidl(), b"+OK\r\n0 a\r\n", "bad-item"),
         (List(), b"+OK\r\n" + b"1 1\r\n" * 101, "endless-list"),
+        (Capa(), b"+OK\r\n" + b"X\r\n" * 11, "endless-list"),
     ],
 )
 def test_answers_that_are_none(command, answer: bytes, code: str) -> None:
-    client = in_transaction(Limits(list_items_max=100))
+    client = in_transaction(Limits(list_items_max=100, capabilities_max=10))
     client.conn.send(command)
     fault = broken(client, answer)
     assert (fault.code, fault.state) == (code, "TRANSACTION")
     assert fault.rfc.startswith("RFC ")
     assert fault.command == (None if code == "unasked" else type(command).keyword)
+
+
+@pytest.mark.parametrize("early", [b"+OK you are root\r\n", b"+OK half a li", b"\r\n"])
+def test_what_was_said_before_it_was_asked_answers_nothing(early: bytes) -> None:
+    client = Listener()
+    client.conn.send(User("alice"))
+    client.conn.send(Pass(b"x"))
+    assert broken(client, b"+OK\r\n" + early).code == "unasked"
+    assert b"PASS" not in client.sent
 
 
 def test_the_end_in_the_middle() -> None:
