@@ -55,20 +55,23 @@ from pop3core.errors import LocalProtocolError, RemoteProtocolError
 from pop3core.events import (
     Abandoned,
     CapabilityItem,
+    Challenged,
     ContentEnded,
     ContentReceived,
     Disconnected,
     Greeted,
+    LanguageItem,
     ListEnded,
     ListItem,
     NeedData,
     Replied,
     SendData,
     StatItem,
+    TlsReady,
     UidItem,
 )
 from pop3core.limits import Limits
-from pop3core.table import AFTER, State
+from pop3core.table import AFTER, RULE_OF, State
 
 __all__ = ["TIMEOUT", "Said", "Session"]
 
@@ -95,6 +98,7 @@ Said: TypeAlias = (
     | ListItem
     | UidItem
     | CapabilityItem
+    | LanguageItem
     | ListEnded
     | ContentReceived
     | ContentEnded
@@ -102,7 +106,7 @@ Said: TypeAlias = (
 )
 """What a server says: the engine's events but for those the driver does itself."""
 
-_GO_ON: Final = (Stat, List, Uidl, Capa, Retr, Top)  # commands whose +OK is not yet the whole answer
+_GO_ON: Final = (Stat, List, Uidl)  # the engine gives their items as events, also where they stand in the +OK itself
 
 
 class Session:
@@ -413,6 +417,7 @@ class Session:
                         | ListItem()
                         | UidItem()
                         | CapabilityItem()
+                        | LanguageItem()
                         | ListEnded()
                         | ContentReceived()
                         | ContentEnded()
@@ -420,6 +425,8 @@ class Session:
                     ) as said:
                         self._count(said)
                         return said
+                    case Challenged() | TlsReady():
+                        raise AssertionError("neither AUTH nor STLS is said")
                     case unknown:
                         assert_never(unknown)
         except RemoteProtocolError as fault:
@@ -505,7 +512,7 @@ def _completes(said: Said) -> bool:
     """Whether an answer has come to its end with this."""
     match said:
         case Replied(command, ok):
-            return not ok or not isinstance(command, _GO_ON)
+            return not ok or not (isinstance(command, _GO_ON) or RULE_OF[type(command)].has_lines(command))
         case ListEnded() | ContentEnded() | Abandoned():
             return True
         case _:

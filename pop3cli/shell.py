@@ -22,8 +22,17 @@ from pop3cli.errors import MailError, NotConnected, UsageFault, refusal
 from pop3cli.exit_status import ExitStatus
 from pop3cli.render import Column, ContentPrinter, Terminal
 from pop3cli.tls import client_context
-from pop3core.commands import Command, Pass, Quit, User
-from pop3core.events import CapabilityItem, ContentEnded, ContentReceived, ListEnded, ListItem, Replied, UidItem
+from pop3core.commands import Auth, Command, Pass, Quit, Stls, User
+from pop3core.events import (
+    CapabilityItem,
+    ContentEnded,
+    ContentReceived,
+    LanguageItem,
+    ListEnded,
+    ListItem,
+    Replied,
+    UidItem,
+)
 from pop3core.syntax import BadCommand, parse
 from pop3core.table import RULE_OF, RULES, State
 
@@ -138,10 +147,13 @@ class Shell:
             return Pass(prompt_password("Password: "))
         try:
             # RFC 1939 §7 PASS: blanks are part of a password, at its end too
-            return parse((line if is_pass else line.rstrip()).encode("utf-8", "surrogateescape"))
+            command = parse((line if is_pass else line.rstrip()).encode("utf-8", "surrogateescape"))
         except BadCommand as fault:
             known = word.lower() in _WORDS
             raise UsageFault(word if known else f"{word[:40]!r}", str(fault), "" if known else "see help") from None
+        if isinstance(command, Auth | Stls):
+            raise UsageFault(word, "not yet supported in the shell", "log in with user and pass")
+        return command
 
     def _connect(self, account: Account) -> None:
         session, options = self._visit.session, self._options
@@ -189,6 +201,8 @@ class Shell:
                     self._terminal.line((str(number), "number"), f" {uid}")
                 case CapabilityItem(line):
                     self._terminal.line(line)
+                case LanguageItem(tag, name):
+                    self._terminal.line((tag, "strong"), f" {name}")
                 case ContentReceived(data):
                     printer.feed(data)
                 case ContentEnded():

@@ -12,15 +12,22 @@ from typing import TypeAlias
 
 from pop3core.maildrop import Listing
 from pop3core.replies import Code
+from pop3core.sasl.base import NoSecret, PlainSecret, ScramSecret
 
 __all__ = [
+    "ClientAnswer",
     "CommitFailed",
     "Committed",
     "Content",
     "ContentFailed",
     "LoginAccepted",
     "LoginRejected",
+    "NoSecret",
     "Pending",
+    "PlainSecret",
+    "SaslCancelled",
+    "SaslResponse",
+    "ScramSecret",
     "ServerAnswer",
     "TlsEstablished",
 ]
@@ -28,9 +35,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class LoginAccepted:
-    """The credential is good, the maildrop open and locked. ``messages``: its listing."""
+    """The credential is good, the maildrop open and locked. ``messages``: its listing.
+
+    ``expire``, ``login_delay``: this user's argument of that capability; empty for what the configuration says
+    (RFC 2449 §6.5, §6.7).
+    """
 
     messages: Listing
+    expire: str = ""
+    login_delay: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +98,42 @@ class CommitFailed:
 
 @dataclass(frozen=True, slots=True)
 class TlsEstablished:
-    """The connection is behind TLS; given before the first event when it is so from the start."""
+    """The connection is behind TLS; given before the first event when it is so from the start.
+
+    ``channel_binding``: tls-server-end-point, the hash of the server's certificate (RFC 5929 §4), or None.
+    ``identity``: whom the client's certificate proves it to be, for EXTERNAL, or None.
+    """
+
+    channel_binding: bytes | None = None
+    identity: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SaslResponse:
+    """A client's answer to a challenge: octets, not base64."""
+
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SaslCancelled:
+    """A client breaks the exchange off."""
 
 
 ServerAnswer: TypeAlias = (
-    LoginAccepted | LoginRejected | Content | ContentFailed | Pending | Committed | CommitFailed | TlsEstablished
+    LoginAccepted
+    | LoginRejected
+    | ScramSecret
+    | PlainSecret
+    | NoSecret
+    | TlsEstablished
+    | Content
+    | ContentFailed
+    | Pending
+    | Committed
+    | CommitFailed
 )
 """All that a `ServerConnection` can be answered."""
+
+ClientAnswer: TypeAlias = TlsEstablished | SaslResponse | SaslCancelled
+"""All that a `ClientConnection` can be answered."""

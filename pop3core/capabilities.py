@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 __all__ = ["Capabilities", "server_capabilities"]
 
 
-def server_capabilities(*, passwords: bool) -> tuple[str, ...]:
+def server_capabilities(
+    *,
+    passwords: bool,
+    mechanisms: Sequence[str] = (),
+    stls: bool = False,
+    utf8: bool = False,
+    languages: bool = False,
+    expire: str = "",
+    login_delay: str = "",
+) -> tuple[str, ...]:
     """The lines a server announces.
 
-    ``passwords``: USER and PASS are valid on this connection as it is now.
+    ``passwords``: USER and PASS are valid on this connection as it is now; ``mechanisms``: those of AUTH likewise;
+    ``stls``: STLS may be said; ``utf8``, ``languages``: UTF8 and LANG are offered; ``expire``, ``login_delay``: the
+    argument of that capability, empty for none.
     """
-    # RFC 2449 §6.3 USER: announced exactly when it would be accepted, so not in clear text where that is refused
-    user = ("USER",) if passwords else ()
-    return (*user, "TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "IMPLEMENTATION pop3core")
+    lines = (
+        # RFC 2449 §6.3 USER: announced exactly when it would be accepted, so not in clear text where that is refused
+        passwords and "USER",
+        bool(mechanisms) and f"SASL {' '.join(mechanisms)}",  # RFC 5034 §3: mechanisms that can be used as things are
+        stls and "STLS",  # RFC 2595 §4
+        "TOP",
+        "UIDL",
+        "RESP-CODES",
+        "AUTH-RESP-CODE",
+        "PIPELINING",
+        expire and f"EXPIRE {expire}",  # RFC 2449 §6.7
+        login_delay and f"LOGIN-DELAY {login_delay}",  # RFC 2449 §6.5
+        utf8 and "UTF8 USER",  # RFC 6856 §2.1; USER: names and passwords may be UTF-8
+        languages and "LANG",  # RFC 6856 §3
+        "IMPLEMENTATION pop3core",
+    )
+    return tuple(line for line in lines if line)
 
 
 class Capabilities(Mapping[str, tuple[str, ...]]):

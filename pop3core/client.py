@@ -4,6 +4,8 @@ The driver says what it wants with `send`, as far ahead as it likes, asks for th
 
     SendData       write, wait until it has left
     NeedData       read, `receive_data`
+    Challenged     `answer` with a SASL response
+    TlsReady       do the TLS handshake, `answer`
     Disconnected   close the connection
     others         are what the server said
 
@@ -18,38 +20,46 @@ the content of RETR and TOP and a `ContentEnded`. What no terminator ended was n
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from pop3core import answers as a
 from pop3core.capabilities import Capabilities
-from pop3core.commands import Capa, Command, List, Quit, Retr, Stat, Top, Uidl
+from pop3core.commands import Auth, Capa, Command, Lang, List, Quit, Retr, Stat, Stls, Top, Uidl
 from pop3core.errors import LocalProtocolError, RemoteProtocolError
 from pop3core.events import (
     Abandoned,
     CapabilityItem,
+    Challenged,
     ClientEvent,
     ContentEnded,
     ContentReceived,
     Disconnected,
     Greeted,
+    LanguageItem,
     ListEnded,
     ListItem,
     NeedData,
     Replied,
     SendData,
     StatItem,
+    TlsReady,
     UidItem,
 )
 from pop3core.framing import DotUnstuffer, LineBuffer, LineFault
-from pop3core.grammar import BadArgument, is_printable, number
+from pop3core.grammar import BadArgument, decode_base64, initial_response, is_printable, number
 from pop3core.limits import DEFAULT_LIMITS, Limits
 from pop3core.replies import Status, decode
+from pop3core.sasl import MECHANISMS
 from pop3core.syntax import BadCommand, encode
 from pop3core.table import AFTER, RULE_OF, Home, State
 
-__all__ = ["ClientConfig", "ClientConnection"]
+__all__ = ["ClientConfig", "ClientConnection", "apop_digest"]
+
+_TIMESTAMP = re.compile(r"<[^<>\s]+@[^<>\s]+>")  # RFC 1939 §7 APOP: a msg-id in the greeting
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,10 @@ class ClientConnection:
         self._octets = 0  # of that content
         self._items: int | None = None  # so far, of the list under way
         self._announced: list[str] = []
+        self._response: bytes | None = None  # a line of a SASL exchange that may leave
+        self._challenged = False  # the driver's answer to a challenge is wanted
+        self._held: bytes | None = None  # an initial response too long for the line of AUTH
+        self._tls_wanted = False  # STLS was accepted: nothing is said or heard before the handshake
         self._disconnected: Disconnected | None = None
         self._resumed = False
         self.capabilities = Capabilities()
@@ -114,11 +128,23 @@ class ClientConnection:
 
     # --- what the driver does ---
 
-    def answer(self, answer: a.TlsEstablished) -> None:
-        """Say that the connection is behind TLS, before the first event."""
-        if self._greeted or self._lines:
-            raise LocalProtocolError(f"{type(answer).__name__} answers nothing")
-        self._secure = True
+    def answer(self, answer: a.ClientAnswer) -> None:
+        """Answer `Challenged` or `TlsReady`; or say, before the first event, that TLS is there from the start.
+
+        Raises `LocalProtocolError` for what answers nothing.
+        """
+        match answer:
+            case a.TlsEstablished() if self._tls_wanted or not (self._greeted or self._lines):
+                self._tls_wanted, self._secure = False, True
+                self.capabilities = Capabilities()  # RFC 2595 §4: what was learned before TLS is worth nothing
+            case a.SaslResponse(data) if self._challenged:
+                self._challenged = False
+                self._response = b"" if not data else initial_response.write(data)
+            case a.SaslCancelled() if self._challenged:
+                self._challenged = False
+                self._response = b"*"
+            case _:
+                raise LocalProtocolError(f"{type(answer).__name__} answers nothing")
 
     def send(self, command: Command) -> None:
         """Queue a command.
@@ -131,23 +157,37 @@ class ClientConnection:
         target = AFTER[self._planned].get(type(command))
         if target is None:
             raise LocalProtocolError(f"{rule.keyword} is not valid in the {self._planned.value} state ({rule.rfc})")
-        if rule.home is Home.TLS and not (self._secure or self._config.allow_plaintext):
-            raise LocalProtocolError(f"{rule.keyword} would send a secret in clear text; use TLS")
+        self._check_home(command)
         try:
             line = encode(command)
         except BadCommand as fault:
             raise LocalProtocolError(str(fault)) from None
-        if len(line) > self._limits.command_octets_max:
+        if len(line) > self._limits.command_octets_max and not isinstance(command, Auth):
             raise LocalProtocolError(f"{rule.keyword} is longer than {self._limits.command_octets_max} octets")
         if len(self._queue) >= self._limits.queue_commands_max:
             raise LocalProtocolError(f"more than {self._limits.queue_commands_max} commands wait")
         self._queue.append(command)
         self._planned = target
 
+    def _check_home(self, command: Command) -> None:
+        rule = RULE_OF[type(command)]
+        if rule.home is Home.PLAIN and (self._secure or any(isinstance(queued, Stls) for queued in self._queue)):
+            raise LocalProtocolError(f"{rule.keyword} is not valid behind TLS ({rule.rfc})")
+        if self._secure or self._config.allow_plaintext:
+            return
+        # what is queued behind STLS leaves behind TLS only: STLS is a barrier
+        if self._tls_wanted or any(isinstance(queued, Stls) for queued in (*self._sent, *self._queue)):
+            return
+        mechanism = MECHANISMS.get(command.mechanism) if isinstance(command, Auth) else None
+        if rule.home is Home.TLS or (mechanism is not None and mechanism.plaintext):
+            raise LocalProtocolError(f"{rule.keyword} would send a secret in clear text; use TLS")
+
     def receive_data(self, data: bytes) -> None:
         """Take what the server sent; ``b""`` is the end of the stream."""
         if self._disconnected is not None:
             return
+        if self._tls_wanted and data:
+            raise LocalProtocolError("what comes behind STLS is for the TLS handshake")
         if data:
             if self._end_of_stream:
                 raise LocalProtocolError("data came after the end of the stream")
@@ -165,6 +205,13 @@ class ClientConnection:
                 return self._events.popleft()
             if self._disconnected is not None:
                 return self._disconnected
+            if self._response is not None:
+                line, self._response = self._response, None
+                return SendData(line + b"\r\n")
+            if self._challenged:
+                raise LocalProtocolError("Challenged wants an answer first")
+            if self._tls_wanted and not self._end_of_stream:
+                raise LocalProtocolError("TlsReady wants an answer first")
             if self._lines and not self._sent and self._greeted:
                 # said before anything was asked: never to be taken for the answer to what is sent next
                 said = _shown(self._lines.take_rest())
@@ -190,15 +237,25 @@ class ClientConnection:
 
     def _leaving(self) -> bytes:
         """The commands that may leave now, in one piece: the window is filled again when half of it is free."""
-        if not self._queue or not self._greeted or self._barrier or len(self._sent) > self._window // 2:
+        if not self._queue or not self._greeted or self._barrier or self._tls_wanted:
+            return b""
+        if len(self._sent) > self._window // 2:
             return b""
         lines = []
         while self._queue and not self._barrier and len(self._sent) < self._window:
             command = self._queue.popleft()
             self._sent.append(command)
             self._barrier = RULE_OF[type(command)].barrier
-            lines.append(encode(command))
+            lines.append(self._line(command))
         return b"".join(lines)
+
+    def _line(self, command: Command) -> bytes:
+        line = encode(command)
+        if isinstance(command, Auth) and len(line) > self._limits.command_octets_max:
+            # RFC 5034 §4: an initial response that would make the line too long answers the first challenge instead
+            self._held = command.initial
+            line = encode(replace(command, initial=None))
+        return line
 
     # --- receiving ---
 
@@ -224,11 +281,16 @@ class ClientConnection:
     def _greeting(self, line: bytes) -> None:
         status = self._decode(line)
         self._greeted = True
-        self._events.append(Greeted(status.ok, status.code, status.text))
+        timestamp = _TIMESTAMP.search(status.text)
+        self._events.append(Greeted(status.ok, status.code, status.text, timestamp[0] if timestamp else None))
         if not status.ok:
             self._end(expected=False)
 
     def _status(self, command: Command, line: bytes) -> None:
+        if isinstance(command, Auth) and (line == b"+" or line.startswith(b"+ ")):
+            self._challenge(command, line[2:])
+            return
+        self._held = None
         status = self._decode(line)
         rule = RULE_OF[type(command)]
         self._barrier = self._barrier and not rule.barrier
@@ -247,8 +309,28 @@ class ClientConnection:
             else:
                 self._single(command, status.text.encode())
                 self._sent.popleft()
+                if isinstance(command, Stls):
+                    self._begin_tls()
         if self._state is State.CLOSED:
             self._end(expected=isinstance(command, Quit))
+
+    def _challenge(self, command: Auth, octets: bytes) -> None:
+        try:
+            data = decode_base64(octets.strip())
+        except BadArgument:
+            self._broken("a challenge is no base64", code="bad-challenge", rfc="RFC 5034 §4")
+        if self._held is not None and not data:
+            self._response, self._held = initial_response.write(self._held), None
+            return
+        self._challenged = True
+        self._events.append(Challenged(command, data))
+
+    def _begin_tls(self) -> None:
+        if self._lines:
+            # clear text behind the +OK would be taken for what came inside TLS
+            self._broken("the server spoke between STLS and TLS", code="stls-injection", rfc="RFC 2595 §4")
+        self._tls_wanted = True
+        self._events.append(TlsReady())
 
     def _single(self, command: Command, text: bytes) -> None:
         """Items that stand in the status line itself."""
@@ -272,13 +354,16 @@ class ClientConnection:
         assert self._items is not None
         self._items += 1
         limits = self._limits
-        if self._items > (limits.capabilities_max if isinstance(command, Capa) else limits.list_items_max):
+        if self._items > (limits.capabilities_max if isinstance(command, Capa | Lang) else limits.list_items_max):
             self._broken("a list does not end", code="endless-list", rfc="RFC 1939 §3")
         line = line.removeprefix(b".")  # RFC 1939 §3: byte-stuffing holds for every multi-line reply
         if isinstance(command, Capa):
             text = line.decode("utf-8", "replace")
             self._announced.append(text)
             self._events.append(CapabilityItem(text))
+        elif isinstance(command, Lang):
+            tag, _, name = line.decode("utf-8", "replace").partition(" ")
+            self._events.append(LanguageItem(tag, name))
         else:
             self._listed(command, line)
 
@@ -354,3 +439,8 @@ class ClientConnection:
 def _shown(line: bytes) -> str:
     """The beginning of a foreign line, fit for an error's text."""
     return ascii(line[:80].decode("latin-1"))
+
+
+def apop_digest(timestamp: str, password: bytes) -> str:
+    """The digest of APOP for a greeting's timestamp (RFC 1939 §7). MD5: better than a password in clear text only."""
+    return hashlib.md5(timestamp.encode() + password, usedforsecurity=False).hexdigest()

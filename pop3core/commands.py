@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
 __all__ = [
+    "Apop",
+    "Auth",
     "Capa",
     "Command",
     "Dele",
+    "Lang",
     "List",
     "Noop",
     "Pass",
@@ -20,9 +23,11 @@ __all__ = [
     "Retr",
     "Rset",
     "Stat",
+    "Stls",
     "Top",
     "Uidl",
     "User",
+    "Utf8",
 ]
 
 
@@ -40,6 +45,46 @@ class Pass:
 
     keyword: ClassVar[str] = "PASS"
     password: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Apop:
+    """Proves to know a password (RFC 1939 §7). ``digest``: MD5 of the greeting's timestamp and the password, in hex."""
+
+    keyword: ClassVar[str] = "APOP"
+    name: str
+    digest: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """Begins a SASL exchange (RFC 5034 §4). ``initial``: octets, not base64; None for none; empty is not none."""
+
+    keyword: ClassVar[str] = "AUTH"
+    mechanism: str
+    initial: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Stls:
+    """Begins TLS (RFC 2595 §4)."""
+
+    keyword: ClassVar[str] = "STLS"
+
+
+@dataclass(frozen=True, slots=True)
+class Utf8:
+    """Asks for messages with UTF-8 in their headers, as they are (RFC 6856 §2)."""
+
+    keyword: ClassVar[str] = "UTF8"
+
+
+@dataclass(frozen=True, slots=True)
+class Lang:
+    """Asks for replies in a language, or which there are (RFC 6856 §3). ``tag``: such as ``de``; ``*``: the default."""
+
+    keyword: ClassVar[str] = "LANG"
+    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,5 +163,7 @@ class Quit:
     keyword: ClassVar[str] = "QUIT"
 
 
-Command: TypeAlias = User | Pass | Stat | List | Retr | Dele | Noop | Rset | Top | Uidl | Capa | Quit
+Command: TypeAlias = (
+    User | Pass | Apop | Auth | Stls | Utf8 | Lang | Capa | Stat | List | Uidl | Retr | Top | Dele | Noop | Rset | Quit
+)
 """Any command."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from pop3core.commands import Command
+from pop3core.commands import Auth, Command
 from pop3core.replies import Code
+from pop3core.sasl.base import Outcome, Password, ProofFailed, SecretKind, Token, Verified
 
 __all__ = [
     "Abandoned",
     "CapabilityItem",
+    "Challenged",
     "ClientEvent",
     "Closed",
     "CommitRequested",
@@ -26,16 +28,23 @@ __all__ = [
     "Credential",
     "Disconnected",
     "Greeted",
+    "LanguageItem",
     "ListEnded",
     "ListItem",
     "LoginRequested",
     "NeedData",
     "Password",
+    "ProofFailed",
     "Replied",
+    "SecretRequested",
     "SendData",
     "ServerEvent",
     "StatItem",
+    "TlsReady",
+    "TlsRequested",
+    "Token",
     "UidItem",
+    "Verified",
 ]
 
 
@@ -63,31 +72,40 @@ class SendData:
 # --- what a server says ---
 
 
-@dataclass(frozen=True, slots=True)
-class Password:
-    """A name and a password in clear text, however they came.
-
-    ``authzid``: the identity to act as, empty for the user's own. ``secret``: octets as sent.
-    """
-
-    username: str
-    authzid: str
-    secret: bytes = field(repr=False)
-
-
-Credential: TypeAlias = Password
-"""What a client proves itself with."""
+Credential: TypeAlias = Outcome
+"""What a client proves itself with: `Password`, `Token`, `Verified`, `ProofFailed`."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoginRequested:
     """Check ``credential`` and open the mailbox; answer `LoginAccepted` or `LoginRejected`.
 
-    ``utf8``: the client asked for RFC 6856's UTF8.
+    `Verified` was checked inside the engine: only the mailbox is to be opened. `ProofFailed` was too: refuse it, after
+    whatever a refused password gets (a count, a line in the log, a delay). ``utf8``: the client asked for RFC 6856's
+    UTF8.
     """
 
     credential: Credential
     utf8: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRequested:
+    """Find what is stored for ``username``; answer `ScramSecret`, `PlainSecret` (for APOP), or `NoSecret`.
+
+    An unknown user must be answered like a known one: in the same time, by a `NoSecret` with the same salt each time.
+    """
+
+    username: str
+    kind: SecretKind
+
+
+@dataclass(frozen=True, slots=True)
+class TlsRequested:
+    """Do the TLS handshake now: the +OK to STLS has left. Answer `TlsEstablished`.
+
+    What comes from now on is TLS: none of it may be given to ``receive_data`` before the handshake is complete.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +150,15 @@ class Closed:
 
 
 ServerEvent: TypeAlias = (
-    NeedData | SendData | LoginRequested | ContentRequested | ContentDropped | CommitRequested | Closed
+    NeedData
+    | SendData
+    | LoginRequested
+    | SecretRequested
+    | TlsRequested
+    | ContentRequested
+    | ContentDropped
+    | CommitRequested
+    | Closed
 )
 """All that a `ServerConnection` says."""
 
@@ -144,12 +170,14 @@ ServerEvent: TypeAlias = (
 class Greeted:
     """The server's first line (RFC 1939 §4). Not ``ok``: it will not serve now, and the session has ended.
 
-    ``code``: response code without brackets, or None. ``text``: foreign text.
+    ``code``: response code without brackets, or None. ``text``: foreign text. ``timestamp``: what APOP is computed
+    from, angle brackets included; None where it is not offered (RFC 1939 §7 APOP).
     """
 
     ok: bool
     code: Code | None
     text: str
+    timestamp: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +225,29 @@ class CapabilityItem:
 
 
 @dataclass(frozen=True, slots=True)
+class LanguageItem:
+    """A line of LANG: a language ``tag``, and what the language calls itself; foreign text."""
+
+    tag: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Challenged:
+    """The server's challenge in the exchange that ``command`` began; answer `SaslResponse` or `SaslCancelled`."""
+
+    command: Auth
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsReady:
+    """The server has said +OK to STLS: do the handshake now, and answer `TlsEstablished`."""
+
+
+@dataclass(frozen=True, slots=True)
 class ListEnded:
-    """All items of STAT, LIST, UIDL or CAPA have come."""
+    """All items of STAT, LIST, UIDL, CAPA or LANG have come."""
 
     command: Command
 
@@ -246,7 +295,10 @@ ClientEvent: TypeAlias = (
     | ListItem
     | UidItem
     | CapabilityItem
+    | LanguageItem
     | ListEnded
+    | Challenged
+    | TlsReady
     | ContentReceived
     | ContentEnded
     | Abandoned

@@ -7,11 +7,26 @@ below 0x20 or of value 0x7F is ever accepted. What may follow what is the comman
 
 from __future__ import annotations
 
+import binascii
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-__all__ = ["BadArgument", "Reader", "count", "number", "optional", "password", "word"]
+__all__ = [
+    "BadArgument",
+    "Reader",
+    "count",
+    "decode_base64",
+    "digest",
+    "initial_response",
+    "language_tag",
+    "mechanism",
+    "number",
+    "optional",
+    "password",
+    "word",
+]
 
 
 class BadArgument(ValueError):
@@ -112,6 +127,65 @@ def _read_password(octets: bytes) -> bytes:
         raise BadArgument("a password has no control characters")
     return octets
 
+
+_MECHANISM = re.compile(rb"[A-Z0-9_-]{1,20}")  # RFC 4422 §3.1 sasl-mech
+_DIGEST = re.compile(rb"[0-9a-f]{32}")  # RFC 1939 §7 APOP: MD5 in lower-case hexadecimal
+_TAG = re.compile(rb"\*|[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8}){0,8}")  # RFC 5646 §2.1, in outline
+
+
+def _read_mechanism(octets: bytes) -> str:
+    # RFC 5034 §4: mechanism names are case-insensitive here
+    name = octets.upper()
+    if not _MECHANISM.fullmatch(name):
+        raise BadArgument("a mechanism is 1 to 20 letters, digits, hyphens and underscores")
+    return name.decode()
+
+
+def _write_mechanism(name: str) -> bytes:
+    return _read_mechanism(name.encode("ascii", "replace")).encode()
+
+
+def decode_base64(octets: bytes) -> bytes:
+    """Octets from base64, strictly (RFC 4648 §4; RFC 5034 §4). Raises `BadArgument`."""
+    try:
+        return binascii.a2b_base64(octets, strict_mode=True)
+    except binascii.Error:
+        raise BadArgument("an answer is base64") from None
+
+
+def _read_initial(octets: bytes) -> bytes:
+    if not octets:
+        raise BadArgument("an empty initial response is written =")
+    return b"" if octets == b"=" else decode_base64(octets)  # RFC 5034 §4: "=" is an empty initial response
+
+
+def _write_initial(data: bytes) -> bytes:
+    return binascii.b2a_base64(data, newline=False) or b"="
+
+
+def _read_digest(octets: bytes) -> str:
+    if not _DIGEST.fullmatch(octets):
+        raise BadArgument("a digest is 32 lower-case hexadecimal digits")
+    return octets.decode()
+
+
+def _read_tag(octets: bytes) -> str:
+    if not _TAG.fullmatch(octets):
+        raise BadArgument("a language tag is like de or pt-BR")
+    return octets.decode()
+
+
+mechanism: Final = Reader("mechanism", _read_mechanism, _write_mechanism)
+"""A SASL mechanism's name, in capitals."""
+
+initial_response: Final = Reader("initial-response", _read_initial, _write_initial)
+"""Octets as base64; ``=`` for none (RFC 5034 §4)."""
+
+digest: Final = Reader("digest", _read_digest, lambda text: _read_digest(text.encode("ascii", "replace")).encode())
+"""The digest of APOP: 32 hexadecimal digits."""
+
+language_tag: Final = Reader("language", _read_tag, lambda text: _read_tag(text.encode("ascii", "replace")).encode())
+"""A language tag, or ``*`` for the default."""
 
 number: Final = Reader("msg", _read_number, _write_number)
 """A message number, 1 to n."""

@@ -18,14 +18,18 @@ class Limits:
     command_octets_max: int = 255
     """A command line, CRLF included (RFC 2449 §4)."""
 
+    sasl_octets_max: int = 12 * 1024
+    """A client's answer in a SASL exchange, CRLF included (RFC 4954 §4.4 needs 12,288 for real mechanisms)."""
+
     reply_octets_max: int = 512
     """A line the server sends outside message content, CRLF included (RFC 2449 §4)."""
 
     line_octets_max: int = 64 * 1024
     """What the server takes while looking for the end of an over-long command before it closes the connection."""
 
-    foreign_reply_octets_max: int = 8 * 1024
-    """A status or list line the client takes. RFC 2449 says 512; real greetings and CAPA lists are longer."""
+    foreign_reply_octets_max: int = 16 * 1024
+    """A status line, list line or challenge the client takes. RFC 2449 says 512; real greetings, CAPA lists and
+    challenges are longer."""
 
     greeting_octets_max: int = 8 * 1024
     """The client's patience with a first line that does not end: it may not be talking to a POP3 server."""

@@ -6,11 +6,14 @@ nothing.
 
 from __future__ import annotations
 
+import binascii
 import re
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-__all__ = ["CODES", "Code", "Status", "decode", "encode_err", "encode_ok"]
+from pop3core.limits import DEFAULT_LIMITS
+
+__all__ = ["CODES", "Code", "Status", "decode", "encode_challenge", "encode_err", "encode_ok"]
 
 Code: TypeAlias = str
 """A response code without its brackets, such as ``"IN-USE"`` or ``"SYS/TEMP"``."""
@@ -21,6 +24,7 @@ CODES: Final = {
     "SYS/TEMP": "RFC 3206 §4",
     "SYS/PERM": "RFC 3206 §4",
     "AUTH": "RFC 3206 §5",
+    "UTF8": "RFC 6856 §5",
 }
 """The response codes this engine sends, and where they are defined."""
 
@@ -37,14 +41,34 @@ class Status:
     text: str
 
 
+_OCTETS_MAX: Final = DEFAULT_LIMITS.reply_octets_max - 2  # RFC 2449 §4, without CRLF
+
+
 def encode_ok(text: str) -> bytes:
-    """A positive status line, CRLF included."""
-    return b"+OK %s\r\n" % text.encode() if text else b"+OK\r\n"
+    """A positive status line, CRLF included; made fit for one (see `encode_err`)."""
+    return _line(f"+OK {text}") if text else b"+OK\r\n"
 
 
 def encode_err(text: str, code: Code | None = None) -> bytes:
-    """A negative status line, CRLF included."""
-    return f"-ERR [{code}] {text}\r\n".encode() if code else f"-ERR {text}\r\n".encode()
+    """A negative status line, CRLF included.
+
+    Control characters become "?", so that no text can make a second line; what is longer than a reply is cut.
+    """
+    return _line(f"-ERR [{code}] {text}" if code else f"-ERR {text}")
+
+
+def encode_challenge(data: bytes) -> bytes:
+    """A SASL challenge (RFC 5034 §4): "+ ", base64, CRLF."""
+    return b"+ %b\r\n" % binascii.b2a_base64(data, newline=False)
+
+
+def _line(text: str) -> bytes:
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else "?" for character in text)
+    octets = text.encode()
+    if len(octets) > _OCTETS_MAX:
+        octets = octets[:_OCTETS_MAX].decode("utf-8", "ignore").encode()
+    return octets + b"\r\n"
 
 
 def decode(line: bytes) -> Status | None:

@@ -13,37 +13,71 @@ reply under way gives its next piece; then a question is put; then the end is to
 only when no line is left does what was answered leave, and the peer gets its turn. So the replies to a pipelined batch
 leave in one write, one piece of content is asked for at a time, and memory stays bounded without a queue.
 
+A SASL exchange is a generator of `pop3core.sasl` that is fed line by line; STLS is a question to the driver, and
+nothing that was read before the handshake survives it.
+
 One line is executed at a time: what was sent behind a PASS waits until the login is answered. A session that ends
 without a QUIT never asks for a commit (RFC 1939 §6).
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pop3core import answers as a
 from pop3core.capabilities import server_capabilities
-from pop3core.commands import Capa, Command, Dele, List, Noop, Pass, Quit, Retr, Rset, Stat, Top, Uidl, User
+from pop3core.commands import (
+    Apop,
+    Auth,
+    Capa,
+    Command,
+    Dele,
+    Lang,
+    List,
+    Noop,
+    Pass,
+    Quit,
+    Retr,
+    Rset,
+    Stat,
+    Stls,
+    Top,
+    Uidl,
+    User,
+    Utf8,
+)
 from pop3core.errors import LocalProtocolError
 from pop3core.events import (
     Closed,
     CommitRequested,
     ContentDropped,
     ContentRequested,
+    Credential,
     LoginRequested,
     NeedData,
     Password,
+    ProofFailed,
+    SecretRequested,
     SendData,
     ServerEvent,
+    TlsRequested,
+    Verified,
 )
 from pop3core.framing import TERMINATOR, DotStuffer, LineBuffer, LineFault, TopCutter
+from pop3core.grammar import BadArgument, decode_base64
 from pop3core.limits import DEFAULT_LIMITS, Limits
 from pop3core.maildrop import Listing, Marks
-from pop3core.replies import Code, encode_err, encode_ok
+from pop3core.replies import Code, encode_challenge, encode_err, encode_ok
+from pop3core.sasl import MECHANISMS, Mechanism, SaslError
+from pop3core.sasl.base import Challenge, ServerSteps, Tls
 from pop3core.syntax import BARE, BadCommand, read_arguments, split
 from pop3core.table import AFTER, RULE_OF, Home, Rule, State
+from pop3core.texts import DEFAULT_LANGUAGE, LANGUAGES, choose, translate
 
 __all__ = ["CUT_OFF", "ServerConfig", "ServerConnection", "Summary"]
 
@@ -53,11 +87,34 @@ class ServerConfig:
     """What a server is, the same for all its connections.
 
     ``hostname``: named in the greeting when not empty. ``allow_plaintext``: passwords are taken without TLS too.
+    ``mechanisms``: names of `pop3core.sasl.MECHANISMS`; USER and PASS are offered exactly when PLAIN is among them.
+    ``stls``, ``utf8``: these commands are offered. ``languages``: tags of `pop3core.texts.LANGUAGES` that LANG offers,
+    the default first; none: LANG is not offered. ``expire``, ``login_delay``: the argument of that capability
+    (``"NEVER"``, ``"30"``, ``"30 USER"``), empty for none. Raises `LocalProtocolError` for what is none of these.
     """
 
     hostname: str = ""
     allow_plaintext: bool = False
+    mechanisms: tuple[str, ...] = ("PLAIN",)
+    stls: bool = False
+    utf8: bool = True
+    languages: tuple[str, ...] = tuple(LANGUAGES)
+    expire: str = ""
+    login_delay: str = ""
     limits: Limits = DEFAULT_LIMITS
+
+    def __post_init__(self) -> None:
+        for kind, names, known in (
+            ("mechanism", self.mechanisms, MECHANISMS),
+            ("language", self.languages, LANGUAGES),
+        ):
+            if unknown := [name for name in names if name not in known]:
+                raise LocalProtocolError(f"unknown {kind} {unknown[0]!r}; there are {', '.join(known)}")
+        # RFC 2449 §6.5 and §6.7
+        if not re.fullmatch(r"(?:NEVER|[0-9]{1,9})?(?: USER)?", self.expire) or self.expire.startswith(" "):
+            raise LocalProtocolError('expire is "NEVER", a number of days, or one of these and "USER"')
+        if not re.fullmatch(r"(?:[0-9]{1,9}(?: USER)?)?", self.login_delay):
+            raise LocalProtocolError('login_delay is a number of seconds, or that and "USER"')
 
 
 @dataclass(slots=True)
@@ -93,12 +150,14 @@ class _Reading:
 
 
 _OK: Final = encode_ok("")
+_TIMESTAMP = re.compile(r"<[\x21-\x3b\x3d\x3f-\x7e]{1,200}>")  # RFC 1939 §7 APOP: a msg-id of RFC 822
 _END_OF_STREAM: Final = "the client went away without QUIT"
 _ENDLESS_LINE: Final = "a line without end"
 _BAD_COMMANDS: Final = "too many bad commands"
 _FAILED_LOGINS: Final = "too many failed logins"
+_INJECTION: Final = "clear text behind STLS"
 
-CUT_OFF: Final = frozenset((_ENDLESS_LINE, _BAD_COMMANDS, _FAILED_LOGINS))
+CUT_OFF: Final = frozenset((_ENDLESS_LINE, _BAD_COMMANDS, _FAILED_LOGINS, _INJECTION))
 """Reasons of `Closed` for which the client was cut off, and may still be sending: a driver that reads on for a little
 while sees to it that the last reply arrives."""
 
@@ -110,13 +169,25 @@ class ServerConnection:
     when the driver breaks the rules: an answer that was not asked for, or an event asked for before the answer.
     """
 
-    def __init__(self, config: ServerConfig | None = None) -> None:
+    def __init__(self, config: ServerConfig | None = None, *, timestamp: str | None = None) -> None:
+        """``timestamp``: one that never comes again, such as ``<1896.697170952@mail.example.org>``: APOP is offered."""
+        if timestamp is not None and not _TIMESTAMP.fullmatch(timestamp):
+            raise LocalProtocolError("a timestamp is like <1896.697170952@mail.example.org>")
+        self._timestamp = timestamp
         self._config = config or ServerConfig()
         self._limits = self._config.limits
         self._state = State.AUTHORIZATION
         self._target = self._state  # where +OK to the command under way leads
         self._failed: State | None = None  # and where its -ERR leads, when it moves
         self._secure = False
+        self._tls = Tls()
+        self._language = DEFAULT_LANGUAGE
+        self._utf8 = False
+        self._mechanism: Mechanism | None = None  # of the last AUTH
+        self._exchange: ServerSteps | None = None  # its steps, while they go on
+        self._refusal = b""  # said once the client has taken note of the mechanism's own word of failure
+        self._apop: Apop | None = None  # waits for the user's secret
+        self._expire, self._login_delay = self._config.expire, self._config.login_delay
         self._named = ""  # USER's argument
         self._username: str | None = None
         self._lines = LineBuffer(self._limits.line_octets_max)
@@ -168,6 +239,8 @@ class ServerConnection:
         """
         if self._closed is not None:
             return
+        if isinstance(self._question, TlsRequested):
+            raise LocalProtocolError("what comes behind STLS is for the TLS handshake")
         if data:
             if self._end_of_stream:
                 raise LocalProtocolError("data came after the end of the stream")
@@ -201,7 +274,8 @@ class ServerConnection:
                 self._close(self._finishing)
             if self._closed is not None:
                 return self._flush() if self._unsent else self._closed
-            line = self._lines.next_line(limits.command_octets_max)
+            waiting = self._exchange is not None or self._refusal
+            line = self._lines.next_line(limits.sasl_octets_max if waiting else limits.command_octets_max)
             if line is None:
                 if self._unsent:
                     return self._flush()
@@ -219,8 +293,8 @@ class ServerConnection:
         Too late after `hang_up` or `finish` ended the session, an answer is ignored. Raises `LocalProtocolError` for
         one that does not fit; the question stays open then.
         """
-        if isinstance(answer, a.TlsEstablished):
-            self._tls_established()
+        if isinstance(answer, a.TlsEstablished) and not self._greeted:
+            self._tls_established(answer)
             return
         question = self._question
         if question is None or not self._asked:
@@ -228,12 +302,20 @@ class ServerConnection:
                 return
             raise LocalProtocolError(f"{type(answer).__name__} answers nothing")
         match question, answer:
-            case LoginRequested(), a.LoginAccepted(messages):
+            case LoginRequested(credential), a.LoginAccepted() if not isinstance(credential, ProofFailed):
                 self._question = None
-                self._login_accepted(messages)
+                self._login_accepted(credential, answer)
             case LoginRequested(), a.LoginRejected(code, text):
                 self._question = None
                 self._login_rejected(code, text)
+            case SecretRequested(_, "APOP"), a.PlainSecret() | a.NoSecret():
+                self._apop_answered(answer)
+            case SecretRequested(_, "SCRAM-SHA-256"), a.ScramSecret() | a.NoSecret():
+                self._question = None
+                self._advance(answer)
+            case TlsRequested(), a.TlsEstablished():
+                self._question = None
+                self._tls_established(answer)
             case ContentRequested(), a.Content(data, last):
                 self._content(data, last)
             case ContentRequested(), a.ContentFailed(code, text):
@@ -268,7 +350,10 @@ class ServerConnection:
             return
         self._finishing = reason
         self._lines.clear()
-        if isinstance(self._question, LoginRequested):
+        self._exchange, self._refusal = None, b""
+        if isinstance(self._question, TlsRequested):
+            self._close(reason)  # the client waits for TLS: nothing can be said
+        if isinstance(self._question, LoginRequested | SecretRequested | TlsRequested):
             self._question = None
 
     # --- output and questions ---
@@ -292,15 +377,26 @@ class ServerConnection:
         self._state = State.CLOSED
         self._lines.clear()
 
+    def _ok(self, text: str, **values: object) -> None:
+        """Say +OK, in the language that was asked for."""
+        self._say(encode_ok(translate(self._language, text, **values)))
+
+    def _err(self, text: str, code: Code | None = None, **values: object) -> None:
+        """Say -ERR, likewise."""
+        self._say(encode_err(translate(self._language, text, **values), code))
+
     def _greet(self) -> None:
         self._greeted = True
-        name = self._config.hostname
-        self._say(encode_ok(f"{name} POP3 server ready" if name else "POP3 server ready"))
+        words = (self._config.hostname, "POP3 server ready", self._timestamp)
+        self._say(encode_ok(" ".join(filter(None, words))))
 
-    def _tls_established(self) -> None:
-        if self._greeted:
-            raise LocalProtocolError("TLS was not asked for")
+    def _tls_established(self, answer: a.TlsEstablished) -> None:
         self._secure = True
+        offered = "SCRAM-SHA-256-PLUS" in self._config.mechanisms and answer.channel_binding is not None
+        self._tls = Tls(answer.channel_binding, offered, answer.identity)
+        # RFC 2595 §4: what the client said before is forgotten
+        self._lines.clear()
+        self._named, self._language, self._state = "", DEFAULT_LANGUAGE, State.AUTHORIZATION
 
     # --- one line ---
 
@@ -308,32 +404,71 @@ class ServerConnection:
         if isinstance(line, LineFault):
             self._line_fault(line)
             return
+        if self._refusal:
+            # whatever it was, the client has taken note of the failure (RFC 7628 §3.2.3)
+            self._say_refusal(self._refusal)
+            return
+        if self._exchange is not None:
+            self._exchanged(line)
+            return
         self.summary.commands += 1
         bare = BARE.get(line)
         try:
             rule, command = bare if bare is not None else (None, None)
             if rule is None:
                 rule, rest = split(line)
-                self._check_home(rule)
+            self._check_offered(rule)
             target = AFTER[self._state].get(rule.command)
             if target is None:
-                raise BadCommand(f"{rule.keyword} is not valid in the {self._state.value} state")
+                raise BadCommand(
+                    "{keyword} is not valid in the {state} state", keyword=rule.keyword, state=self._state.value
+                )
             if command is None:
                 command = read_arguments(rule, rest)
         except BadCommand as fault:
-            self._bad_command(str(fault))
+            self._bad_command(fault.text, fault.usage, **fault.values)
             return
         self._target, self._failed = target, rule.failed
         self._HANDLERS[rule.command](self, command)
 
-    def _check_home(self, rule: Rule) -> None:
+    def _check_offered(self, rule: Rule) -> None:
         # Checked at the keyword, before any secret is looked at.
-        if rule.home is Home.TLS and not self._passwords_allowed:
-            raise BadCommand(f"{rule.keyword} needs TLS first: connect to port 995")
+        if not self._is_offered(rule.command):
+            raise BadCommand("{keyword} is not offered here", keyword=rule.keyword)
+        if rule.home is Home.TLS and not self._plaintext_allowed:
+            raise BadCommand(self._needs_tls, keyword=rule.keyword)
+        if rule.home is Home.PLAIN and self._secure:
+            raise BadCommand("{keyword} is not valid behind TLS", keyword=rule.keyword)
+
+    def _is_offered(self, command: type[Command]) -> bool:
+        config = self._config
+        if command is User or command is Pass:
+            return "PLAIN" in config.mechanisms
+        if command is Apop:
+            return self._timestamp is not None
+        if command is Auth:
+            return bool(config.mechanisms)
+        if command is Stls:
+            return config.stls
+        if command is Utf8:
+            return config.utf8
+        return command is not Lang or bool(config.languages)
 
     @property
-    def _passwords_allowed(self) -> bool:
+    def _plaintext_allowed(self) -> bool:
         return self._secure or self._config.allow_plaintext
+
+    @property
+    def _needs_tls(self) -> str:
+        return f"{{keyword}} needs TLS first: {'say STLS, or ' if self._config.stls else ''}connect to port 995"
+
+    def _is_usable(self, mechanism: Mechanism) -> bool:
+        """Whether a mechanism works on this connection as it is now: what is announced can be used."""
+        return (
+            (not mechanism.plaintext or self._plaintext_allowed)
+            and (not mechanism.channel_binding or self._tls.channel_binding is not None)
+            and (not mechanism.identity or self._tls.identity is not None)
+        )
 
     def _line_fault(self, fault: LineFault) -> None:
         if fault is LineFault.ENDLESS:
@@ -341,15 +476,18 @@ class ServerConnection:
             self._close(_ENDLESS_LINE)
         else:
             # RFC 2449 §4: 255 octets, CRLF included
-            self._bad_command(f"a command has at most {self._limits.command_octets_max} octets")
+            self._exchange, self._refusal = None, b""
+            self._bad_command("a command has at most {octets} octets", octets=self._limits.command_octets_max)
 
-    def _bad_command(self, text: str) -> None:
+    def _bad_command(self, text: str, usage: str = "", **values: object) -> None:
         self.summary.bad_commands += 1
+        words = translate(self._language, text, **values)
+        words = "; ".join(filter(None, (words, usage and f"usage: {usage}")))
         if self.summary.bad_commands >= self._limits.bad_commands_max:
-            self._say(encode_err(f"{text}; {_BAD_COMMANDS}, closing"))
+            self._say(encode_err(f"{words}; {_BAD_COMMANDS}, closing"))
             self._close(_BAD_COMMANDS)
         else:
-            self._say(encode_err(text))
+            self._say(encode_err(words))
 
     # --- AUTHORIZATION ---
 
@@ -357,33 +495,155 @@ class ServerConnection:
         # RFC 1939 §7 USER: +OK may be said even though there is no such mailbox, so that nobody learns names
         self._named = command.name
         self._state = self._target
-        self._say(encode_ok("send PASS"))
+        self._ok("send PASS")
 
     def _pass(self, command: Pass) -> None:
-        self._ask(LoginRequested(Password(self._named, "", command.password), utf8=False), flush_first=True)
+        self._mechanism = None
+        self._check(Password(self._named, "", command.password))
 
-    def _login_accepted(self, messages: Listing) -> None:
-        self._username = self._named
+    def _check(self, credential: Credential) -> None:
+        self._ask(LoginRequested(credential, self._utf8), flush_first=True)
+
+    def _login_accepted(self, credential: Credential, answer: a.LoginAccepted) -> None:
+        self._username = getattr(credential, "authzid", "") or credential.username
         self._state = self._target
-        self._listing = messages
-        self._marks = Marks(messages)
-        self._say(encode_ok(f"{len(messages)} messages ({messages.octets} octets)"))
+        self._listing = answer.messages
+        self._marks = Marks(answer.messages)
+        self._expire = answer.expire or self._expire
+        self._login_delay = answer.login_delay or self._login_delay
+        self._totals()
 
     def _login_rejected(self, code: Code | None, text: str) -> None:
         self._state = self._failed or self._state
+        words = translate(self._language, text)
         if code is not None:
-            self._say(encode_err(text, code))
+            self._say(encode_err(words, code))
             return
         self.summary.auth_failures += 1
-        if self.summary.auth_failures >= self._limits.auth_failures_max:
-            self._say(encode_err(f"{text}; {_FAILED_LOGINS}, closing", "AUTH"))
-            self._close(_FAILED_LOGINS)
+        last = self.summary.auth_failures >= self._limits.auth_failures_max
+        refusal = encode_err(f"{words}; {_FAILED_LOGINS}, closing" if last else words, "AUTH")  # RFC 3206 §5
+        if self._mechanism is not None and self._mechanism.failure is not None:
+            self._refusal = refusal
+            self._say(encode_challenge(self._mechanism.failure))
         else:
-            self._say(encode_err(text, "AUTH"))  # RFC 3206 §5
+            self._say_refusal(refusal)
+
+    def _say_refusal(self, refusal: bytes) -> None:
+        self._refusal = b""
+        self._say(refusal)
+        if self.summary.auth_failures >= self._limits.auth_failures_max:
+            self._close(_FAILED_LOGINS)
 
     def _capa(self, _command: Capa) -> None:
-        lines = server_capabilities(passwords=self._passwords_allowed)
-        self._say(encode_ok("capabilities follow") + "".join(f"{line}\r\n" for line in lines).encode() + TERMINATOR)
+        lines = server_capabilities(
+            passwords="PLAIN" in self._config.mechanisms and self._plaintext_allowed,
+            mechanisms=[name for name in self._config.mechanisms if self._is_usable(MECHANISMS[name])],
+            stls=self._config.stls and not self._secure,
+            utf8=self._config.utf8,
+            languages=bool(self._config.languages),
+            expire=self._expire,
+            login_delay=self._login_delay,
+        )
+        self._ok("capabilities follow")
+        self._say("".join(f"{line}\r\n" for line in lines).encode() + TERMINATOR)
+
+    def _utf8_on(self, _command: Utf8) -> None:
+        self._utf8 = True
+        self._ok("UTF8 is on")
+
+    def _lang(self, command: Lang) -> None:
+        offered = self._config.languages
+        if command.tag is None:
+            self._ok("languages follow")
+            self._say("".join(f"{tag} {LANGUAGES[tag]}\r\n" for tag in offered).encode() + TERMINATOR)
+        elif (found := choose(command.tag, offered)) is None:
+            self._err("this language is not spoken")
+        else:
+            self._language = found
+            # RFC 6856 §3: the tag, then words in that language
+            self._say(encode_ok(f"{found} {translate(found, 'this is spoken now')}"))
+
+    # --- STLS ---
+
+    def _stls(self, _command: Stls) -> None:
+        if self._utf8:
+            self._err("{keyword} is not valid in the {state} state", keyword="STLS", state="UTF8")  # RFC 6856 §2
+        elif len(self._lines):
+            # Octets behind STLS are in clear text, and would be taken for what came inside TLS (RFC 2595 §4).
+            self._err("nothing may follow STLS before TLS; closing")
+            self._close(_INJECTION)
+        else:
+            self._ok("begin TLS now")
+            self._ask(TlsRequested(), flush_first=True)
+
+    # --- AUTH and APOP ---
+
+    def _auth(self, command: Auth) -> None:
+        mechanism = MECHANISMS.get(command.mechanism)
+        self._mechanism = mechanism
+        if mechanism is None or mechanism.name not in self._config.mechanisms:
+            self._fail("this mechanism is not offered")
+        elif mechanism.plaintext and not self._plaintext_allowed:
+            self._fail(self._needs_tls, keyword=f"AUTH {mechanism.name}")
+        elif not self._is_usable(mechanism):
+            self._fail("this mechanism is not offered")
+        else:
+            self._exchange = mechanism.steps(self._tls)
+            first = next(self._exchange)
+            assert isinstance(first, Challenge)
+            if command.initial is None:
+                self._say(encode_challenge(first.data))
+            else:
+                self._advance(command.initial)
+
+    def _exchanged(self, line: bytes) -> None:
+        """The client's answer to a challenge (RFC 5034 §4)."""
+        if line == b"*":
+            self._exchange = None
+            self._fail("authentication was cancelled")
+            return
+        try:
+            data = decode_base64(line)
+        except BadArgument as fault:
+            self._exchange = None
+            self._fail(str(fault))
+            return
+        self._advance(data)
+
+    def _advance(self, given: bytes | a.ScramSecret | a.PlainSecret | a.NoSecret) -> None:
+        assert self._exchange is not None
+        try:
+            wanted = self._exchange.send(given)
+        except StopIteration as done:
+            self._exchange = None
+            self._check(done.value)
+        except SaslError as fault:
+            self._exchange = None
+            self._fail(str(fault))
+        else:
+            if isinstance(wanted, Challenge):
+                self._say(encode_challenge(wanted.data))
+            else:
+                self._ask(SecretRequested(wanted.username, wanted.kind), flush_first=True)
+
+    def _fail(self, text: str, **values: object) -> None:
+        self._state = self._failed or self._state
+        self._bad_command(text, "", **values)
+
+    def _apop_begins(self, command: Apop) -> None:
+        self._mechanism = None
+        self._apop = command
+        self._ask(SecretRequested(command.name, "APOP"), flush_first=True)
+
+    def _apop_answered(self, answer: a.PlainSecret | a.NoSecret) -> None:
+        command, self._apop = self._apop, None
+        assert command is not None
+        assert self._timestamp is not None
+        secret = answer.secret if isinstance(answer, a.PlainSecret) else b""
+        digest = hashlib.md5(self._timestamp.encode() + secret, usedforsecurity=False).hexdigest()
+        good = hmac.compare_digest(digest, command.digest) and isinstance(answer, a.PlainSecret)
+        self._question = None
+        self._check(Verified(command.name, "", "APOP") if good else ProofFailed(command.name, "APOP"))
 
     # --- TRANSACTION ---
 
@@ -395,23 +655,26 @@ class ServerConnection:
 
     def _rset(self, _command: Rset) -> None:
         self._marks.reset()
-        self._say(encode_ok(f"{self._marks.messages} messages ({self._marks.octets} octets)"))
+        self._totals()
+
+    def _totals(self) -> None:
+        self._ok("{messages} messages ({octets} octets)", messages=self._marks.messages, octets=self._marks.octets)
 
     def _dele(self, command: Dele) -> None:
         if self._exists(command.number):
             self._marks.mark(command.number)
-            self._say(encode_ok("marked as deleted"))
+            self._ok("marked as deleted")
 
     def _exists(self, number: int) -> bool:
         if self._marks.has(number):
             return True
-        self._say(encode_err("no such message"))  # RFC 1939 §5: nor may a marked one be referred to
+        self._err("no such message")  # RFC 1939 §5: nor may a marked one be referred to
         return False
 
     def _list(self, command: List) -> None:
         sizes = self._listing.sizes
         if command.number is None:
-            self._say(encode_ok(f"{self._marks.messages} messages ({self._marks.octets} octets)"))
+            self._totals()
             self._pieces = self._lines_of(lambda number: b"%d %d\r\n" % (number, sizes[number - 1]))
         elif self._exists(command.number):
             self._say(b"+OK %d %d\r\n" % (command.number, sizes[command.number - 1]))
@@ -419,7 +682,7 @@ class ServerConnection:
     def _uidl(self, command: Uidl) -> None:
         uids = self._listing.uids
         if command.number is None:
-            self._say(encode_ok("unique-ids follow"))
+            self._ok("unique-ids follow")
             self._pieces = self._lines_of(lambda number: b"%d %b\r\n" % (number, uids[number - 1]))
         elif self._exists(command.number):
             self._say(b"+OK %d %b\r\n" % (command.number, uids[command.number - 1]))
@@ -492,7 +755,7 @@ class ServerConnection:
         if reading.lines is None:
             self._say(b"+OK %d octets\r\n" % self._listing.sizes[reading.number - 1])
         else:
-            self._say(encode_ok("top of message follows"))
+            self._ok("top of message follows")
 
     def _content_failed(self, code: Code | None, text: str) -> None:
         reading = self._reading
@@ -502,7 +765,7 @@ class ServerConnection:
             # +OK has been said, and a terminator would make what was sent look whole: only the connection can tell
             self._close("a message could not be read to its end")
         else:
-            self._say(encode_err(text, code))
+            self._err(text, code)
 
     # --- UPDATE ---
 
@@ -511,7 +774,7 @@ class ServerConnection:
         if self._state is State.TRANSACTION:
             self._ask(CommitRequested(self._marks.numbers()), flush_first=True)
         else:
-            self._say(encode_ok("bye"))
+            self._ok("bye")
             self._close("QUIT")
 
     def _committed(self, removed: int) -> None:
@@ -520,7 +783,7 @@ class ServerConnection:
         if self._closed is not None:  # hung up meanwhile
             self._closed = replace(self._closed, committed=True)
             return
-        self._say(encode_ok("bye"))
+        self._ok("bye")
         self._close("QUIT", committed=True)
 
     def _commit_failed(self, left: int, marked: int, code: Code) -> None:
@@ -528,12 +791,17 @@ class ServerConnection:
         self.summary.deleted = marked - left
         if self._closed is None:
             # RFC 1939 §6: failure is told, and the connection is closed all the same
-            self._say(encode_err(f"{left} of {marked} deleted messages could not be removed", code))
+            self._err("{left} of {marked} deleted messages could not be removed", code, left=left, marked=marked)
             self._close("QUIT, but not all could be removed")
 
     _HANDLERS: Final[dict[type[Command], Callable[[Any, Any], None]]] = {
         User: _user,
         Pass: _pass,
+        Apop: _apop_begins,
+        Auth: _auth,
+        Stls: _stls,
+        Utf8: _utf8_on,
+        Lang: _lang,
         Capa: _capa,
         Stat: _stat,
         List: _list,

@@ -16,7 +16,16 @@ __all__ = ["BadCommand", "encode", "parse", "read_arguments", "split"]
 
 
 class BadCommand(ValueError):
-    """A line is no command; the text says what is wrong and how the command is used, and repeats nothing sent."""
+    """A line is no command, or not here; the text says what is wrong, and repeats nothing sent.
+
+    ``text`` is a text of `pop3core.texts` to be filled in with ``values``; ``usage``, when not empty, how the command
+    is used.
+    """
+
+    def __init__(self, text: str, usage: str = "", **values: object) -> None:
+        self.text, self.usage, self.values = text, usage, values
+        words = text.format(**values) if values else text
+        super().__init__("; ".join(filter(None, (words, usage and f"usage: {usage}"))))
 
 
 BARE: Final[dict[bytes, tuple[Rule, Command]]] = {
@@ -43,10 +52,10 @@ def read_arguments(rule: Rule, rest: bytes | None) -> Command:
     try:
         values = [reader.read(octets) for reader, octets in zip(rule.arguments, words, strict=False)]
     except BadArgument as fault:
-        raise BadCommand(f"{fault}; usage: {rule.usage}") from None
+        raise BadCommand(str(fault), rule.usage) from None
     required = sum(not reader.optional for reader in rule.arguments)
     if not required <= len(words) <= len(rule.arguments):
-        raise BadCommand(f"usage: {rule.usage}")
+        raise BadCommand("", rule.usage)
     return rule.make(*values)
 
 
@@ -75,5 +84,5 @@ def encode(command: Command) -> bytes:
             if value is not None or not reader.optional
         ]
     except (BadArgument, TypeError, AttributeError) as fault:
-        raise BadCommand(f"{rule.keyword}: {fault}; usage: {rule.usage}") from None
+        raise BadCommand(f"{rule.keyword}: {fault}", rule.usage) from None
     return b" ".join((rule.keyword.encode(), *words)) + b"\r\n"

@@ -23,9 +23,12 @@ from types import MappingProxyType
 from typing import Final
 
 from pop3core.commands import (
+    Apop,
+    Auth,
     Capa,
     Command,
     Dele,
+    Lang,
     List,
     Noop,
     Pass,
@@ -33,11 +36,24 @@ from pop3core.commands import (
     Retr,
     Rset,
     Stat,
+    Stls,
     Top,
     Uidl,
     User,
+    Utf8,
 )
-from pop3core.grammar import Reader, count, number, optional, password, word
+from pop3core.grammar import (
+    Reader,
+    count,
+    digest,
+    initial_response,
+    language_tag,
+    mechanism,
+    number,
+    optional,
+    password,
+    word,
+)
 
 __all__ = ["RULES", "Home", "Reply", "Rule", "State"]
 
@@ -110,14 +126,17 @@ class Rule:
     def has_lines(self, command: Command) -> bool:
         """Whether this very command's +OK is followed by lines and a dot."""
         if self.reply is Reply.EITHER:
-            return isinstance(command, List | Uidl) and command.number is None
+            return all(getattr(command, name) is None for name in command.__match_args__)
         return self.reply is Reply.LINES
 
 
 _: None = None
 _A, _I, _T, _C = State.AUTHORIZATION, State.IDENTIFIED, State.TRANSACTION, State.CLOSED
 _LINE, _LINES, _EITHER = Reply.LINE, Reply.LINES, Reply.EITHER
-_ANY, _TLS = Home.ANY, Home.TLS
+_ANY, _TLS, _PLAIN = Home.ANY, Home.TLS, Home.PLAIN
+_LOGIN = "AUTH PLAIN AGFsaWNlAHMgZSBj"
+_APOP = "APOP alice c4c9334bac560ecc979e58001b3e22fb"
+_SASL = (mechanism, optional(initial_response))
 _WAIT, _GO = True, False
 
 # fmt: off
@@ -125,6 +144,11 @@ RULES: Final = (
     #    command  example       arguments           reply    AUTHOR. IDENTIF. TRANSACT. failed home  barrier  defined in
     Rule(User, "USER alice",    (word,),            _LINE,   _I,     _I,      _,        _A,    _TLS, _WAIT, "RFC 1939 §7"),
     Rule(Pass, "PASS s e c",    (password,),        _LINE,   _,      _T,      _,        _A,    _TLS, _WAIT, "RFC 1939 §7"),
+    Rule(Apop, _APOP,           (word, digest),     _LINE,   _T,     _T,      _,        _A,    _ANY, _WAIT, "RFC 1939 §7"),
+    Rule(Auth, _LOGIN,          _SASL,              _LINE,   _T,     _T,      _,        _A,    _ANY, _WAIT, "RFC 5034 §4"),
+    Rule(Stls, "STLS",          (),                 _LINE,   _A,     _A,      _,        _,     _PLAIN, _WAIT, "RFC 2595 §4"),
+    Rule(Utf8, "UTF8",          (),                 _LINE,   _A,     _I,      _,        _,     _ANY, _WAIT, "RFC 6856 §2"),
+    Rule(Lang, "LANG de",       (optional(language_tag),), _EITHER, _A, _I,   _T,       _,     _ANY, _WAIT, "RFC 6856 §3"),
     Rule(Capa, "CAPA",          (),                 _LINES,  _A,     _I,      _T,       _,     _ANY, _GO,   "RFC 2449 §5"),
     Rule(Stat, "STAT",          (),                 _LINE,   _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),
     Rule(List, "LIST 1",        (optional(number),), _EITHER, _,     _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),

@@ -28,10 +28,13 @@ from pop3core.events import (
     CommitRequested,
     ContentDropped,
     ContentRequested,
+    Credential,
     LoginRequested,
     NeedData,
     Password,
+    SecretRequested,
     SendData,
+    TlsRequested,
 )
 from pop3core.server import CUT_OFF, ServerConfig, ServerConnection
 from pop3d.auth import Authenticator
@@ -157,6 +160,8 @@ class Session:
                         self._drop.release(number)
                 case CommitRequested(numbers):
                     conn.answer(await self._commit(numbers))
+                case SecretRequested() | TlsRequested():
+                    raise AssertionError("neither SCRAM, APOP nor STLS is switched on")
                 case Closed() as closed:
                     return closed
                 case unknown:
@@ -189,7 +194,8 @@ class Session:
 
     # --- what the engine asks ---
 
-    async def _login(self, credential: Password) -> LoginAccepted | LoginRejected:
+    async def _login(self, credential: Credential) -> LoginAccepted | LoginRejected:
+        assert isinstance(credential, Password)  # no mechanism that gives anything else is switched on
         self._until(float("inf"), self._login_too_slow)  # our own time is not the client's fault
         account = await self._services.authenticator.authenticate(credential)
         if account is None:

@@ -1,5 +1,6 @@
 """The documentation says what the code does: keys, flags and links are looked up, examples are run."""
 
+import importlib.util
 import re
 import socket
 import threading
@@ -106,3 +107,14 @@ def test_the_readme_shows_the_drivers_real_lines() -> None:
     driver = re.sub(r"\s+", " ", (ROOT / "pop3d/session.py").read_text())
     for case in re.split(r"\n(?=    case )", shown.replace("    ...\n", ""))[1:]:
         assert re.sub(r"\s+", " ", case).strip() in driver
+
+
+def test_the_page_of_the_protocol_is_made_from_the_tables() -> None:
+    spec = importlib.util.spec_from_file_location("make_protocol", ROOT / "docs/make_protocol.py")
+    assert spec is not None
+    assert spec.loader is not None
+    maker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(maker)
+    page = maker.PAGE.read_text()
+    assert maker.made(page) == page, "run: python docs/make_protocol.py"
+    assert len(page) > 5000

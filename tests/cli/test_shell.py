@@ -43,6 +43,7 @@ def server(serve: Serve, mailbox: Mailbox) -> Server:
 
 def test_every_command(script: Script, server: Server, mailbox: Mailbox) -> None:
     said = """capa
+utf8
 user alice
 pass s e c r e t
 stat
@@ -52,6 +53,8 @@ uidl
 uidl 2
 retr 1
 top 1 1
+lang
+lang en
 dele 1
 noop
 rset
@@ -59,20 +62,26 @@ dele 4
 capa
 quit
 """
-    assert {line.split()[0].upper() for line in said.splitlines()} == {rule.keyword for rule in RULES}
+    assert {line.split()[0].upper() for line in said.splitlines()} == {rule.keyword for rule in RULES} - {
+        "AUTH",
+        "APOP",
+        "STLS",
+    }
     octets = sum(map(len, NASTY))
     ran = script(said, f"pop3s://127.0.0.1:{server.port}", "--cacert", server.certificate)
     assert (ran.status, ran.err) == (0, "")
     capa = (
-        "+OK capabilities follow\nUSER\nTOP\nUIDL\nRESP-CODES\nAUTH-RESP-CODE\nPIPELINING\nIMPLEMENTATION pop3core\n.\n"
+        "+OK capabilities follow\nUSER\nSASL PLAIN\nTOP\nUIDL\nRESP-CODES\nAUTH-RESP-CODE\nPIPELINING\n"
+        "UTF8 USER\nLANG\nIMPLEMENTATION pop3core\n.\n"
     )
     listed = "".join(f"{n} {len(message)}\n" for n, message in enumerate(NASTY, 1))
     assert ran.out.decode() == (
-        f"+OK POP3 server ready\n{capa}+OK send PASS\n+OK 5 messages ({octets} octets)\n+OK 5 {octets}\n"
-        f"+OK 5 messages ({octets} octets)\n{listed}.\n+OK 1 {len(NASTY[0])}\n"
+        f"+OK POP3 server ready\n{capa}+OK UTF8 is on\n+OK send PASS\n+OK 5 messages ({octets} octets)\n"
+        f"+OK 5 {octets}\n+OK 5 messages ({octets} octets)\n{listed}.\n+OK 1 {len(NASTY[0])}\n"
         f"+OK unique-ids follow\n1 uid-1\n2 uid-2\n3 uid-3\n4 uid-4\n5 uid-5\n.\n+OK 2 uid-2\n"
         f"+OK {len(NASTY[0])} octets\n{NASTY[0].decode().replace(chr(13), '')}.\n"
         f"+OK top of message follows\n{NASTY[0].decode().replace(chr(13), '').partition('..')[0]}.\n"
+        "+OK languages follow\nen English\nde Deutsch\nfr Français\nes Español\n.\n+OK en this is spoken now\n"
         f"+OK marked as deleted\n+OK\n+OK 5 messages ({octets} octets)\n+OK marked as deleted\n{capa}+OK bye\n"
     )
     assert mailbox.deleted == (4,)

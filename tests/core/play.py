@@ -3,6 +3,7 @@
 Also the player of the dialogues in `transcripts/`, which are written as the RFCs write them.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,31 +15,59 @@ from pop3core.answers import (
     ContentFailed,
     LoginAccepted,
     LoginRejected,
+    NoSecret,
+    PlainSecret,
+    ScramSecret,
     TlsEstablished,
 )
 from pop3core.client import ClientConfig, ClientConnection
 from pop3core.commands import Pass, Quit, User
 from pop3core.events import (
+    Challenged,
     ClientEvent,
     Closed,
     CommitRequested,
     ContentDropped,
     ContentRequested,
+    Credential,
     Disconnected,
     LoginRequested,
     NeedData,
+    Password,
+    ProofFailed,
+    SecretRequested,
     SendData,
     ServerEvent,
+    TlsReady,
+    TlsRequested,
+    Token,
 )
 from pop3core.maildrop import Listing
+from pop3core.sasl.scram import verifier
 from pop3core.server import ServerConfig, ServerConnection
 from pop3core.table import State
 
 MAIL = [b"Subject: one\r\n\r\nfirst\r\n", b".dot\r\n\r\n..\r\n.\r\nlast\r\n"]
 
 
+TIMESTAMP = "<1896.697170952@dbc.mtview.ca.us>"  # RFC 1939 §7 APOP, with the shared secret "tanstaaf"
+SALT, ITERATIONS, SERVER_NONCE = b"salt and pepper", 4096, "3rfcNHYJY1ZVvWVs7j"
+STORED_KEY, SERVER_KEY = verifier(b"s e c", SALT, ITERATIONS)
+EVERYTHING = ServerConfig(
+    "mail.example.org",
+    allow_plaintext=True,
+    stls=True,
+    mechanisms=("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "EXTERNAL", "PLAIN", "LOGIN"),
+    expire="30 USER",
+    login_delay="60",
+)
+
+
 class Dialogue:
-    """A server engine with a driver that knows one user, "alice" with "s e c", and some messages."""
+    """A server engine with a driver that knows one user, "alice" with "s e c", and some messages.
+
+    For APOP her secret is RFC 1939's "tanstaaf"; the bearer token "good" is hers as well.
+    """
 
     def __init__(
         self,
@@ -49,12 +78,16 @@ class Dialogue:
         piece: int = 65536,
         uids: list[bytes] | None = None,
         failing: frozenset[int] = frozenset(),
+        timestamp: str | None = None,
+        binding: bytes | None = None,
+        identity: str | None = None,
     ) -> None:
         self.messages = list(messages)
+        self.tls = TlsEstablished(binding, identity)
         self.uids = uids or [b"uid-%d" % number for number in range(1, len(self.messages) + 1)]
-        self.conn = ServerConnection(config)
+        self.conn = ServerConnection(config, timestamp=timestamp)
         if secure:
-            self.conn.answer(TlsEstablished())
+            self.conn.answer(self.tls)
         self.piece = piece
         self.failing = failing
         self.removed: tuple[int, ...] | None = None
@@ -82,7 +115,11 @@ class Dialogue:
                 case NeedData() | Closed():
                     return sent
                 case LoginRequested(credential):
-                    self.conn.answer(self.login(credential.username, credential.secret))
+                    self.conn.answer(self.login(credential))
+                case SecretRequested(username, kind):
+                    self.conn.answer(self.secret(username, kind))
+                case TlsRequested():
+                    self.conn.answer(self.tls)
                 case ContentRequested(number, offset):
                     self.conn.answer(self.content(number, offset))
                 case CommitRequested(numbers):
@@ -91,14 +128,26 @@ class Dialogue:
                 case ContentDropped():
                     pass
 
-    def login(self, name: str, secret: bytes) -> LoginAccepted | LoginRejected:
-        if secret == b"busy":
-            return LoginRejected("IN-USE", "the mailbox is in use by another session")
-        if secret == b"broken":
-            return LoginRejected("SYS/TEMP", "this mailbox cannot be opened now")
-        if (name, secret) != ("alice", b"s e c"):
-            return LoginRejected(None, "wrong user name or password")
+    def login(self, credential: Credential) -> LoginAccepted | LoginRejected:
+        match credential:
+            case Password(_, _, b"busy"):
+                return LoginRejected("IN-USE", "the mailbox is in use by another session")
+            case Password(_, _, b"broken"):
+                return LoginRejected("SYS/TEMP", "this mailbox cannot be opened now")
+            case ProofFailed():
+                return LoginRejected(None, "wrong user name or password")
+            case Password(name, _, secret) if (name, secret) != ("alice", b"s e c"):
+                return LoginRejected(None, "wrong user name or password")
+            case Token(_, _, token) if token != b"good":
+                return LoginRejected(None, "wrong user name or password")
         return LoginAccepted(Listing([len(text) for text in self.messages], self.uids))
+
+    def secret(self, username: str, kind: str) -> ScramSecret | PlainSecret | NoSecret:
+        if username != "alice":
+            return NoSecret(SALT, ITERATIONS, SERVER_NONCE)
+        if kind == "APOP":
+            return PlainSecret(b"tanstaaf")
+        return ScramSecret(SALT, ITERATIONS, STORED_KEY, SERVER_KEY, SERVER_NONCE)
 
     def content(self, number: int, offset: int) -> Content | ContentFailed:
         if number in self.failing:
@@ -108,8 +157,8 @@ class Dialogue:
 
 
 def server_in(state: State) -> Dialogue:
-    """A server brought into a state by the legal road."""
-    server = Dialogue()
+    """A server that offers everything, brought into a state by the legal road."""
+    server = Dialogue(secure=False, config=EVERYTHING, timestamp=TIMESTAMP)
     if state is State.CLOSED:
         server.say("QUIT")
     if state in (State.IDENTIFIED, State.TRANSACTION):
@@ -149,6 +198,12 @@ class Listener:
                 case Disconnected():
                     events.append(event)
                     break
+                case Challenged():
+                    events.append(event)
+                    break
+                case TlsReady():
+                    events.append(event)
+                    self.conn.answer(TlsEstablished())
                 case _:
                     events.append(event)
         self.events += events
@@ -156,8 +211,8 @@ class Listener:
 
 
 def client_in(state: State) -> Listener:
-    """A client brought into a state by the legal road."""
-    client = Listener()
+    """A client brought into a state by the legal road, on a connection without TLS as yet."""
+    client = Listener(ClientConfig(allow_plaintext=True), secure=False)
     if state is State.CLOSED:
         client.conn.send(Quit())
         client.hear(b"+OK\r\n")
@@ -187,7 +242,7 @@ class Transcript:
         client, server = b"", b""
         for line in path.read_text().splitlines():
             kind, _, text = line.partition(": ") if ": " in line else line.partition(":")
-            octets = text.encode().decode("unicode_escape").encode("latin-1") if kind in "CSM" else b""
+            octets = escaped(text) if kind in ("C", "S", "M") else b""
             match kind:
                 case "C":
                     if server:
@@ -198,7 +253,7 @@ class Transcript:
                     server += octets + b"\r\n"
                 case "M":
                     transcript.messages.append(octets)
-                case _ if line and not line.startswith("#"):
+                case _ if ":" in line and not line.startswith("#"):
                     transcript.settings[kind] = text.strip()
         transcript.turns.append((client, server))
         return transcript
@@ -211,10 +266,28 @@ class Transcript:
             secure=self.settings.get("secure") != "no",
             uids=uids,
             failing=frozenset(map(int, self.settings.get("failing", "").split())),
-            config=ServerConfig(self.settings.get("hostname", "")),
+            config=ServerConfig(
+                self.settings.get("hostname", ""),
+                mechanisms=tuple(self.settings.get("mechanisms", "PLAIN").split()),
+                stls="stls" in self.settings,
+                expire=self.settings.get("expire", ""),
+                login_delay=self.settings.get("login-delay", ""),
+            ),
+            timestamp=self.settings.get("timestamp"),
+            binding=self.settings["binding"].encode() if "binding" in self.settings else None,
+            identity=self.settings.get("identity"),
         )
         dialogue.left = tuple(map(int, self.settings.get("left", "").split()))
         return dialogue
+
+
+def escaped(text: str) -> bytes:
+    r"""Octets of a line: ``\r``, ``\n``, ``\\`` and ``\xNN`` stand for themselves, all else is UTF-8."""
+    return re.sub(
+        rb"\\(r|n|\\|x[0-9a-f]{2})",
+        lambda found: {b"r": b"\r", b"n": b"\n", b"\\": b"\\"}.get(found[1]) or bytes([int(found[1][1:], 16)]),
+        text.encode(),
+    )
 
 
 def transcripts() -> list[Transcript]:

@@ -259,7 +259,7 @@ def test_a_greeting_without_end() -> None:
     ("command", "answer", "code"),
     [
         (Noop(), b"OK\r\n", "bad-status"),
-        (Noop(), b"+OK" + b"x" * 10_000 + b"\r\n", "line-too-long"),
+        (Noop(), b"+OK" + b"x" * 20_000 + b"\r\n", "line-too-long"),
         (Noop(), b"+OK\r\n+OK\r\n", "unasked"),
         (Noop(), b"+OK\r\n-ERR [SYS/TEMP] going down\r\n", "unasked"),
         (Stat(), b"+OK\r\n", "bad-item"),

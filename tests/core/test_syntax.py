@@ -4,7 +4,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pop3core.commands import Capa, Dele, List, Noop, Pass, Quit, Retr, Rset, Stat, Top, Uidl, User
+from pop3core.commands import (
+    Apop,
+    Auth,
+    Capa,
+    Dele,
+    Lang,
+    List,
+    Noop,
+    Pass,
+    Quit,
+    Retr,
+    Rset,
+    Stat,
+    Stls,
+    Top,
+    Uidl,
+    User,
+    Utf8,
+)
 from pop3core.grammar import BadArgument, count, number, password, word
 from pop3core.syntax import BadCommand, encode, parse
 from pop3core.table import RULE_OF, RULES
@@ -30,6 +48,15 @@ GOOD = [
     (b"RSET", Rset()),
     (b"CAPA", Capa()),
     (b"QUIT", Quit()),
+    (b"STLS", Stls()),
+    (b"UTF8", Utf8()),
+    (b"LANG", Lang()),
+    (b"LANG *", Lang("*")),
+    (b"LANG pt-BR", Lang("pt-BR")),
+    (b"AUTH PLAIN", Auth("PLAIN")),
+    (b"AUTH PLAIN =", Auth("PLAIN", b"")),
+    (b"AUTH scram-sha-256 AAEC/w==", Auth("SCRAM-SHA-256", b"\0\1\2\xff")),
+    (b"APOP mrose c4c9334bac560ecc979e58001b3e22fb", Apop("mrose", "c4c9334bac560ecc979e58001b3e22fb")),
 ]
 
 
@@ -57,6 +84,14 @@ BAD = {
     "RSET": [b"RSET x"],
     "CAPA": [b"CAPA x"],
     "QUIT": [b"QUIT now", b"QUIT "],
+    "STLS": [b"STLS x"],
+    "UTF8": [b"UTF8 USER"],
+    "LANG": [b"LANG ", b"LANG de fr", b"LANG de_AT", b"LANG 1", b"LANG -", b"LANG toolonglanguage", b"LANG d\xc3\xa9"],
+    "AUTH": [b"AUTH", b"AUTH ", b"AUTH PLAIN ", b"AUTH PLAIN *", b"AUTH PLAIN AA", b"AUTH PLAIN AAE=x",
+             b"AUTH PLAIN ==", b"AUTH PLAIN AA==AA==", b"AUTH PLAIN AAAA AAAA", b"AUTH PLA!N",
+             b"AUTH " + b"X" * 21, b"AUTH PL\xc3\x84IN"],
+    "APOP": [b"APOP", b"APOP a", b"APOP a " + b"0" * 31, b"APOP a " + b"G" * 32, b"APOP a " + b"A" * 32,
+             b"APOP a  " + b"0" * 32, b"APOP " + b"0" * 32, b"APOP a " + b"0" * 32 + b" x"],
 }  # fmt: skip
 
 
@@ -90,7 +125,8 @@ def test_what_is_said_is_understood(command) -> None:
 @pytest.mark.parametrize(
     "command",
     [User(""), User("a b"), User("a\r\nQUIT"), User("a\0"), User("\ud800"), Pass(b""), Pass(b"a\r\nDELE 1"),
-     Pass(b"a\0"), Retr(0), Retr(-1), Retr(10**10), List(0), Top(1, -1), Top(0, 1), User(5), Retr("1"), Retr(None)],
+     Pass(b"a\0"), Auth("two words"), Auth(""), Auth("\u00c4"), Apop("a", "x"), Lang("\r\n"),
+     Retr(0), Retr(-1), Retr(10**10), List(0), Top(1, -1), Top(0, 1), User(5), Retr("1"), Retr(None)],
     ids=repr,
 )  # fmt: skip
 def test_what_cannot_be_said_never_leaves(command) -> None:

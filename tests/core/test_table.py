@@ -3,7 +3,25 @@
 import pytest
 
 from pop3core.client import ClientConnection
-from pop3core.commands import Capa, Dele, List, Noop, Pass, Quit, Retr, Rset, Stat, Top, Uidl, User
+from pop3core.commands import (
+    Apop,
+    Auth,
+    Capa,
+    Dele,
+    Lang,
+    List,
+    Noop,
+    Pass,
+    Quit,
+    Retr,
+    Rset,
+    Stat,
+    Stls,
+    Top,
+    Uidl,
+    User,
+    Utf8,
+)
 from pop3core.errors import LocalProtocolError
 from pop3core.events import Replied
 from pop3core.syntax import parse
@@ -74,8 +92,8 @@ def test_a_line_that_is_no_command_moves_nothing(state: State, line: str) -> Non
 
 # --- independent of the table ---
 
-ANYWHERE = {"CAPA", "QUIT"}
-BEFORE_LOGIN = {"USER"}
+ANYWHERE = {"CAPA", "LANG", "QUIT"}
+BEFORE_LOGIN = {"USER", "APOP", "AUTH", "STLS", "UTF8"}
 BEHIND_USER = {"PASS"}
 BEHIND_LOGIN = {"STAT", "LIST", "RETR", "DELE", "NOOP", "RSET", "TOP", "UIDL"}
 
@@ -103,6 +121,11 @@ def test_where_commands_lead() -> None:
     assert moves == {
         ("USER", "AUTHORIZATION", "IDENTIFIED"),
         ("PASS", "IDENTIFIED", "TRANSACTION"),
+        ("APOP", "AUTHORIZATION", "TRANSACTION"),
+        ("APOP", "IDENTIFIED", "TRANSACTION"),
+        ("AUTH", "AUTHORIZATION", "TRANSACTION"),
+        ("AUTH", "IDENTIFIED", "TRANSACTION"),
+        ("STLS", "IDENTIFIED", "AUTHORIZATION"),  # RFC 2595 §4: what the client said before is forgotten
         ("QUIT", "AUTHORIZATION", "CLOSED"),
         ("QUIT", "IDENTIFIED", "CLOSED"),
         ("QUIT", "TRANSACTION", "CLOSED"),
@@ -111,12 +134,16 @@ def test_where_commands_lead() -> None:
 
 def test_the_other_columns() -> None:
     assert {rule.keyword for rule in RULES if rule.home is Home.TLS} == {"USER", "PASS"}
-    assert {rule.keyword for rule in RULES if rule.barrier} == {"USER", "PASS", "QUIT"}
+    assert {rule.keyword for rule in RULES if rule.home is Home.PLAIN} == {"STLS"}
+    barriers = {"USER", "PASS", "AUTH", "APOP", "STLS", "UTF8", "LANG", "QUIT"}
+    assert {rule.keyword for rule in RULES if rule.barrier} == barriers
     assert {rule.keyword for rule in RULES if rule.reply is Reply.LINES} == {"CAPA", "RETR", "TOP"}
-    assert {rule.keyword for rule in RULES if rule.reply is Reply.EITHER} == {"LIST", "UIDL"}
+    assert {rule.keyword for rule in RULES if rule.reply is Reply.EITHER} == {"LIST", "UIDL", "LANG"}
     assert {rule.keyword: rule.failed.value for rule in RULES if rule.failed} == {
         "USER": "AUTHORIZATION",
         "PASS": "AUTHORIZATION",
+        "APOP": "AUTHORIZATION",
+        "AUTH": "AUTHORIZATION",
         "QUIT": "CLOSED",
     }
 
@@ -131,7 +158,8 @@ def test_each_example_is_a_command_of_its_row() -> None:
     ("command", "lines"),
     [(List(), True), (List(1), False), (Uidl(), True), (Uidl(1), False), (Retr(1), True), (Top(1, 1), True),
      (Capa(), True), (Stat(), False), (Noop(), False), (Rset(), False), (Dele(1), False), (Quit(), False),
-     (User("a"), False), (Pass(b"a"), False)],
+     (User("a"), False), (Pass(b"a"), False), (Lang(), True), (Lang("de"), False), (Auth("PLAIN"), False),
+     (Apop("a", "0" * 32), False), (Stls(), False), (Utf8(), False)],
     ids=repr,
 )  # fmt: skip
 def test_which_replies_have_lines(command, lines: bool) -> None:

@@ -1,0 +1,157 @@
+"""What mechanisms and engines say to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+__all__ = [
+    "Challenge",
+    "ClientSteps",
+    "NoSecret",
+    "Outcome",
+    "Password",
+    "PlainSecret",
+    "ProofFailed",
+    "SaslError",
+    "ScramSecret",
+    "SecretKind",
+    "SecretWanted",
+    "ServerSteps",
+    "Tls",
+    "Token",
+    "Verified",
+]
+
+SecretKind: TypeAlias = Literal["SCRAM-SHA-256", "APOP"]
+"""What a stored secret must be good for."""
+
+
+class SaslError(ValueError):
+    """The other side's message is none of this mechanism's; the text says why and repeats nothing sent."""
+
+
+# --- what a client proves itself with ---
+
+
+@dataclass(frozen=True, slots=True)
+class Password:
+    """A name and a password in clear text, however they came.
+
+    ``authzid``: the identity to act as, empty for the user's own. ``secret``: octets as sent.
+    """
+
+    username: str
+    authzid: str
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An OAuth 2 bearer token. ``username``: whose mailbox is wanted; may be empty when the token itself says it."""
+
+    username: str
+    mechanism: str
+    token: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The proof was checked inside the engine and is good: only open the mailbox."""
+
+    username: str
+    authzid: str
+    mechanism: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProofFailed:
+    """The proof was checked inside the engine and is bad: count, log, delay, and refuse."""
+
+    username: str
+    mechanism: str
+
+
+Outcome: TypeAlias = Password | Token | Verified | ProofFailed
+"""What comes of an exchange."""
+
+
+# --- what a server's mechanism wants ---
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """Send ``data``; what the client answers is wanted."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SecretWanted:
+    """What is stored for a user is wanted: `ScramSecret`, `PlainSecret` or `NoSecret`."""
+
+    username: str
+    kind: SecretKind
+
+
+@dataclass(frozen=True, slots=True)
+class ScramSecret:
+    """A verifier for SCRAM (RFC 5802 §3), and a fresh ``server_nonce`` of printable ASCII without commas."""
+
+    salt: bytes
+    iterations: int
+    stored_key: bytes = field(repr=False)
+    server_key: bytes = field(repr=False)
+    server_nonce: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlainSecret:
+    """The password itself, for APOP."""
+
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NoSecret:
+    """There is no such user, or no such secret of theirs. It must look like a known one: ``salt`` and ``iterations`` as
+    a known user's would be, and always the same for the same name.
+    """
+
+    salt: bytes = b""
+    iterations: int = 4096
+    server_nonce: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What a mechanism may know of the connection.
+
+    ``channel_binding``: tls-server-end-point (RFC 5929 §4), or None. ``binding_offered``: a mechanism that uses it is
+    announced. ``identity``: whom TLS has proved the client to be, or None.
+    """
+
+    channel_binding: bytes | None = None
+    binding_offered: bool = False
+    identity: str | None = None
+
+
+Stored: TypeAlias = ScramSecret | PlainSecret | NoSecret
+
+ServerSteps: TypeAlias = Generator[Challenge | SecretWanted, bytes | Stored, Outcome]
+"""A server's mechanism at work."""
+
+ClientSteps: TypeAlias = Generator[bytes | None, bytes, None]
+"""A client's mechanism at work."""
+
+
+def text_of(octets: bytes) -> str:
+    """Octets as UTF-8 without NUL. Raises `SaslError`."""
+    try:
+        text = octets.decode("utf-8")
+    except UnicodeDecodeError:
+        raise SaslError("a name is UTF-8") from None
+    if "\0" in text:
+        raise SaslError("a name has no NUL")
+    return text

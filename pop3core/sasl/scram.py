@@ -1,0 +1,182 @@
+"""SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677): a password proved without being said.
+
+The server keeps a verifier from which the password cannot be had, and proves to know it too. -PLUS binds the proof to
+the TLS channel by the server's certificate (tls-server-end-point, RFC 5929 §4), so that nobody sits in between.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import hmac
+import re
+from typing import Final
+
+from pop3core.sasl.base import (
+    Challenge,
+    ClientSteps,
+    NoSecret,
+    ProofFailed,
+    SaslError,
+    ScramSecret,
+    SecretWanted,
+    ServerSteps,
+    Tls,
+    Verified,
+)
+from pop3core.sasl.prep import saslprep
+
+__all__ = ["client", "plus_server", "server", "verifier"]
+
+_ITERATIONS_MIN: Final = 4096  # RFC 7677 §4
+_ITERATIONS_MAX: Final = 10_000_000
+"""A server that asks a client for more is not serious: some seconds of work."""
+
+_FIRST = re.compile(
+    rb"(?:([ny])|p=([A-Za-z0-9.-]+)),(?:a=([^,]*))?,(n=([^,]*),r=([\x21-\x2b\x2d-\x7e]+)(?:,.*)?)", re.DOTALL
+)
+_FINAL = re.compile(rb"(c=([^,]*),r=([^,]*)(?:,.*)?),p=([^,]*)", re.DOTALL)
+_SERVER_FIRST = re.compile(rb"r=([\x21-\x2b\x2d-\x7e]+),s=([^,]*),i=([0-9]{1,9})(?:,.*)?", re.DOTALL)
+_BINDING = "tls-server-end-point"
+
+
+def _hmac(key: bytes, data: bytes) -> bytes:
+    return hmac.digest(key, data, "sha256")
+
+
+def _xor(one: bytes, other: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(one, other, strict=True))
+
+
+def _base64(data: bytes) -> bytes:
+    return binascii.b2a_base64(data, newline=False)
+
+
+def _unbase64(octets: bytes) -> bytes:
+    try:
+        return binascii.a2b_base64(octets, strict_mode=True)
+    except binascii.Error:
+        raise SaslError("a SCRAM message has bad base64") from None
+
+
+def _name(octets: bytes) -> str:
+    # RFC 5802 §5.1: "=2C" is a comma, "=3D" an equals sign, and no other "=" may be
+    if re.search(rb"=(?!2C|3D)", octets):
+        raise SaslError("a SCRAM name has a bad escape")
+    try:
+        return octets.replace(b"=2C", b",").replace(b"=3D", b"=").decode("utf-8")
+    except UnicodeDecodeError:
+        raise SaslError("a name is UTF-8") from None
+
+
+def _escaped(name: str) -> bytes:
+    return saslprep(name).replace("=", "=3D").replace(",", "=2C").encode()
+
+
+def _salted(password: bytes, salt: bytes, iterations: int) -> bytes:
+    try:
+        prepared = saslprep(password.decode("utf-8")).encode()
+    except UnicodeDecodeError:
+        prepared = password  # octets that are no text are taken as they are
+    return hashlib.pbkdf2_hmac("sha256", prepared, salt, iterations)
+
+
+def verifier(password: bytes, salt: bytes, iterations: int = _ITERATIONS_MIN) -> tuple[bytes, bytes]:
+    """StoredKey and ServerKey for a password (RFC 5802 §3): what a server keeps. Takes milliseconds on purpose."""
+    salted = _salted(password, salt, iterations)
+    return hashlib.sha256(_hmac(salted, b"Client Key")).digest(), _hmac(salted, b"Server Key")
+
+
+def server(tls: Tls) -> ServerSteps:
+    """SCRAM-SHA-256, the server's side."""
+    return _server(tls, "SCRAM-SHA-256")
+
+
+def plus_server(tls: Tls) -> ServerSteps:
+    """SCRAM-SHA-256-PLUS, the server's side."""
+    return _server(tls, "SCRAM-SHA-256-PLUS")
+
+
+def _server(tls: Tls, mechanism: str) -> ServerSteps:
+    first = yield Challenge(b"")
+    assert isinstance(first, bytes)
+    match = _FIRST.fullmatch(first)
+    if match is None:
+        raise SaslError("this is no first message of SCRAM")
+    flag, binding, authzid, bare, name, nonce = match.groups()
+    _check_binding(tls, mechanism, flag, binding)
+    username = _name(name)
+    stored = yield SecretWanted(username, "SCRAM-SHA-256")
+    assert isinstance(stored, ScramSecret | NoSecret)
+    both = nonce + stored.server_nonce.encode("ascii")
+    server_first = b"r=%b,s=%b,i=%d" % (both, _base64(stored.salt), stored.iterations)
+    final = yield Challenge(server_first)
+    assert isinstance(final, bytes)
+    match = _FINAL.fullmatch(final)
+    if match is None:
+        raise SaslError("this is no final message of SCRAM")
+    without_proof, nonces = match[1], match[3]
+    bound, proof = _unbase64(match[2]), _unbase64(match[4])
+    header = first[: len(first) - len(bare)]
+    expected = header + (tls.channel_binding or b"" if binding else b"")
+    message = b",".join((bare, server_first, without_proof))
+    good = nonces == both and hmac.compare_digest(bound, expected)
+    good = _proves(stored, message, proof) and good
+    if not good or isinstance(stored, NoSecret):
+        return ProofFailed(username, mechanism)
+    signature = _hmac(stored.server_key, message)
+    # RFC 5034 §4 has no room in +OK for it: it is one more challenge, whose answer is empty
+    last = yield Challenge(b"v=" + _base64(signature))
+    if last:
+        raise SaslError("the last answer of SCRAM is empty")
+    return Verified(username, _name(authzid or b""), mechanism)
+
+
+def _check_binding(tls: Tls, mechanism: str, flag: bytes | None, binding: bytes | None) -> None:
+    if mechanism.endswith("-PLUS"):
+        if binding != _BINDING.encode():
+            raise SaslError("SCRAM-SHA-256-PLUS binds to tls-server-end-point")
+    elif binding is not None:
+        raise SaslError("channel binding is for SCRAM-SHA-256-PLUS")
+    elif flag == b"y" and tls.binding_offered:
+        # RFC 5802 §6: the client could, and thinks that we cannot: somebody has changed what we announced
+        raise SaslError("channel binding was offered, and somebody hid it")
+
+
+def _proves(stored: ScramSecret | NoSecret, message: bytes, proof: bytes) -> bool:
+    """RFC 5802 §3. The same work is done for a user who is not there; no proof matches a key of zeros."""
+    key = stored.stored_key if isinstance(stored, ScramSecret) else bytes(32)
+    signature = _hmac(key, message)
+    if len(proof) != len(signature):
+        return False
+    return hmac.compare_digest(hashlib.sha256(_xor(proof, signature)).digest(), key)
+
+
+def client(
+    username: str, password: bytes, nonce: str, *, channel_binding: bytes | None = None, authzid: str = ""
+) -> ClientSteps:
+    """The client's side, of -PLUS when ``channel_binding`` is given.
+
+    ``nonce``: fresh printable ASCII without commas. Raises `SaslError` when the server does not know the password
+    either: it is not the one it says it is, and nothing more must be said to it.
+    """
+    header = b"p=%b," % _BINDING.encode() if channel_binding is not None else b"n,"
+    header += b"a=%b," % _escaped(authzid) if authzid else b","
+    bare = b"n=%b,r=%b" % (_escaped(username), nonce.encode("ascii"))
+    server_first = yield header + bare
+    match = _SERVER_FIRST.fullmatch(server_first)
+    if match is None or not match[1].startswith(nonce.encode("ascii")) or len(match[1]) == len(nonce):
+        raise SaslError("the server's first message is none of SCRAM, or has another nonce")
+    salt, iterations = _unbase64(match[2]), int(match[3])
+    if not _ITERATIONS_MIN <= iterations <= _ITERATIONS_MAX:
+        raise SaslError(f"the server asks for {iterations} iterations; {_ITERATIONS_MIN} to {_ITERATIONS_MAX} are done")
+    salted = _salted(password, salt, iterations)
+    without_proof = b"c=%b,r=%b" % (_base64(header + (channel_binding or b"")), match[1])
+    message = b",".join((bare, server_first, without_proof))
+    client_key = _hmac(salted, b"Client Key")
+    proof = _xor(client_key, _hmac(hashlib.sha256(client_key).digest(), message))
+    server_final = yield without_proof + b",p=" + _base64(proof)
+    signature = _hmac(_hmac(salted, b"Server Key"), message)
+    if not hmac.compare_digest(server_final, b"v=" + _base64(signature)):
+        raise SaslError("the server does not prove that it knows the password: it may be an impostor")
+    yield b""

@@ -1,0 +1,112 @@
+"""The words of replies, in the languages that LANG offers (RFC 6856 §3).
+
+English is the key, so that code reads as what is said. A text may have ``{names}`` to be filled in. What is not in a
+language's column stays English: so do the words of a driver's own answers, unless they are in the table too.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+__all__ = ["DEFAULT_LANGUAGE", "LANGUAGES", "choose", "translate"]
+
+DEFAULT_LANGUAGE: Final = "en"
+"""What is spoken before a LANG."""
+
+LANGUAGES: Final = MappingProxyType({"en": "English", "de": "Deutsch", "fr": "Français", "es": "Español"})
+"""Language tags (RFC 5646), with the language's name for itself."""
+
+_COLUMNS: Final = ("de", "fr", "es")
+
+# fmt: off
+_TEXTS: Final[dict[str, tuple[str, ...]]] = {
+    "POP3 server ready":
+        ("POP3-Server bereit", "serveur POP3 prêt", "servidor POP3 listo"),
+    "bye":
+        ("auf Wiedersehen", "au revoir", "adiós"),
+    "send PASS":
+        ("bitte PASS senden", "envoyez PASS", "envíe PASS"),
+    "begin TLS now":
+        ("TLS beginnt jetzt", "TLS commence maintenant", "comience TLS ahora"),
+    "UTF8 is on":
+        ("UTF8 ist eingeschaltet", "UTF8 est activé", "UTF8 está activado"),
+    "this is spoken now":
+        ("das wird jetzt gesprochen", "cette langue est parlée maintenant", "este idioma se habla ahora"),
+    "languages follow":
+        ("es folgen die Sprachen", "voici les langues", "siguen los idiomas"),
+    "capabilities follow":
+        ("es folgen die Fähigkeiten", "voici les capacités", "siguen las capacidades"),
+    "unique-ids follow":
+        ("es folgen die Kennungen", "voici les identifiants", "siguen los identificadores"),
+    "top of message follows":
+        ("es folgt der Anfang der Nachricht", "voici le début du message", "sigue el principio del mensaje"),
+    "marked as deleted":
+        ("zum Löschen vorgemerkt", "marqué pour suppression", "marcado para borrar"),
+    "{messages} messages ({octets} octets)":
+        ("{messages} Nachrichten ({octets} Oktette)", "{messages} messages ({octets} octets)",
+         "{messages} mensajes ({octets} octetos)"),
+    "no such message":
+        ("keine solche Nachricht", "aucun message de ce numéro", "no existe tal mensaje"),
+    "unknown command":
+        ("unbekanntes Kommando", "commande inconnue", "orden desconocida"),
+    "{keyword} is not valid in the {state} state":
+        ("{keyword} gilt nicht im Zustand {state}", "{keyword} n'est pas valable dans l'état {state}",
+         "{keyword} no vale en el estado {state}"),
+    "{keyword} is not offered here":
+        ("{keyword} wird hier nicht angeboten", "{keyword} n'est pas proposé ici", "{keyword} no se ofrece aquí"),
+    "{keyword} needs TLS first: say STLS, or connect to port 995":
+        ("{keyword} braucht erst TLS: STLS senden oder mit Port 995 verbinden",
+         "{keyword} demande d'abord TLS : envoyez STLS ou utilisez le port 995",
+         "{keyword} necesita antes TLS: envíe STLS o use el puerto 995"),
+    "{keyword} needs TLS first: connect to port 995":
+        ("{keyword} braucht erst TLS: mit Port 995 verbinden", "{keyword} demande d'abord TLS : utilisez le port 995",
+         "{keyword} necesita antes TLS: use el puerto 995"),
+    "{keyword} is not valid behind TLS":
+        ("{keyword} gilt nicht hinter TLS", "{keyword} n'est pas valable sous TLS", "{keyword} no vale bajo TLS"),
+    "a command has at most {octets} octets":
+        ("ein Kommando hat höchstens {octets} Oktette", "une commande a au plus {octets} octets",
+         "una orden tiene como máximo {octets} octetos"),
+    "wrong user name or password":
+        ("Benutzername oder Passwort falsch", "nom d'utilisateur ou mot de passe incorrect",
+         "usuario o contraseña incorrectos"),
+    "the mailbox is in use by another session":
+        ("das Postfach wird gerade von einer anderen Sitzung benutzt", "la boîte est utilisée par une autre session",
+         "el buzón está en uso por otra sesión"),
+    "authentication was cancelled":
+        ("die Anmeldung wurde abgebrochen", "l'authentification a été annulée", "la autenticación fue cancelada"),
+    "an answer is base64":
+        ("eine Antwort ist Base64", "une réponse est en base64", "una respuesta es base64"),
+    "this mechanism is not offered":
+        ("dieses Verfahren wird nicht angeboten", "ce mécanisme n'est pas proposé", "este mecanismo no se ofrece"),
+    "this language is not spoken":
+        ("diese Sprache wird nicht gesprochen", "cette langue n'est pas parlée", "este idioma no se habla"),
+    "{left} of {marked} deleted messages could not be removed":
+        ("{left} von {marked} gelöschten Nachrichten konnten nicht entfernt werden",
+         "{left} des {marked} messages supprimés n'ont pas pu être retirés",
+         "{left} de {marked} mensajes borrados no se pudieron eliminar"),
+}
+# fmt: on
+
+
+def translate(language: str, text: str, **values: object) -> str:
+    """``text`` in a language of `LANGUAGES`, with its names filled in."""
+    if language != DEFAULT_LANGUAGE and (columns := _TEXTS.get(text)) is not None:
+        text = columns[_COLUMNS.index(language)]
+    return text.format(**values) if values else text
+
+
+def choose(tag: str, offered: tuple[str, ...]) -> str | None:
+    """The offered language that a tag asks for; None when there is none.
+
+    A tag is compared without case, and from its longest form to its shortest: ``de-AT`` finds ``de`` (RFC 4647 §3.4).
+    ``*`` is the default (RFC 6856 §3).
+    """
+    if tag == "*":
+        return offered[0] if offered else None
+    parts = tag.lower().split("-")
+    while parts:
+        if (found := "-".join(parts)) in offered:
+            return found
+        parts.pop()
+    return None

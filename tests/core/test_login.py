@@ -1,0 +1,445 @@
+"""AUTH, APOP, STLS, UTF8 and LANG on both engines: what the dialogues do not show."""
+
+import pytest
+
+from pop3core.answers import (
+    LoginAccepted,
+    LoginRejected,
+    NoSecret,
+    PlainSecret,
+    SaslCancelled,
+    SaslResponse,
+    ScramSecret,
+    TlsEstablished,
+)
+from pop3core.capabilities import Capabilities
+from pop3core.client import ClientConfig, apop_digest
+from pop3core.commands import Apop, Auth, Capa, Lang, Noop, Pass, Quit, Stat, Stls, User
+from pop3core.errors import LocalProtocolError, RemoteProtocolError
+from pop3core.events import (
+    Abandoned,
+    Challenged,
+    Closed,
+    Disconnected,
+    Greeted,
+    LanguageItem,
+    ListEnded,
+    LoginRequested,
+    NeedData,
+    ProofFailed,
+    Replied,
+    SecretRequested,
+    SendData,
+    TlsReady,
+    TlsRequested,
+    Verified,
+)
+from pop3core.limits import Limits
+from pop3core.maildrop import Listing
+from pop3core.sasl import oauth, scram
+from pop3core.server import CUT_OFF, ServerConfig, ServerConnection
+from pop3core.table import State
+from tests.core.play import EVERYTHING, TIMESTAMP, Dialogue, Listener
+
+
+def connection(
+    secure: bool = False, config: ServerConfig = EVERYTHING, timestamp: str | None = None
+) -> ServerConnection:
+    conn = ServerConnection(config, timestamp=timestamp)
+    if secure:
+        conn.answer(TlsEstablished())
+    conn.next_event()
+    return conn
+
+
+def run(conn: ServerConnection, data: bytes = b"") -> tuple[bytes, object]:
+    """What is said, and the event behind it."""
+    if data:
+        conn.receive_data(data)
+    said = b""
+    while isinstance(event := conn.next_event(), SendData):
+        said += event.data
+    return said, event
+
+
+# --- configuration ---
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"mechanisms": ("NOPE",)}, {"languages": ("xx",)}, {"expire": "soon"}, {"expire": " USER"},
+     {"expire": "NEVER NEVER"}, {"login_delay": "NEVER"}, {"login_delay": "1 2"}],
+    ids=str,
+)  # fmt: skip
+def test_a_configuration_that_is_none(options: dict) -> None:
+    with pytest.raises(LocalProtocolError):
+        ServerConfig(**options)
+
+
+@pytest.mark.parametrize("timestamp", ["", "no brackets", "<>", "<a b>", "<a\r\n>", "<a<b>"])
+def test_a_timestamp_that_is_none(timestamp: str) -> None:
+    with pytest.raises(LocalProtocolError):
+        ServerConnection(timestamp=timestamp)
+
+
+def test_what_is_off_is_neither_announced_nor_accepted() -> None:
+    bare = Dialogue(config=ServerConfig(mechanisms=(), utf8=False, languages=()))
+    announced = bare.say("CAPA")
+    for word in (b"USER", b"SASL", b"STLS", b"UTF8", b"LANG", b"EXPIRE", b"LOGIN-DELAY"):
+        assert word not in announced
+    for line in ("USER alice", "AUTH PLAIN =", "STLS", "UTF8", "LANG", "APOP alice " + "0" * 32):
+        assert b"is not offered here" in bare.say(line)
+
+
+def test_mechanisms_are_announced_where_they_can_be_used() -> None:
+    assert b"SASL SCRAM-SHA-256\r\n" in Dialogue(
+        config=ServerConfig(mechanisms=EVERYTHING.mechanisms), secure=False
+    ).say("CAPA")
+    behind = Dialogue(config=EVERYTHING, binding=b"hash", identity="alice").say("CAPA")
+    assert b"SASL SCRAM-SHA-256-PLUS SCRAM-SHA-256 OAUTHBEARER XOAUTH2 EXTERNAL PLAIN LOGIN\r\n" in behind
+    assert b"PLUS" not in Dialogue(config=EVERYTHING).say("CAPA")
+    assert b"EXTERNAL" not in Dialogue(config=EVERYTHING).say("CAPA")
+
+
+def test_a_users_own_expire_and_login_delay() -> None:
+    conn = connection(True)
+    run(conn, b"USER alice\r\nPASS x\r\n")
+    conn.answer(LoginAccepted(Listing(), expire="NEVER", login_delay="900"))
+    said, _ = run(conn, b"CAPA\r\n")
+    assert b"EXPIRE NEVER\r\nLOGIN-DELAY 900\r\n" in said
+
+
+# --- STLS, the server ---
+
+
+def test_stls_is_a_question_behind_its_ok() -> None:
+    conn = connection()
+    said, event = run(conn, b"STLS\r\n")
+    assert said == b"+OK begin TLS now\r\n"
+    assert event == TlsRequested()
+    with pytest.raises(LocalProtocolError, match="handshake"):
+        conn.receive_data(b"\x16\x03\x01")
+    conn.answer(TlsEstablished())
+    assert conn.secure
+    assert run(conn, b"CAPA\r\n")[0].startswith(b"+OK")
+
+
+@pytest.mark.parametrize("behind", [b"USER root\r\n", b"N", b"\r\n", b"NOOP\r\nQUIT\r\n"])
+def test_clear_text_behind_stls_is_never_executed(behind: bytes) -> None:
+    conn = connection()
+    said, event = run(conn, b"STLS\r\n" + behind)
+    assert said == b"-ERR nothing may follow STLS before TLS; closing\r\n"
+    assert isinstance(event, Closed)
+    assert event.reason in CUT_OFF
+
+
+def test_half_a_line_before_stls_does_not_survive_it() -> None:
+    conn = connection()
+    conn.receive_data(b"STLS\r\n")
+    assert isinstance(conn.next_event(), SendData)
+    with pytest.raises(LocalProtocolError):
+        conn.receive_data(b"USER ro")  # before the question was even put
+    assert conn.next_event() == TlsRequested()
+    conn.answer(TlsEstablished())
+    assert run(conn, b"NOOP\r\n")[0].startswith(b"-ERR NOOP is not valid")
+
+
+def test_tls_is_established_only_when_asked() -> None:
+    conn = connection(True)
+    with pytest.raises(LocalProtocolError):
+        conn.answer(TlsEstablished())
+
+
+# --- SASL, the server ---
+
+
+def test_a_long_answer_has_its_own_limit() -> None:
+    conn = connection(True)
+    run(conn, b"AUTH PLAIN\r\n")
+    said, _ = run(conn, b"QUFB" * 2000 + b"\r\n")
+    assert said == b"-ERR PLAIN is authzid, NUL, name, NUL, password\r\n"
+    run(conn, b"AUTH PLAIN\r\n")
+    said, _ = run(conn, b"QUFB" * 4000 + b"\r\nNOOP\r\n")
+    assert said.startswith(b"-ERR a command has at most 255 octets\r\n-ERR NOOP is not valid")
+
+
+def test_scram_asks_for_the_secret_and_then_only_for_the_mailbox() -> None:
+    conn = connection(True)
+    client = scram.client("alice", b"s e c", "nonce")
+    command = Auth("SCRAM-SHA-256", next(client))
+    said, event = run(conn, encoded(command))
+    assert event == SecretRequested("alice", "SCRAM-SHA-256")
+    salt = b"salt"
+    conn.answer(ScramSecret(salt, 4096, *scram.verifier(b"s e c", salt), "ours"))
+    said, _ = run(conn)
+    final = client.send(decoded(said))
+    said, _ = run(conn, base64_line(final))
+    assert client.send(decoded(said)) == b""
+    said, event = run(conn, b"\r\n")
+    assert event == LoginRequested(Verified("alice", "", "SCRAM-SHA-256"), utf8=False)
+    conn.answer(LoginAccepted(Listing()))
+    assert conn.username == "alice"
+    assert conn.state is State.TRANSACTION
+
+
+def test_a_failed_proof_can_only_be_refused() -> None:
+    conn = connection(True, timestamp=TIMESTAMP)
+    _, event = run(conn, b"APOP alice " + b"0" * 32 + b"\r\n")
+    assert event == SecretRequested("alice", "APOP")
+    with pytest.raises(LocalProtocolError):
+        conn.answer(ScramSecret(b"", 4096, b"", b"", ""))
+    conn.answer(PlainSecret(b"tanstaaf"))
+    _, event = run(conn)
+    assert event == LoginRequested(ProofFailed("alice", "APOP"), utf8=False)
+    with pytest.raises(LocalProtocolError):
+        conn.answer(LoginAccepted(Listing()))
+    conn.answer(LoginRejected(None, "no"))
+    assert run(conn)[0] == b"-ERR [AUTH] no\r\n"
+    assert conn.summary.auth_failures == 1
+
+
+def test_apop_against_no_secret_fails_even_with_the_digest_of_nothing() -> None:
+    conn = connection(True, timestamp=TIMESTAMP)
+    run(conn, b"APOP alice " + apop_digest(TIMESTAMP, b"").encode() + b"\r\n")
+    conn.answer(NoSecret())
+    assert run(conn)[1] == LoginRequested(ProofFailed("alice", "APOP"), utf8=False)
+
+
+def test_utf8_is_told_to_the_driver() -> None:
+    conn = connection(True)
+    _, event = run(conn, b"UTF8\r\nUSER alice\r\nPASS x\r\n")
+    assert isinstance(event, LoginRequested)
+    assert event.utf8
+
+
+def test_the_third_refusal_ends_it_behind_the_mechanisms_own_word() -> None:
+    conn = connection(True, config=ServerConfig(mechanisms=("OAUTHBEARER",), limits=Limits(auth_failures_max=1)))
+    message = next(oauth.bearer_client("alice", "bad"))
+    _, event = run(conn, encoded(Auth("OAUTHBEARER", message)))
+    assert isinstance(event, LoginRequested)
+    conn.answer(LoginRejected(None, "no"))
+    said, event = run(conn)
+    assert said.startswith(b"+ ")
+    assert isinstance(event, NeedData)
+    said, event = run(conn, b"AQ==\r\n")
+    assert said == b"-ERR [AUTH] no; too many failed logins, closing\r\n"
+    assert isinstance(event, Closed)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (b"AUTH PLAIN\r\n", b"-ERR [SYS/TEMP] over; closing\r\n"),
+        (b"APOP alice " + b"0" * 32 + b"\r\n", b"-ERR [SYS/TEMP] over; closing\r\n"),
+        (b"AUTH SCRAM-SHA-256 biwsbj1hbGljZSxyPXg=\r\n", b"-ERR [SYS/TEMP] over; closing\r\n"),
+        (b"STLS\r\n", b""),
+    ],
+)
+def test_finish_and_hang_up_during_a_login(lines: bytes, said: bytes) -> None:
+    for end in ("finish", "hang_up"):
+        conn = connection(timestamp=TIMESTAMP)
+        run(conn, lines)
+        getattr(conn, end)("over")
+        conn.answer(NoSecret())  # too late
+        told, event = run(conn)
+        assert told == (said if end == "finish" else b"")
+        assert event == Closed("over", committed=False)
+
+
+def test_refused_texts_of_a_driver_cannot_make_lines() -> None:
+    conn = connection(True)
+    run(conn, b"USER alice\r\nPASS x\r\n")
+    conn.answer(LoginRejected("SYS/TEMP", "a\r\n+OK b" + "ü" * 1000))
+    said, _ = run(conn)
+    assert said.count(b"\r\n") == 1
+    assert len(said) <= 512
+    said.decode()
+
+
+def test_no_secret_in_any_repr() -> None:
+    conn = connection(True, timestamp=TIMESTAMP)
+    for line in (b"AUTH PLAIN AGFsaWNlAGh1c2g=\r\n", b"USER a\r\nPASS hush\r\n"):
+        _, event = run(conn, line)
+        assert "hush" not in repr(event)
+        assert "hush" not in repr(conn.__dict__)
+        conn.answer(LoginRejected(None, "no"))
+        run(conn)
+    assert "hush" not in repr(Auth("PLAIN", b"hush"))
+    assert "hush" not in repr(SaslResponse(b"hush"))
+    assert "c4c9" not in repr(Apop("a", "c4c9334bac560ecc979e58001b3e22fb"))
+
+
+# --- the client ---
+
+
+def encoded(command: Auth) -> bytes:
+    from pop3core.syntax import encode
+
+    return encode(command)
+
+
+def base64_line(data: bytes) -> bytes:
+    import base64
+
+    return base64.b64encode(data) + b"\r\n"
+
+
+def decoded(line: bytes) -> bytes:
+    import base64
+
+    return base64.b64decode(line.removeprefix(b"+ "))
+
+
+def test_stls_and_all_that_waits_behind_it() -> None:
+    client = Listener(secure=False)
+    for command in (Capa(), Stls(), User("alice"), Pass(b"x")):
+        client.conn.send(command)
+    client.hear(b"+OK\r\nPIPELINING\r\nSTLS\r\n.\r\n")
+    assert "STLS" in client.conn.capabilities
+    assert client.sent == b"CAPA\r\nSTLS\r\n"
+    events = client.hear(b"+OK\r\n")
+    assert events == [Replied(Stls(), True, None, ""), TlsReady()]
+    assert client.conn.secure
+    assert client.conn.capabilities == Capabilities()  # RFC 2595 §4: forgotten
+    assert client.sent.endswith(b"STLS\r\nUSER alice\r\n")
+    with pytest.raises(LocalProtocolError, match="TLS"):
+        client.conn.send(Stls())
+
+
+def test_secrets_wait_for_a_handshake_that_never_comes() -> None:
+    client = Listener(secure=False)
+    for command in (Stls(), User("alice")):
+        client.conn.send(command)
+    events = client.hear(b"-ERR not today\r\n")
+    assert events == [Replied(Stls(), False, None, "not today"), Abandoned(User("alice"))]
+    assert b"USER" not in client.sent
+    with pytest.raises(LocalProtocolError, match="clear text"):
+        client.conn.send(User("alice"))
+
+
+def test_nothing_is_heard_between_stls_and_tls() -> None:
+    client = Listener(secure=False)
+    client.conn.send(Stls())
+    with pytest.raises(RemoteProtocolError) as caught:
+        client.hear(b"+OK\r\n+OK you are root\r\n")
+    assert caught.value.code == "stls-injection"
+
+
+def test_the_handshake_is_the_drivers() -> None:
+    client = Listener(secure=False)
+    conn = client.conn
+    conn.send(Stls())
+    assert isinstance(conn.next_event(), SendData)
+    conn.receive_data(b"+OK\r\n")
+    assert isinstance(conn.next_event(), Replied)
+    assert conn.next_event() == TlsReady()
+    with pytest.raises(LocalProtocolError):
+        conn.next_event()
+    with pytest.raises(LocalProtocolError):
+        conn.receive_data(b"\x16")
+    conn.send(User("alice"))
+    conn.receive_data(b"")
+    assert isinstance(conn.next_event(), Abandoned)
+    assert conn.next_event() == Disconnected(expected=False, unanswered=())
+
+
+def test_an_exchange() -> None:
+    client = Listener()
+    client.conn.send(Auth("LOGIN"))
+    client.conn.send(Stat())
+    assert client.hear(b"+ VXNlcm5hbWU6\r\n") == [Challenged(Auth("LOGIN"), b"Username:")]
+    with pytest.raises(LocalProtocolError, match="wants an answer"):
+        client.conn.next_event()
+    client.conn.answer(SaslResponse(b"alice"))
+    assert client.hear(b"+ \r\n") == [Challenged(Auth("LOGIN"), b"")]
+    client.conn.answer(SaslResponse(b""))
+    client.run()
+    assert client.sent == b"AUTH LOGIN\r\nYWxpY2U=\r\n\r\n"
+    assert client.hear(b"+OK\r\n")[0] == Replied(Auth("LOGIN"), True, None, "")
+    client.run()
+    assert client.sent.endswith(b"STAT\r\n")
+
+
+def test_breaking_an_exchange_off() -> None:
+    client = Listener()
+    client.conn.send(Auth("LOGIN"))
+    client.hear(b"+\r\n")
+    client.conn.answer(SaslCancelled())
+    client.run()
+    assert client.sent.endswith(b"*\r\n")
+    client.hear(b"-ERR cancelled\r\n")
+    assert client.conn.state is State.AUTHORIZATION
+
+
+def test_answers_to_nothing() -> None:
+    client = Listener()
+    for answer in (SaslResponse(b""), SaslCancelled(), TlsEstablished()):
+        with pytest.raises(LocalProtocolError):
+            client.conn.answer(answer)
+
+
+def test_an_initial_response_too_long_for_its_line_waits_for_the_challenge() -> None:
+    client = Listener()
+    message = next(oauth.xoauth2_client("alice", "t" * 300))
+    client.conn.send(Auth("XOAUTH2", message))
+    assert client.hear(b"+ \r\n") == []
+    sent = client.sent.split(b"\r\n")
+    assert sent[0] == b"AUTH XOAUTH2"
+    assert decoded(sent[1]) == message
+    client.conn.send(Quit())
+    client.hear(b"+ e30=\r\n")
+    assert client.events[-1] == Challenged(Auth("XOAUTH2", message), b"{}")
+
+
+def test_an_initial_response_goes_in_the_line_where_it_fits() -> None:
+    client = Listener()
+    client.conn.send(Auth("PLAIN", b"\0a\0b"))
+    client.run()
+    assert client.sent == b"AUTH PLAIN AGEAYg==\r\n"
+
+
+def test_a_challenge_that_is_no_base64() -> None:
+    client = Listener()
+    client.conn.send(Auth("LOGIN"))
+    with pytest.raises(RemoteProtocolError) as caught:
+        client.hear(b"+ !!\r\n")
+    assert caught.value.code == "bad-challenge"
+
+
+def test_a_challenge_that_nobody_asked_for() -> None:
+    client = Listener()
+    client.conn.send(Capa())
+    with pytest.raises(RemoteProtocolError):
+        client.hear(b"+ VXNlcm5hbWU6\r\n")
+
+
+def test_only_mechanisms_that_hide_the_secret_are_for_clear_text() -> None:
+    client = Listener(secure=False)
+    for name in ("PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"):
+        with pytest.raises(LocalProtocolError, match="clear text"):
+            client.conn.send(Auth(name))
+    client.conn.send(Auth("SCRAM-SHA-256"))
+
+
+def test_apop_from_the_greeting() -> None:
+    client = Listener(ClientConfig(allow_plaintext=True), greeting=f"+OK POP3 server ready {TIMESTAMP}\r\n".encode())
+    assert client.events == [Greeted(True, None, f"POP3 server ready {TIMESTAMP}", TIMESTAMP)]
+    assert apop_digest(TIMESTAMP, b"tanstaaf") == "c4c9334bac560ecc979e58001b3e22fb"
+
+
+def test_languages() -> None:
+    client = Listener()
+    client.conn.send(Lang())
+    events = client.hear("+OK\r\nde Deutsch\r\nfr Français\r\nx\r\n.\r\n".encode())
+    assert events[1:] == [
+        LanguageItem("de", "Deutsch"),
+        LanguageItem("fr", "Français"),
+        LanguageItem("x", ""),
+        ListEnded(Lang()),
+    ]
+    client.conn.send(Lang("de"))
+    assert client.hear(b"+OK de ja\r\n") == [Replied(Lang("de"), True, None, "de ja")]
+    client.conn.send(User("a"))
+    client.conn.send(Quit())
+    with pytest.raises(LocalProtocolError):
+        client.conn.send(Noop())
