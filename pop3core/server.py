@@ -26,7 +26,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from pop3core import answers as a
@@ -68,85 +68,19 @@ from pop3core.events import (
     TlsRequested,
     Verified,
 )
-from pop3core.framing import TERMINATOR, DotStuffer, LineBuffer, LineFault, TopCutter
-from pop3core.grammar import BadArgument, decode_base64
-from pop3core.limits import DEFAULT_LIMITS, Limits
+from pop3core.framing import TERMINATOR, LineBuffer, LineFault
 from pop3core.maildrop import Listing, Marks
+from pop3core.reading import Reading
 from pop3core.replies import Code, encode_challenge, encode_err, encode_ok
-from pop3core.sasl import MECHANISMS, Mechanism, SaslError
-from pop3core.sasl.base import Challenge, ServerSteps, Tls
+from pop3core.sasl import MECHANISMS, Mechanism
+from pop3core.sasl.base import Challenge, SecretWanted, Tls
+from pop3core.sasl.exchange import Exchange, Failed, Step
+from pop3core.settings import ServerConfig, Summary
 from pop3core.syntax import BARE, BadCommand, read_arguments, split
 from pop3core.table import AFTER, RULE_OF, Home, Rule, State
 from pop3core.texts import DEFAULT_LANGUAGE, LANGUAGES, choose, translate
 
 __all__ = ["CUT_OFF", "ServerConfig", "ServerConnection", "Summary"]
-
-
-@dataclass(frozen=True, slots=True)
-class ServerConfig:
-    """What a server is, the same for all its connections.
-
-    ``hostname``: named in the greeting when not empty. ``allow_plaintext``: passwords are taken without TLS too.
-    ``mechanisms``: names of `pop3core.sasl.MECHANISMS`; USER and PASS are offered exactly when PLAIN is among them.
-    ``stls``, ``utf8``: these commands are offered. ``languages``: tags of `pop3core.texts.LANGUAGES` that LANG offers,
-    the default first; none: LANG is not offered. ``expire``, ``login_delay``: the argument of that capability
-    (``"NEVER"``, ``"30"``, ``"30 USER"``), empty for none. Raises `LocalProtocolError` for what is none of these.
-    """
-
-    hostname: str = ""
-    allow_plaintext: bool = False
-    mechanisms: tuple[str, ...] = ("PLAIN",)
-    stls: bool = False
-    utf8: bool = True
-    languages: tuple[str, ...] = tuple(LANGUAGES)
-    expire: str = ""
-    login_delay: str = ""
-    limits: Limits = DEFAULT_LIMITS
-
-    def __post_init__(self) -> None:
-        for kind, names, known in (
-            ("mechanism", self.mechanisms, MECHANISMS),
-            ("language", self.languages, LANGUAGES),
-        ):
-            if unknown := [name for name in names if name not in known]:
-                raise LocalProtocolError(f"unknown {kind} {unknown[0]!r}; there are {', '.join(known)}")
-        # RFC 2449 §6.5 and §6.7
-        if not re.fullmatch(r"(?:NEVER|[0-9]{1,9})?(?: USER)?", self.expire) or self.expire.startswith(" "):
-            raise LocalProtocolError('expire is "NEVER", a number of days, or one of these and "USER"')
-        if not re.fullmatch(r"(?:[0-9]{1,9}(?: USER)?)?", self.login_delay):
-            raise LocalProtocolError('login_delay is a number of seconds, or that and "USER"')
-
-
-@dataclass(slots=True)
-class Summary:
-    """What happened in a session, counted as it goes. Octets are content as sent, stuffing not counted."""
-
-    commands: int = 0
-    bad_commands: int = 0
-    auth_failures: int = 0
-    retrieved: int = 0
-    """Messages sent to their end by RETR."""
-    retrieved_octets: int = 0
-    """Octets of content sent by RETR and TOP."""
-    deleted: int = 0
-    """Messages removed by QUIT."""
-
-
-class _Reading:
-    """A RETR or TOP being answered. ``offset``: octets of content given so far."""
-
-    __slots__ = ("cutter", "lines", "number", "offset", "started", "stuffer")
-
-    def __init__(self, number: int, lines: int | None) -> None:
-        self.number = number
-        self.lines = lines
-        self.offset = 0
-        self.started = False
-        self.stuffer = DotStuffer()
-        self.cutter = None if lines is None else TopCutter(lines)
-
-    def request(self) -> ContentRequested:
-        return ContentRequested(self.number, self.offset, self.lines)
 
 
 _OK: Final = encode_ok("")
@@ -176,6 +110,7 @@ class ServerConnection:
         self._timestamp = timestamp
         self._config = config or ServerConfig()
         self._limits = self._config.limits
+        self._offered = self._config.offered(apop=timestamp is not None)
         self._state = State.AUTHORIZATION
         self._target = self._state  # where +OK to the command under way leads
         self._failed: State | None = None  # and where its -ERR leads, when it moves
@@ -184,7 +119,7 @@ class ServerConnection:
         self._language = DEFAULT_LANGUAGE
         self._utf8 = False
         self._mechanism: Mechanism | None = None  # of the last AUTH
-        self._exchange: ServerSteps | None = None  # its steps, while they go on
+        self._exchange: Exchange | None = None  # while it goes on
         self._refusal = b""  # said once the client has taken note of the mechanism's own word of failure
         self._apop: Apop | None = None  # waits for the user's secret
         self._expire, self._login_delay = self._config.expire, self._config.login_delay
@@ -197,7 +132,7 @@ class ServerConnection:
         self._marks = Marks(Listing())
         self._listing = Listing()
         self._pieces: Iterator[bytes] | None = None  # of the LIST or UIDL under way
-        self._reading: _Reading | None = None
+        self._reading: Reading | None = None
         self._question: ServerEvent | None = None
         self._asked = False  # the question was put to the driver
         self._flush_first = True  # before the question is put
@@ -312,7 +247,8 @@ class ServerConnection:
                 self._apop_answered(answer)
             case SecretRequested(_, "SCRAM-SHA-256"), a.ScramSecret() | a.NoSecret():
                 self._question = None
-                self._advance(answer)
+                assert self._exchange is not None
+                self._follow(self._exchange.given(answer))
             case TlsRequested(), a.TlsEstablished():
                 self._question = None
                 self._tls_established(answer)
@@ -401,15 +337,15 @@ class ServerConnection:
     # --- one line ---
 
     def _execute(self, line: bytes | LineFault) -> None:
-        if isinstance(line, LineFault):
-            self._line_fault(line)
-            return
-        if self._refusal:
+        if self._refusal and line is not LineFault.ENDLESS:
             # whatever it was, the client has taken note of the failure (RFC 7628 §3.2.3)
             self._say_refusal(self._refusal)
             return
+        if isinstance(line, LineFault):
+            self._line_fault(line)
+            return
         if self._exchange is not None:
-            self._exchanged(line)
+            self._follow(self._exchange.respond(line))
             return
         self.summary.commands += 1
         bare = BARE.get(line)
@@ -433,26 +369,12 @@ class ServerConnection:
 
     def _check_offered(self, rule: Rule) -> None:
         # Checked at the keyword, before any secret is looked at.
-        if not self._is_offered(rule.command):
+        if rule.command not in self._offered:
             raise BadCommand("{keyword} is not offered here", keyword=rule.keyword)
         if rule.home is Home.TLS and not self._plaintext_allowed:
             raise BadCommand(self._needs_tls, keyword=rule.keyword)
         if rule.home is Home.PLAIN and self._secure:
             raise BadCommand("{keyword} is not valid behind TLS", keyword=rule.keyword)
-
-    def _is_offered(self, command: type[Command]) -> bool:
-        config = self._config
-        if command is User or command is Pass:
-            return "PLAIN" in config.mechanisms
-        if command is Apop:
-            return self._timestamp is not None
-        if command is Auth:
-            return bool(config.mechanisms)
-        if command is Stls:
-            return config.stls
-        if command is Utf8:
-            return config.utf8
-        return command is not Lang or bool(config.languages)
 
     @property
     def _plaintext_allowed(self) -> bool:
@@ -475,9 +397,11 @@ class ServerConnection:
             self._say(encode_err(f"{_ENDLESS_LINE}; closing"))
             self._close(_ENDLESS_LINE)
         else:
-            # RFC 2449 §4: 255 octets, CRLF included
-            self._exchange, self._refusal = None, b""
-            self._bad_command("a command has at most {octets} octets", octets=self._limits.command_octets_max)
+            # RFC 2449 §4: 255 octets, CRLF included; an answer to a challenge may be longer
+            limits = self._limits
+            octets = limits.command_octets_max if self._exchange is None else limits.sasl_octets_max
+            self._exchange = None
+            self._bad_command("a command has at most {octets} octets", octets=octets)
 
     def _bad_command(self, text: str, usage: str = "", **values: object) -> None:
         self.summary.bad_commands += 1
@@ -588,43 +512,22 @@ class ServerConnection:
         elif not self._is_usable(mechanism):
             self._fail("this mechanism is not offered")
         else:
-            self._exchange = mechanism.steps(self._tls)
-            first = next(self._exchange)
-            assert isinstance(first, Challenge)
-            if command.initial is None:
-                self._say(encode_challenge(first.data))
-            else:
-                self._advance(command.initial)
+            self._exchange = Exchange(mechanism, self._tls)
+            self._follow(self._exchange.begin(command.initial))
 
-    def _exchanged(self, line: bytes) -> None:
-        """The client's answer to a challenge (RFC 5034 §4)."""
-        if line == b"*":
-            self._exchange = None
-            self._fail("authentication was cancelled")
-            return
-        try:
-            data = decode_base64(line)
-        except BadArgument as fault:
-            self._exchange = None
-            self._fail(str(fault))
-            return
-        self._advance(data)
-
-    def _advance(self, given: bytes | a.ScramSecret | a.PlainSecret | a.NoSecret) -> None:
-        assert self._exchange is not None
-        try:
-            wanted = self._exchange.send(given)
-        except StopIteration as done:
-            self._exchange = None
-            self._check(done.value)
-        except SaslError as fault:
-            self._exchange = None
-            self._fail(str(fault))
-        else:
-            if isinstance(wanted, Challenge):
-                self._say(encode_challenge(wanted.data))
-            else:
-                self._ask(SecretRequested(wanted.username, wanted.kind), flush_first=True)
+    def _follow(self, step: Step) -> None:
+        """Do what an exchange wants next."""
+        match step:
+            case Challenge(data):
+                self._say(encode_challenge(data))
+            case SecretWanted(username, kind):
+                self._ask(SecretRequested(username, kind), flush_first=True)
+            case Failed(text):
+                self._exchange = None
+                self._fail(text)
+            case credential:
+                self._exchange = None
+                self._check(credential)
 
     def _fail(self, text: str, **values: object) -> None:
         self._state = self._failed or self._state
@@ -708,13 +611,13 @@ class ServerConnection:
 
     def _retr(self, command: Retr) -> None:
         if self._exists(command.number):
-            self._read(_Reading(command.number, None))
+            self._read(Reading(command.number, None))
 
     def _top(self, command: Top) -> None:
         if self._exists(command.number):
-            self._read(_Reading(command.number, command.lines))
+            self._read(Reading(command.number, command.lines))
 
-    def _read(self, reading: _Reading) -> None:
+    def _read(self, reading: Reading) -> None:
         self._reading = reading
         # Not flushed first: pipelined RETRs leave in few writes.
         self._ask(reading.request(), flush_first=False)
@@ -722,35 +625,21 @@ class ServerConnection:
     def _content(self, data: bytes, last: bool) -> None:
         reading = self._reading
         assert reading is not None
-        self._check_content(reading, data, last)
+        reading.check(data, last, self._limits.content_octets_max)
         if not reading.started:
             self._start(reading)
-        if reading.cutter is not None:
-            data = reading.cutter.feed(data)
-        if data:
-            self._say(reading.stuffer.feed(data))
-            reading.offset += len(data)
-            self.summary.retrieved_octets += len(data)
-        cut = reading.cutter is not None and reading.cutter.ended
-        if not (last or cut):
+        before = reading.offset
+        self._say(reading.feed(data, last))
+        self.summary.retrieved_octets += reading.offset - before
+        if not reading.ended:
             self._ask(reading.request(), flush_first=False)
             return
-        self._say(TERMINATOR)
-        self.summary.retrieved += reading.cutter is None
+        self.summary.retrieved += reading.lines is None
         self._question = self._reading = None
         if not last:
             self._dropped = reading.number
 
-    def _check_content(self, reading: _Reading, data: bytes, last: bool) -> None:
-        if len(data) > self._limits.content_octets_max:
-            raise LocalProtocolError(f"a piece of content has at most {self._limits.content_octets_max} octets")
-        if not data and not last:
-            raise LocalProtocolError("a piece of content is empty only when it is the last")
-        # the CR may have come with the piece before, so the LF alone is looked for
-        if last and not (data.endswith(b"\n") if data else reading.stuffer.at_line_start):
-            raise LocalProtocolError("content ends with CRLF")
-
-    def _start(self, reading: _Reading) -> None:
+    def _start(self, reading: Reading) -> None:
         reading.started = True
         if reading.lines is None:
             self._say(b"+OK %d octets\r\n" % self._listing.sizes[reading.number - 1])

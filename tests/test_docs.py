@@ -81,7 +81,8 @@ def test_every_command_and_option_is_documented(app: typer.Typer, page: str) -> 
 
 
 def test_the_engines_examples_serve_each_other() -> None:
-    server, client = (compile_and_run(text) for text in blocks("docs/engine.md", "python"))
+    server, client, scram = (compile_and_run(text) for text in blocks("docs/engine.md", "python"))
+    assert callable(scram["log_in"])
     ours, theirs = socket.socketpair()
     with ours, theirs:
         thread = threading.Thread(target=server["serve"], args=(theirs,))
