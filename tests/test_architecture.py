@@ -34,6 +34,7 @@ ENGINE = [
     {"events", "settings"},
     {"answers", "reading"},
     {"server", "client"},
+    {"transcript"},
     {""},
 ]
 # The daemon and the client, likewise.
