@@ -8,7 +8,7 @@ import socketserver
 
 from pop3core import Listing, ServerConfig, ServerConnection
 from pop3core.answers import Committed, Content, LoginAccepted, LoginRejected
-from pop3core.events import Closed, CommitRequested, ContentRequested, LoginRequested, NeedData, SendData
+from pop3core.events import Closed, CommitRequested, ContentRequested, LoginRequested, NeedData, Password, SendData
 
 MESSAGES = {b"1": b"Subject: hello\r\n\r\nworld\r\n", b"2": b"Subject: dots\r\n\r\n.\r\n..\r\n"}
 
@@ -27,7 +27,7 @@ class Session(socketserver.BaseRequestHandler):
                     conn.receive_data(self.request.recv(4096))
                 case SendData(data):
                     self.request.sendall(data)
-                case LoginRequested(credential) if credential.secret == b"secret":
+                case LoginRequested(Password(_, _, b"secret")):
                     conn.answer(LoginAccepted(Listing([len(mail[uid]) for uid in uids], uids)))
                 case LoginRequested():
                     conn.answer(LoginRejected(None, "the password is secret"))

@@ -301,7 +301,7 @@ class _Typed:
 
 def _complete(begun: str, index: int) -> str | None:
     """What readline asks for, one candidate after the other."""
-    if readline.get_begidx():
+    if readline is None or readline.get_begidx():
         return None  # arguments are numbers and names, which nobody knows here
     fitting = [f"{word} " for word in _WORDS if word.startswith(begun.lower())]
     return fitting[index] if index < len(fitting) else None

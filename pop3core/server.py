@@ -350,6 +350,7 @@ class ServerConnection:
         self.summary.commands += 1
         bare = BARE.get(line)
         try:
+            rest: bytes | None = None
             rule, command = bare if bare is not None else (None, None)
             if rule is None:
                 rule, rest = split(line)

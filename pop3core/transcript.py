@@ -128,6 +128,7 @@ class RecordingServer(ServerConnection):
         super().__init__(config, timestamp=timestamp)
         self._entries: list[Entry] = []
         self._segments: list[tuple[Entry, int]] = []  # what was received, as octets to be filled in
+        self._received = 0
         self._stream = bytearray()  # the same octets, redacted, as far as they were executed
         self._answered = 0  # answers in the exchange under way
         self._scram: tuple[bytes, bytes, bytes] | None = None  # the first messages, while the proof is awaited
@@ -147,6 +148,7 @@ class RecordingServer(ServerConnection):
         entry = Entry("received")
         self._entries.append(entry)
         self._segments.append((entry, len(data)))
+        self._received += len(data)
 
     def next_event(self) -> ServerEvent:
         """See `ServerConnection.next_event`."""
@@ -181,8 +183,7 @@ class RecordingServer(ServerConnection):
         self._entries.append(Entry("finish", text=reason))
 
     def _execute(self, line: bytes | LineFault) -> None:
-        received = sum(octets for _, octets in self._segments)
-        octets = received - len(self._lines) - len(self._stream)  # of this line, its end included
+        octets = self._received - len(self._lines) - len(self._stream)  # of this line, its end included
         in_exchange = self._exchange is not None or bool(self._refusal)
         super()._execute(line)
         if isinstance(line, LineFault):

@@ -1,5 +1,8 @@
 """The server engine against a small model of RFC 1939 that shares nothing with it, by random walks."""
 
+import base64
+import os
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -52,6 +55,37 @@ class Walk(RuleBasedStateMachine):
             self.inside = self.inside or (possible and not self.over)
         if possible:
             self.named = False
+
+    @rule(good=st.booleans(), initial=st.booleans())
+    def auth(self, good: bool, initial: bool) -> None:
+        message = base64.b64encode(b"\0alice\0s e c" if good else b"\0alice\0no").decode()
+        if self.inside or self.over:
+            self.expect("AUTH PLAIN", False, bad=True)
+            return
+        self.named = False
+        if not initial:
+            assert self.server.say("AUTH PLAIN") == b"+ \r\n"
+        self.expect(f"AUTH PLAIN {message}" if initial else message, good)
+        self.inside = good
+        self.failures += not good
+        self.over = self.failures == 3
+
+    @rule(answer=st.sampled_from(["*", "not base64", "AAAA", "AA=="]))
+    def auth_without_sense(self, answer: str) -> None:
+        if self.inside or self.over:
+            self.expect("AUTH LOGIN", False, bad=True)
+            return
+        self.named = False
+        assert self.server.say("auth plain") == b"+ \r\n"
+        self.expect(answer, False, bad=True)
+
+    @rule(tag=st.sampled_from(["de", "fr", "en", "es-MX", "*"]))
+    def lang(self, tag: str) -> None:
+        self.expect(f"LANG {tag}", True)
+
+    @rule()
+    def utf8(self) -> None:
+        self.expect("UTF8", not self.inside, bad=self.inside)
 
     @rule()
     def stat(self) -> None:
@@ -122,4 +156,7 @@ class Walk(RuleBasedStateMachine):
 
 
 TestWalk = Walk.TestCase
-TestWalk.settings = settings(deadline=None, stateful_step_count=40)
+# a long walk: POP3_EXAMPLES=20000 python -m pytest tests/core/test_model.py
+TestWalk.settings = settings(
+    deadline=None, stateful_step_count=40, max_examples=int(os.environ.get("POP3_EXAMPLES", "100"))
+)

@@ -161,6 +161,13 @@ def test_a_change_is_found(recorded) -> None:
     assert "LocalProtocolError" in difference.replayed
 
 
+def test_lines_too_long_and_without_end(recorded) -> None:
+    dialogue = recorded()
+    dialogue.say("PASS hush" * 100, "NOOP")
+    dialogue.receive(b"hush" * 30_000)
+    assert "hush" not in check(dialogue).dumps()
+
+
 def test_hang_up_and_finish_are_part_of_it(recorded) -> None:
     for end in ("hang_up", "finish"):
         dialogue = recorded()
