@@ -27,7 +27,7 @@ import hmac
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from pop3core import answers as a
 from pop3core.capabilities import server_capabilities
@@ -115,6 +115,7 @@ class ServerConnection:
         self._target = self._state  # where +OK to the command under way leads
         self._failed: State | None = None  # and where its -ERR leads, when it moves
         self._secure = False
+        self._open = self._opened()
         self._tls = Tls()
         self._language = DEFAULT_LANGUAGE
         self._utf8 = False
@@ -329,6 +330,7 @@ class ServerConnection:
     def _tls_established(self, answer: a.TlsEstablished) -> None:
         self._secure = True
         offered = "SCRAM-SHA-256-PLUS" in self._config.mechanisms and answer.channel_binding is not None
+        self._open = self._opened()
         self._tls = Tls(answer.channel_binding, offered, answer.identity)
         # RFC 2595 §4: what the client said before is forgotten
         self._lines.clear()
@@ -354,7 +356,8 @@ class ServerConnection:
             rule, command = bare if bare is not None else (None, None)
             if rule is None:
                 rule, rest = split(line)
-            self._check_offered(rule)
+            if rule.command not in self._open:
+                self._refuse(rule)
             target = AFTER[self._state].get(rule.command)
             if target is None:
                 raise BadCommand(
@@ -368,14 +371,18 @@ class ServerConnection:
         self._target, self._failed = target, rule.failed
         self._HANDLERS[rule.command](self, command)
 
-    def _check_offered(self, rule: Rule) -> None:
-        # Checked at the keyword, before any secret is looked at.
+    def _opened(self) -> frozenset[type[Command]]:
+        """The commands that are offered, and at home on this connection as it is now."""
+        abroad = {Home.PLAIN} if self._secure else set() if self._config.allow_plaintext else {Home.TLS}
+        return frozenset(command for command in self._offered if RULE_OF[command].home not in abroad)
+
+    def _refuse(self, rule: Rule) -> NoReturn:
+        # Known at the keyword, before any secret is looked at.
         if rule.command not in self._offered:
             raise BadCommand("{keyword} is not offered here", keyword=rule.keyword)
-        if rule.home is Home.TLS and not self._plaintext_allowed:
+        if rule.home is Home.TLS:
             raise BadCommand(self._needs_tls, keyword=rule.keyword)
-        if rule.home is Home.PLAIN and self._secure:
-            raise BadCommand("{keyword} is not valid behind TLS", keyword=rule.keyword)
+        raise BadCommand("{keyword} is not valid behind TLS", keyword=rule.keyword)
 
     @property
     def _plaintext_allowed(self) -> bool:
