@@ -12,7 +12,7 @@ __all__ = ["Reading"]
 class Reading:
     """``number``: the message; ``lines``: None for RETR, else how many lines of the body TOP wants."""
 
-    __slots__ = ("_cutter", "_stuffer", "ended", "lines", "number", "offset", "started")
+    __slots__ = ("_cutter", "_stuffer", "_tail", "ended", "lines", "number", "offset", "started")
 
     def __init__(self, number: int, lines: int | None) -> None:
         self.number = number
@@ -23,6 +23,7 @@ class Reading:
         """The +OK has been said."""
         self.ended = False
         """The reply is complete."""
+        self._tail = b""  # the last two octets of content given
         self._stuffer = DotStuffer()
         self._cutter = None if lines is None else TopCutter(lines)
 
@@ -36,12 +37,13 @@ class Reading:
             raise LocalProtocolError(f"a piece of content has at most {octets_max} octets")
         if not data and not last:
             raise LocalProtocolError("a piece of content is empty only when it is the last")
-        # the CR may have come with the piece before, so the LF alone is looked for
-        if last and not (data.endswith(b"\n") if data else self._stuffer.at_line_start):
+        # Behind anything else the terminator would not be one (RFC 1939 §3), and the client would wait for ever.
+        if last and self._end_with(data) not in (b"\r\n", b""):
             raise LocalProtocolError("content ends with CRLF")
 
     def feed(self, data: bytes, last: bool) -> bytes:
         """What goes on the wire for the next piece, with the terminator when it is the last that is wanted."""
+        self._tail = self._end_with(data)
         if self._cutter is not None:
             data = self._cutter.feed(data)
             last = last or self._cutter.ended
@@ -49,3 +51,7 @@ class Reading:
         self.ended = last
         stuffed = self._stuffer.feed(data)
         return stuffed + TERMINATOR if last else stuffed
+
+    def _end_with(self, data: bytes) -> bytes:
+        """The last two octets of all content, once ``data`` is part of it."""
+        return data[-2:] if len(data) > 1 else (self._tail + data)[-2:]
