@@ -171,16 +171,16 @@ class ClientConnection:
 
     def _check_home(self, command: Command) -> None:
         rule = RULE_OF[type(command)]
-        if rule.home is Home.PLAIN and (self._secure or any(isinstance(queued, Stls) for queued in self._queue)):
+        if rule.home is Home.PLAIN and (self._secure or self._tls_ahead()):  # RFC 2595 §4: STLS is valid once
             raise LocalProtocolError(f"{rule.keyword} is not valid behind TLS ({rule.rfc})")
-        if self._secure or self._config.allow_plaintext:
-            return
-        # what is queued behind STLS leaves behind TLS only: STLS is a barrier
-        if self._tls_wanted or any(isinstance(queued, Stls) for queued in (*self._sent, *self._queue)):
-            return
         mechanism = MECHANISMS.get(command.mechanism) if isinstance(command, Auth) else None
-        if rule.home is Home.TLS or (mechanism is not None and mechanism.plaintext):
+        secret = rule.home is Home.TLS or (mechanism is not None and mechanism.plaintext)
+        if secret and not (self._secure or self._config.allow_plaintext or self._tls_ahead()):
             raise LocalProtocolError(f"{rule.keyword} would send a secret in clear text; use TLS")
+
+    def _tls_ahead(self) -> bool:
+        """Whether what is queued now leaves behind TLS, or not at all: STLS is a barrier."""
+        return self._tls_wanted or any(isinstance(ahead, Stls) for ahead in (*self._sent, *self._queue))
 
     def receive_data(self, data: bytes) -> None:
         """Take what the server sent; ``b""`` is the end of the stream."""

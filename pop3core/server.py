@@ -186,7 +186,7 @@ class ServerConnection:
 
     def next_event(self) -> ServerEvent:
         """What is to be done next. Raises `LocalProtocolError` while a question is open."""
-        if not self._greeted:
+        if not self._greeted and self._closed is None:
             self._greet()
         limits = self._limits
         while True:

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pop3core.answers import TlsEstablished
 from pop3core.client import ClientConfig
-from pop3core.commands import Capa, Command, Dele, List, Noop, Pass, Quit, Retr, Rset, Stat, Top, Uidl, User
-from pop3core.errors import RemoteProtocolError
+from pop3core.commands import Capa, Command, Dele, List, Noop, Pass, Quit, Retr, Rset, Stat, Stls, Top, Uidl, User
+from pop3core.errors import LocalProtocolError, RemoteProtocolError
 from pop3core.events import (
     Abandoned,
     ContentReceived,
@@ -16,6 +17,7 @@ from pop3core.events import (
     NeedData,
     Replied,
     SendData,
+    TlsReady,
 )
 from pop3core.limits import Limits
 from pop3core.syntax import encode
@@ -164,3 +166,34 @@ def test_there_is_one_end_whatever_comes_behind_it(how: str) -> None:
     conn.receive_data(b"data behind the end of the stream is nobody's mistake any more")
     assert [conn.next_event(), conn.next_event()] == [end, end]
     assert conn.state.value == "CLOSED"
+
+
+@pytest.mark.parametrize("moment", ["queued", "sent", "accepted", "behind TLS"])
+def test_stls_is_said_once_whenever_it_is_asked_for_again(moment: str) -> None:
+    # RFC 2595 §4: not valid once TLS is there; so it must not be queued behind one that will bring it about
+    listener = Listener(secure=False)
+    conn = listener.conn
+    conn.send(Stls())
+    if moment != "queued":
+        assert conn.next_event() == SendData(b"STLS\r\n")
+    if moment in ("accepted", "behind TLS"):
+        conn.receive_data(b"+OK\r\n")
+        assert isinstance(conn.next_event(), Replied)
+        assert conn.next_event() == TlsReady()
+    if moment == "behind TLS":
+        conn.answer(TlsEstablished())
+        assert conn.secure
+    with pytest.raises(LocalProtocolError, match="RFC 2595"):
+        conn.send(Stls())
+    conn.send(User("alice"))  # which leaves behind TLS only
+    assert conn.waiting == (2 if moment == "queued" else 1)
+
+
+def test_stls_may_be_said_again_after_a_refusal() -> None:
+    listener = Listener(secure=False)
+    listener.conn.send(Stls())
+    listener.conn.send(User("alice"))
+    assert listener.hear(b"-ERR not now\r\n")[1:] == [Abandoned(User("alice"))]
+    with pytest.raises(LocalProtocolError, match="clear text"):
+        listener.conn.send(User("alice"))
+    listener.conn.send(Stls())
