@@ -1,6 +1,7 @@
 """Whose mailbox, where, and how its password is found.
 
-An account is a URL, ``pop3s://user@host[:port]``. A password never stands in it, nor anywhere else on a command line,
+An account is a URL: ``pop3s://user@host[:port]`` for TLS from the first octet, ``pop3://user@host[:port]`` for STLS,
+without which nothing is said. A password never stands in it, nor anywhere else on a command line,
 where every user of the machine could read it; it comes from the first of these that there is:
 
 1. ``--password-command CMD``: run without a shell, the first line it prints;
@@ -24,10 +25,13 @@ from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 from pop3cli.errors import SettingFault, UsageFault
 
-__all__ = ["PASSWORD_VARIABLE", "PORT", "Account", "find_password", "parse_account", "prompt_password"]
+__all__ = ["PASSWORD_VARIABLE", "PORT", "STLS_PORT", "Account", "find_password", "parse_account", "prompt_password"]
 
 PORT: Final = 995
 """POP3 over implicit TLS (RFC 8314 §7.1)."""
+
+STLS_PORT: Final = 110
+"""POP3 in clear text, and with STLS (RFC 1939 §3)."""
 
 PASSWORD_VARIABLE: Final = "POP3CLI_PASSWORD"  # noqa: S105 - the variable's name
 """The variable of the environment a password is taken from."""
@@ -40,11 +44,12 @@ _FORM: Final = "give pop3s://user@host"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A mailbox on a server. ``user``: None when nobody is named."""
+    """A mailbox on a server. ``user``: None when nobody is named. ``stls``: TLS begins with the command STLS."""
 
     host: str
     port: int
     user: str | None
+    stls: bool = False
 
     @property
     def server(self) -> str:
@@ -62,9 +67,8 @@ def parse_account(text: str, *, user_required: bool = True) -> Account:
     scheme, separator, _ = text.partition("://")
     if not separator:
         raise UsageFault(f"account {text!r}", "named accounts are not yet supported", _FORM)
-    if scheme.lower() == "pop3":
-        raise UsageFault("pop3:// (STLS)", "not yet supported", "use pop3s://, TLS from the first octet")
-    if scheme.lower() != "pop3s":
+    stls = scheme.lower() == "pop3"
+    if not stls and scheme.lower() != "pop3s":
         raise UsageFault(f"account {scheme}://...", "not a POP3 URL", _FORM)
     try:
         url = urlsplit(text)
@@ -83,7 +87,7 @@ def parse_account(text: str, *, user_required: bool = True) -> Account:
     user = _user(url)
     if user is None and user_required:
         raise UsageFault(f"account {text}", "no user in it", _FORM)
-    return Account(host, port or PORT, user)
+    return Account(host, port or (STLS_PORT if stls else PORT), user, stls)
 
 
 def _user(url: SplitResult) -> str | None:

@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 from pop3cli.exit_status import ExitStatus
 from pop3cli.harmless import harmless
-from pop3core.commands import Command, Dele, List, Pass, Quit, Retr, Top, Uidl, User
+from pop3core.commands import Auth, Command, Dele, List, Pass, Quit, Retr, Top, Uidl, User
 from pop3core.events import Replied
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "LoginRefused",
     "MailError",
     "NoSuchMessage",
+    "NoTls",
     "NotConnected",
     "NotValid",
     "OutputFailed",
@@ -108,6 +109,12 @@ class CertificateRefused(MailError):
     status = ExitStatus.NOPERM
 
 
+class NoTls(MailError):
+    """The server has no TLS to offer, so nothing is said to it."""
+
+    status = ExitStatus.NOPERM
+
+
 class ServerBroken(MailError):
     """The server does not speak POP3, or not over TLS; the connection is dropped."""
 
@@ -166,7 +173,7 @@ def refusal(where: str, said: Replied) -> Refused:
     command, code, text = said.command, said.code, said.text
     keyword = command.keyword
     shown = " ".join(filter(None, (f"[{code}]" if code else "", text))) or "no reason given"
-    if isinstance(command, User | Pass):
+    if isinstance(command, User | Pass | Auth):
         login = f"{where} refused the login"
         if code in _PASSING:
             return TryLater(login, shown, _PASSING[code], code=code, text=text)

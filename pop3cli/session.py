@@ -31,7 +31,7 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from types import TracebackType
-from typing import Final, TypeAlias, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 
 from pop3cli.errors import (
     CommandRefused,
@@ -47,10 +47,10 @@ from pop3cli.errors import (
     refusal,
 )
 from pop3cli.tls import explain_refusal
-from pop3core.answers import TlsEstablished
+from pop3core.answers import SaslCancelled, SaslResponse, TlsEstablished
 from pop3core.capabilities import Capabilities
 from pop3core.client import ClientConfig, ClientConnection
-from pop3core.commands import Capa, Command, Dele, List, Noop, Pass, Quit, Retr, Rset, Stat, Top, Uidl, User
+from pop3core.commands import Auth, Capa, Command, Dele, List, Noop, Pass, Quit, Retr, Rset, Stat, Stls, Top, Uidl, User
 from pop3core.errors import LocalProtocolError, RemoteProtocolError
 from pop3core.events import (
     Abandoned,
@@ -71,6 +71,7 @@ from pop3core.events import (
     UidItem,
 )
 from pop3core.limits import Limits
+from pop3core.sasl.base import ClientSteps, SaslError
 from pop3core.table import AFTER, RULE_OF, State
 
 __all__ = ["TIMEOUT", "Said", "Session"]
@@ -93,6 +94,7 @@ _GOODBYE: Final = 1.0
 
 Said: TypeAlias = (
     Greeted
+    | Challenged
     | Replied
     | StatItem
     | ListItem
@@ -123,6 +125,8 @@ class Session:
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
         self._where = ""
+        self._host, self._port = "", 0
+        self._tls: ssl.SSLContext
         self._timeout = TIMEOUT
         self._deadline = 0.0  # of the wait under way, on the loop's clock
         self._owed = 0  # answers that have not come to their end
@@ -167,36 +171,67 @@ class Session:
     @property
     def tls_version(self) -> str:
         """Such as ``TLSv1.3``; empty when not connected."""
-        return "" if self._conn is None else str(self._writer.get_extra_info("ssl_object").version())
+        tls = None if self._conn is None else self._writer.get_extra_info("ssl_object")
+        return "" if tls is None else str(tls.version())
 
     # --- start and stop ---
 
-    async def connect(self, host: str, port: int, *, tls: ssl.SSLContext, timeout: float = TIMEOUT) -> Greeted:
+    async def connect(
+        self, host: str, port: int, *, tls: ssl.SSLContext, implicit: bool = True, timeout: float = TIMEOUT
+    ) -> Greeted:
         """Connect over TLS from the first octet, verify as ``tls`` says, and wait for the greeting.
 
-        ``timeout``: seconds each wait of this session may take. Raises `ServerDown`, `CertificateRefused`, `TimedOut`,
-        `ServerBroken`, `ConnectionCut`, and `TryLater` when the greeting is -ERR.
+        Not ``implicit``: in clear text, in which no password is ever said, until `starttls`. ``timeout``: seconds each
+        wait of this session may take. Raises `ServerDown`, `CertificateRefused`, `TimedOut`, `ServerBroken`,
+        `ConnectionCut`, and `TryLater` when the greeting is -ERR.
         """
         if self._conn is not None:
             raise NotValid(f"connect to {host}", f"still connected to {self._where}", "quit first")
-        self._where, self._timeout = f"{host} port {port}", timeout
-        try:
-            async with asyncio.timeout(timeout):
-                self._reader, self._writer = await asyncio.open_connection(
-                    host, port, ssl=tls, limit=_PIECE, ssl_handshake_timeout=timeout, ssl_shutdown_timeout=_GOODBYE
-                )
-        except ssl.SSLCertVerificationError as fault:
-            raise await explain_refusal(host, port, fault) from fault
-        except (OSError, UnicodeError) as fault:
-            raise self._no_connection(fault) from fault
+        self._where, self._timeout, self._host, self._port, self._tls = f"{host} port {port}", timeout, host, port, tls
+        settings: dict[str, Any] = {}
+        if implicit:
+            settings = {"ssl": tls, "ssl_handshake_timeout": timeout, "ssl_shutdown_timeout": _GOODBYE}
+        async with self._connecting(), asyncio.timeout(timeout):
+            self._reader, self._writer = await asyncio.open_connection(host, port, limit=_PIECE, **settings)
         self._conn = ClientConnection(self._config)
-        self._conn.answer(TlsEstablished())
+        if implicit:
+            self._conn.answer(TlsEstablished())
         self._owed, self._marked, self._asked_capa = 0, 0, False
         try:
             return await self._greeting()
         except BaseException:
             await self.close()
             raise
+
+    @contextlib.asynccontextmanager
+    async def _connecting(self) -> AsyncIterator[None]:
+        """Turns what can go wrong with a connection and its TLS into errors of ours."""
+        try:
+            yield
+        except ssl.SSLCertVerificationError as fault:
+            raise await explain_refusal(self._host, self._port, fault) from fault
+        except (OSError, UnicodeError) as fault:
+            raise self._no_connection(fault) from fault
+
+    async def starttls(self) -> str:
+        """STLS, and the handshake (RFC 2595 §4). Raises `CommandRefused`, and what `connect` raises."""
+        return await self._ok(Stls())
+
+    async def _begin_tls(self, conn: ClientConnection) -> None:
+        ready = conn.next_event()  # raises RemoteProtocolError for clear text behind the +OK
+        assert isinstance(ready, TlsReady)
+        # What a stranger slipped in behind the +OK may lie in the stream's buffer already, and would then be read as if
+        # it had come through TLS. Nothing more is let in, and what is there shows itself at once.
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+        slipped_in = asyncio.ensure_future(self._reader.read(1))
+        await asyncio.sleep(0)
+        if slipped_in.done():
+            why = "the server spoke between STLS and TLS (RFC 2595 §4)"
+            raise await self._ended(ServerBroken(f"{self._where} broke the protocol", why))
+        slipped_in.cancel()
+        async with self._connecting():
+            await self._writer.start_tls(self._tls, server_hostname=self._host, ssl_handshake_timeout=self._timeout)
+        conn.answer(TlsEstablished())
 
     async def _greeting(self) -> Greeted:
         greeting = await self._next()
@@ -232,6 +267,27 @@ class Session:
         await self._ok(User(user))
         self._asked_capa = False  # RFC 2449 §5: what is announced may change with the login
         return await self._ok(Pass(octets))
+
+    async def authenticate(self, mechanism: str, steps: ClientSteps) -> str:
+        """AUTH with a generator of `pop3core.sasl`; what the server says to it. Raises as `login` does.
+
+        Raises `ServerBroken` as well, when the server's challenge is none of the mechanism's, or it does not know the
+        password itself.
+        """
+        await self._settle()
+        self._send(Auth(mechanism, next(steps)))
+        self._asked_capa = False
+        while isinstance(said := await self._next(), Challenged):
+            assert self._conn is not None
+            try:
+                response = steps.send(said.data)
+            except SaslError as fault:
+                raise await self._ended(ServerBroken(f"{self._where} broke the protocol in AUTH", str(fault))) from None
+            self._conn.answer(SaslResponse(response or b""))
+        assert isinstance(said, Replied)
+        if not said.ok:
+            raise refusal(self._where, said)
+        return said.text
 
     async def capa(self) -> Capabilities:
         """CAPA: what the server can do. Raises `CommandRefused` where it does not know CAPA itself."""
@@ -320,13 +376,21 @@ class Session:
             await self.close()
 
     async def exchange(self, command: Command) -> AsyncIterator[Said]:
-        """Say any command, and hand on all that the server says to it, its -ERR as well: for a dialogue."""
+        """Say any command, and hand on all that the server says to it, its -ERR as well: for a dialogue.
+
+        A `Challenged` wants a `respond` before the loop goes on.
+        """
         await self._settle()
         self._send(command)
         async for said in self._rest():
             yield said
         if isinstance(command, Quit):
             await self.close()
+
+    def respond(self, response: SaslResponse | SaslCancelled) -> None:
+        """Answer a `Challenged`."""
+        assert self._conn is not None
+        self._conn.answer(response)
 
     # --- what commands are made of ---
 
@@ -412,6 +476,7 @@ class Session:
                         raise await self._ended(self._cut(unanswered))
                     case (
                         Greeted()
+                        | Challenged()
                         | Replied()
                         | StatItem()
                         | ListItem()
@@ -424,9 +489,11 @@ class Session:
                         | Abandoned()
                     ) as said:
                         self._count(said)
+                        if isinstance(said, Replied) and isinstance(said.command, Stls) and said.ok:
+                            await self._begin_tls(conn)
                         return said
-                    case Challenged() | TlsReady():
-                        raise AssertionError("neither AUTH nor STLS is said")
+                    case TlsReady():
+                        raise AssertionError("comes right behind the +OK to STLS")
                     case unknown:
                         assert_never(unknown)
         except RemoteProtocolError as fault:

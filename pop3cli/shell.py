@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Final
 
 from pop3cli.accounts import Account, find_password, parse_account, prompt_password
-from pop3cli.commands import Options, Visit
+from pop3cli.commands import Options, Visit, connect
 from pop3cli.errors import MailError, NotConnected, UsageFault, refusal
 from pop3cli.exit_status import ExitStatus
 from pop3cli.render import Column, ContentPrinter, Terminal
@@ -152,14 +152,16 @@ class Shell:
             known = word.lower() in _WORDS
             raise UsageFault(word if known else f"{word[:40]!r}", str(fault), "" if known else "see help") from None
         if isinstance(command, Auth | Stls):
-            raise UsageFault(word, "not yet supported in the shell", "log in with user and pass")
+            raise UsageFault(
+                word, "not yet supported in the shell", "log in with user and pass; open pop3://HOST for STLS"
+            )
         return command
 
     def _connect(self, account: Account) -> None:
         session, options = self._visit.session, self._options
         tls = client_context(options.cacert)
         password = None if account.user is None else find_password(account, options.password_command)
-        greeting = self._visit.do(session.connect(account.host, account.port, tls=tls, timeout=options.timeout))
+        greeting = self._visit.do(connect(session, account, tls, options.timeout))
         self._account = account
         self._status_line(greeting.ok, greeting.code, greeting.text)
         if account.user is not None and password is not None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ssl
-
 from pop3d.auth import Authenticator
 from pop3d.auth.users_file import UsersFile
 from pop3d.config import Config
+from pop3d.secret import secret_of
 from pop3d.server import Server
 from pop3d.stores import Store
 from pop3d.stores.maildir import MaildirStore
 from pop3d.stores.memory import MemoryStore
-from pop3d.tls import server_context
+from pop3d.tls import ServerTls, server_tls
 
-__all__ = ["assemble", "context_of"]
+__all__ = ["assemble", "tls_of"]
 
 
 def assemble(config: Config) -> Server:
@@ -21,18 +20,19 @@ def assemble(config: Config) -> Server:
 
     Raises `pop3d.auth.AuthError` for a users file that is not usable, OSError for such a certificate.
     """
-    return Server(config, _authenticator(config), _store(config), context_of(config))
+    return Server(config, _authenticator(config), _store(config), tls_of(config))
 
 
-def context_of(config: Config) -> ssl.SSLContext | None:
+def tls_of(config: Config) -> ServerTls | None:
     """TLS as configured; None when no listener has it. Raises OSError (ssl.SSLError is one)."""
     if config.tls is None or all(listen.tls == "none" for listen in config.listen):
         return None
-    return server_context(config.tls.certificate, config.tls.private_key, config.tls.minimum_version)
+    return server_tls(config.tls.certificate, config.tls.private_key, config.tls.minimum_version)
 
 
 def _authenticator(config: Config) -> Authenticator:
-    return UsersFile(config.auth.users)
+    guessable = {"apop", "scram-sha-256", "scram-sha-256-plus"} & set(config.auth.mechanisms)
+    return UsersFile(config.auth.users, secret_of(config.state) if guessable else None)
 
 
 def _store(config: Config) -> Store:

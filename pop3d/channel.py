@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import ssl
 
-from pop3d.tls import TlsLayer
+from pop3d.tls import ServerTls, TlsLayer
 
 __all__ = ["Channel", "ConnectionGone", "HandshakeFailed"]
 
@@ -26,14 +26,16 @@ class HandshakeFailed(Exception):
 
 
 class Channel:
-    """``peer``: the client's address, as text."""
+    """``peer``: the client's address, as text. ``tls``: spoken from the first octet; None for later, or never."""
 
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, context: ssl.SSLContext | None
-    ) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tls: ServerTls | None) -> None:
         self._reader = reader
         self._writer = writer
-        self._tls = TlsLayer(context) if context is not None else None
+        self._tls: TlsLayer | None = None
+        self.end_point: bytes | None = None
+        """tls-server-end-point of the certificate shown (RFC 5929 §4); None without TLS."""
+        if tls is not None:
+            self.begin_tls(tls)
         self._waiting: asyncio.Task[object] | None = None  # the task that waits in a read
         self._interrupted = False
         self.peer = str((writer.get_extra_info("peername") or ["unknown"])[0])
@@ -49,6 +51,10 @@ class Channel:
     def secure(self) -> bool:
         """True behind a completed handshake."""
         return self._tls is not None and self._tls.established
+
+    def begin_tls(self, tls: ServerTls) -> None:
+        """From now on all that is read and written is TLS; a `handshake` comes first."""
+        self._tls, self.end_point = TlsLayer(tls.context), tls.end_point
 
     async def handshake(self) -> None:
         """Do the TLS handshake, when there is TLS. Raises `HandshakeFailed` and `ConnectionGone`."""

@@ -78,7 +78,7 @@ def user_add(
     name: Annotated[str, typer.Argument(help="The user's name.")],
     config: Config = None,
     users: Annotated[Path | None, typer.Option(help="The users file; default: the configuration's.")] = None,
-    scheme: Annotated[str, typer.Option(help="argon2id or plain.")] = "argon2id",
+    scheme: Annotated[str, typer.Option(help="argon2id, scram-sha-256 or plain.")] = "argon2id",
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input, one line.")
     ] = False,

@@ -27,17 +27,8 @@ NOT_YET: Final = {
     "listen.proxy_protocol": None,
     "listen.trusted_proxies": None,
     "listen.reuse_port": None,
-    "listen.tls": ("starttls",),
     "auth.backend": ("pam", "postgres", "oauth"),
-    "auth.mechanisms": (
-        "login",
-        "apop",
-        "scram-sha-256",
-        "scram-sha-256-plus",
-        "external",
-        "oauthbearer",
-        "xoauth2",
-    ),
+    "auth.mechanisms": ("external", "oauthbearer", "xoauth2"),
     "store.backend": ("postgres",),
     "store.sizes_in_names": None,
     "store.mark_seen": None,
@@ -78,14 +69,15 @@ class Listen(_Model):
 
     host: str = "0.0.0.0"  # noqa: S104  # a mail server is there for others
     port: Annotated[int, Field(ge=0, le=65_535)] = 995
-    tls: Literal["implicit", "none"] = "implicit"
+    tls: Literal["implicit", "starttls", "none"] = "implicit"
     insecure: bool = False
 
     @model_validator(mode="after")
     def _clear_text_stays_at_home(self) -> Listen:
         if self.tls == "none" and not self.insecure and not _is_loopback(self.host):
             raise ValueError(
-                'tls = "none" off loopback would send passwords in clear text; use "implicit", or say insecure = true'
+                'tls = "none" off loopback would send passwords in clear text; '
+                'use "implicit" or "starttls", or say insecure = true'
             )
         return self
 
@@ -103,7 +95,7 @@ class Auth(_Model):
 
     backend: Literal["file"] = "file"
     users: Path = Path("users")
-    mechanisms: tuple[Literal["plain"], ...] = ("plain",)
+    mechanisms: tuple[Literal["plain", "login", "apop", "scram-sha-256", "scram-sha-256-plus"], ...] = ("plain",)
 
     @field_validator("mechanisms")
     @classmethod

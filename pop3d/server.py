@@ -8,9 +8,10 @@ import errno
 import logging
 import os
 import resource
-import ssl
+import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pop3core.limits import Limits as ProtocolLimits
 from pop3core.server import ServerConfig
@@ -20,6 +21,7 @@ from pop3d.config import Config, Listen
 from pop3d.guard import Guard
 from pop3d.session import Services, Session
 from pop3d.stores import Store
+from pop3d.tls import ServerTls
 
 __all__ = ["ListenError", "Server"]
 
@@ -51,18 +53,20 @@ class Server:
     ``context``: TLS of the listeners that have it; may be exchanged at any time, for the connections that follow.
     """
 
-    def __init__(
-        self, config: Config, authenticator: Authenticator, store: Store, context: ssl.SSLContext | None
-    ) -> None:
+    def __init__(self, config: Config, authenticator: Authenticator, store: Store, tls: ServerTls | None) -> None:
         self._config = config
-        self.context = context
+        self.tls = tls
         limits = config.limits.model_copy(update={"connections": _connections_possible(config.limits.connections)})
         self._limits = limits
         self._guard = Guard(limits)
         engine_limits = ProtocolLimits(bad_commands_max=limits.bad_commands, auth_failures_max=limits.max_auth_failures)
-        self._engines = {
-            plain: ServerConfig(config.hostname, allow_plaintext=plain, limits=engine_limits) for plain in (True, False)
-        }
+        names = config.auth.mechanisms
+        self._engine = ServerConfig(
+            config.hostname,
+            mechanisms=tuple(name.upper() for name in names if name != "apop"),
+            limits=engine_limits,
+        )
+        self._timestamp = self._new_timestamp if "apop" in names else None
         self.authenticator, self._store = authenticator, store
         self._listeners: list[asyncio.Server] = []
         self._sessions: dict[Session, asyncio.Task[None]] = {}
@@ -83,7 +87,7 @@ class Server:
 
     async def _listen(self, listen: Listen) -> None:
         async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._accepted(reader, writer, implicit=listen.tls == "implicit")
+            await self._accepted(reader, writer, listen)
 
         server = await asyncio.start_server(accepted, listen.host, listen.port, limit=_BUFFER, backlog=_BACKLOG)
         self._listeners.append(server)
@@ -100,10 +104,20 @@ class Server:
 
     # --- run ---
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, implicit: bool) -> None:
-        channel = Channel(reader, writer, self.context if implicit else None)
-        services = Services(self.authenticator, self._store, self._guard, self._engines[not implicit], self._limits)
-        session = Session(services, channel)
+    def _services(self, listen: Listen) -> Services:
+        """What a session that begins now at this listener works with."""
+        stls = listen.tls == "starttls"
+        engine = replace(self._engine, allow_plaintext=listen.tls == "none", stls=stls)
+        tls = self.tls if stls else None
+        return Services(self.authenticator, self._store, self._guard, engine, self._limits, tls, self._timestamp)
+
+    def _new_timestamp(self) -> str:
+        # RFC 1939 §7 APOP: never the same twice
+        return f"<{os.getpid()}.{time.time_ns()}.{secrets.token_hex(8)}@{self._config.hostname or 'localhost'}>"
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listen: Listen) -> None:
+        channel = Channel(reader, writer, self.tls if listen.tls == "implicit" else None)
+        session = Session(self._services(listen), channel)
         refusal = "shutting down" if self._draining else self._guard.admit(session)
         if refusal is not None:
             log.warning("connection refused ip=%s reason=%s", session.address, refusal)

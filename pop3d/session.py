@@ -8,6 +8,7 @@ sessions together, which costs less than a timer for each.
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,10 @@ from pop3core.answers import (
     ContentFailed,
     LoginAccepted,
     LoginRejected,
+    NoSecret,
     Pending,
+    PlainSecret,
+    ScramSecret,
     TlsEstablished,
 )
 from pop3core.events import (
@@ -31,18 +35,19 @@ from pop3core.events import (
     Credential,
     LoginRequested,
     NeedData,
-    Password,
     SecretRequested,
     SendData,
     TlsRequested,
 )
+from pop3core.sasl.base import SecretKind
 from pop3core.server import CUT_OFF, ServerConfig, ServerConnection
-from pop3d.auth import Authenticator
+from pop3d.auth import Authenticator, KeepsSecrets
 from pop3d.channel import Channel, ConnectionGone, HandshakeFailed
 from pop3d.config import Limits
 from pop3d.guard import Guard
 from pop3d.log import failed_login, session_line
 from pop3d.stores import Maildrop, MaildropBusy, ReadsNow, Releases, RemovalFailed, Store, StoreError
+from pop3d.tls import ServerTls
 
 __all__ = ["Services", "Session"]
 
@@ -53,13 +58,18 @@ _SHUTDOWN = 5.0  # seconds for the last octets to leave, then the connection is 
 
 @dataclass(slots=True)
 class Services:
-    """What all sessions share. Exchanged on reload; a session keeps what it began with."""
+    """What all sessions of a listener share. Exchanged on reload; a session keeps what it began with.
+
+    ``tls``: for STLS; None where it is not offered. ``timestamp``: makes one for a greeting, where APOP is offered.
+    """
 
     authenticator: Authenticator
     store: Store
     guard: Guard
     engine: ServerConfig
     limits: Limits
+    tls: ServerTls | None = None
+    timestamp: Callable[[], str] | None = None
 
 
 class Session:
@@ -81,7 +91,8 @@ class Session:
     def __init__(self, services: Services, channel: Channel) -> None:
         self._services = services
         self._channel = channel
-        self._conn = ServerConnection(services.engine)
+        timestamp = services.timestamp() if services.timestamp is not None else None
+        self._conn = ServerConnection(services.engine, timestamp=timestamp)
         self._drop: Maildrop | None = None
         self._logged_in = False
         self._started = time.monotonic()
@@ -140,7 +151,7 @@ class Session:
     async def _handshake_and_serve(self) -> str:
         await self._channel.handshake()
         if self._channel.secure:
-            self._conn.answer(TlsEstablished())
+            self._conn.answer(TlsEstablished(self._channel.end_point))
         return (await self._serve()).reason
 
     async def _serve(self) -> Closed:
@@ -151,8 +162,12 @@ class Session:
                     conn.receive_data(await self._read(resumed))
                 case SendData(data):
                     await self._write(data)
-                case LoginRequested(credential):
-                    conn.answer(await self._login(credential))
+                case LoginRequested(credential, utf8):
+                    conn.answer(await self._login(credential, utf8))
+                case SecretRequested(username, kind):
+                    conn.answer(await self._secret(username, kind))
+                case TlsRequested():
+                    conn.answer(await self._begin_tls())
                 case ContentRequested(number, offset):
                     conn.answer(await self._content(number, offset))
                 case ContentDropped(number):
@@ -160,8 +175,6 @@ class Session:
                         self._drop.release(number)
                 case CommitRequested(numbers):
                     conn.answer(await self._commit(numbers))
-                case SecretRequested() | TlsRequested():
-                    raise AssertionError("neither SCRAM, APOP nor STLS is switched on")
                 case Closed() as closed:
                     return closed
                 case unknown:
@@ -194,15 +207,30 @@ class Session:
 
     # --- what the engine asks ---
 
-    async def _login(self, credential: Credential) -> LoginAccepted | LoginRejected:
-        assert isinstance(credential, Password)  # no mechanism that gives anything else is switched on
+    async def _begin_tls(self) -> TlsEstablished:
+        tls = self._services.tls
+        assert tls is not None  # the engine offers STLS only where there is
+        self.deadline = min(self._login_deadline, time.monotonic() + self._services.limits.handshake_timeout)
+        self._overdue = self._handshake_too_slow
+        self._channel.begin_tls(tls)
+        await self._channel.handshake()
+        return TlsEstablished(self._channel.end_point)
+
+    async def _secret(self, username: str, kind: SecretKind) -> ScramSecret | PlainSecret | NoSecret:
+        self._until(float("inf"), self._login_too_slow)
+        authenticator, nonce = self._services.authenticator, secrets.token_urlsafe(18)
+        if isinstance(authenticator, KeepsSecrets):
+            return await authenticator.secret(username, kind, nonce)
+        return NoSecret(server_nonce=nonce)
+
+    async def _login(self, credential: Credential, utf8: bool) -> LoginAccepted | LoginRejected:
         self._until(float("inf"), self._login_too_slow)  # our own time is not the client's fault
         account = await self._services.authenticator.authenticate(credential)
         if account is None:
             failed_login(self._channel.peer, credential.username)
             return LoginRejected(None, "wrong user name or password")
         try:
-            self._drop = await self._services.store.open(account, utf8=False)
+            self._drop = await self._services.store.open(account, utf8=utf8)
         except StoreError as fault:
             if not isinstance(fault, MaildropBusy):
                 log.error("user=%s login refused: %s; %s", account.name, fault.text, fault.detail)

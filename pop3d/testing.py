@@ -17,7 +17,7 @@ from pop3d.certificates import create_self_signed
 from pop3d.config import Config
 from pop3d.server import Server
 from pop3d.stores.memory import MemoryStore
-from pop3d.tls import server_context
+from pop3d.tls import server_tls
 
 __all__ = ["Running", "serving"]
 
@@ -59,7 +59,7 @@ async def serving(
             }
         )
         store = MemoryStore(mailboxes)
-        server = Server(config, UsersFile(users), store, server_context(certificate, private_key))
+        server = Server(config, UsersFile(users), store, server_tls(certificate, private_key))
         await server.start()
         try:
             (host, port), *_ = server.addresses

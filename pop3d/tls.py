@@ -8,11 +8,16 @@ does, and is tested without a socket.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["TlsLayer", "server_context"]
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+__all__ = ["ServerTls", "TlsLayer", "server_context", "server_tls"]
 
 # TLS 1.2: forward secrecy and AEAD only. TLS 1.3 has nothing else.
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -30,6 +35,24 @@ def server_context(certificate: Path, private_key: Path, minimum_version: str = 
     # never asks for a passphrase on the terminal: an encrypted key is a fault
     context.load_cert_chain(certificate, private_key, password=lambda: b"")
     return context
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """TLS as a server has it. ``end_point``: tls-server-end-point of its certificate (RFC 5929 §4), for SCRAM-PLUS."""
+
+    context: ssl.SSLContext
+    end_point: bytes
+
+
+def server_tls(certificate: Path, private_key: Path, minimum_version: str = "1.2") -> ServerTls:
+    """As `server_context`. Raises OSError, and ValueError for a file without a certificate."""
+    context = server_context(certificate, private_key, minimum_version)
+    own = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+    # RFC 5929 §4.1: the hash of the certificate's own signature, but SHA-256 in place of MD5 and SHA-1, or of none
+    algorithm = own.signature_hash_algorithm
+    name = algorithm.name if algorithm is not None and algorithm.name not in ("md5", "sha1") else "sha256"
+    return ServerTls(context, hashlib.new(name, own.public_bytes(Encoding.DER)).digest())
 
 
 class TlsLayer:

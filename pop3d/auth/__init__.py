@@ -1,17 +1,20 @@
 """Who may log in.
 
 An `Authenticator` checks what a client proves itself with and says which `Account` that is. It costs the same whether
-the user exists or not, and never says which of the two was wrong.
+the user exists or not, and never says which of the two was wrong. One that has what SCRAM or APOP need is a
+`KeepsSecrets` as well.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
-from pop3core.events import Password
+from pop3core.answers import NoSecret, PlainSecret, ScramSecret
+from pop3core.events import Credential
+from pop3core.sasl.base import SecretKind
 
-__all__ = ["Account", "AuthError", "Authenticator", "check_user_name"]
+__all__ = ["Account", "AuthError", "Authenticator", "KeepsSecrets", "check_user_name"]
 
 _NAME_OCTETS_MAX: Final = 255  # what fits into one component of a path
 
@@ -31,8 +34,12 @@ class Account:
 class Authenticator(Protocol):
     """Checks credentials."""
 
-    async def authenticate(self, credential: Password) -> Account | None:
-        """Whose credential it is; None when it is refused, for whatever reason. Never blocks the event loop."""
+    async def authenticate(self, credential: Credential) -> Account | None:
+        """Whose credential it is; None when it is refused, for whatever reason. Never blocks the event loop.
+
+        `Verified` was checked by the engine already, with what `KeepsSecrets.secret` gave or by the client's
+        certificate: only the account is wanted. A kind of credential that is not known is refused.
+        """
         ...
 
     async def reload(self) -> None:
@@ -41,6 +48,17 @@ class Authenticator(Protocol):
 
     async def close(self) -> None:
         """Free what it holds."""
+        ...
+
+
+@runtime_checkable
+class KeepsSecrets(Protocol):
+    """An authenticator that knows more of a password than how to check it."""
+
+    async def secret(self, username: str, kind: SecretKind, server_nonce: str) -> ScramSecret | PlainSecret | NoSecret:
+        """What is stored for SCRAM or APOP. An unknown user is answered in the same time as a known one, by a
+        `NoSecret` with the same salt each time. ``server_nonce``: fresh, to be passed on.
+        """
         ...
 
 

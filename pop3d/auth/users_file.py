@@ -3,8 +3,11 @@
 The fields of a Dovecot passwd-file are accepted; of those behind the secret only the home is used. Blanks and any of
 ``,=%+/`` in a secret stand for themselves, a ``:`` ends it. Comments begin with ``#`` at the start of a line. UTF-8.
 
-Slow hashes are computed in a pool of as many threads as there are cores: argon2 works without the interpreter's lock,
-so the event loop goes on. An unknown user costs a hash as well.
+Slow hashes are computed in a pool of as many threads as there are cores: argon2 and PBKDF2 work without the
+interpreter's lock, so the event loop goes on. An unknown user costs a hash as well.
+
+SCRAM needs a verifier: stored as such, or made from a plain secret. What an unknown user's would be is made up from a
+secret of ours, so that the same name has the same salt for ever, and looks like a known one.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import hmac
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -19,9 +23,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from pop3core.events import Password
+from pop3core.answers import NoSecret, PlainSecret, ScramSecret
+from pop3core.events import Credential, Password, Verified
+from pop3core.sasl.base import SecretKind
 from pop3d.auth import Account, AuthError, check_user_name
-from pop3d.auth.passwords import ARGON2ID, DUMMY, Secret, hashed, matches, parse_secret
+from pop3d.auth.passwords import (
+    ARGON2ID,
+    DUMMY,
+    PLAIN,
+    SCRAM,
+    Secret,
+    Verifier,
+    hashed,
+    matches,
+    parse_secret,
+    verifier_of,
+)
 
 __all__ = ["User", "UserExists", "UsersFile", "add_user", "parse_users"]
 
@@ -83,10 +100,14 @@ def _read(path: Path) -> str:
 
 
 class UsersFile:
-    """See `pop3d.auth.Authenticator`. Raises `AuthError` when the file is not usable."""
+    """See `pop3d.auth.Authenticator` and `pop3d.auth.KeepsSecrets`. Raises `AuthError` when the file is not usable.
 
-    def __init__(self, path: Path) -> None:
+    ``salts``: what salts are made from, where there is none; should be the same for ever. None: new ones each time.
+    """
+
+    def __init__(self, path: Path, salts: bytes | None = None) -> None:
         self._path = path
+        self._salts = salts or os.urandom(32)
         self._users: Mapping[str, User] = {}
         self._dummy = Secret(ARGON2ID, DUMMY)
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="pop3d-hash")
@@ -94,21 +115,46 @@ class UsersFile:
 
     def _take(self, users: Mapping[str, User]) -> None:
         self._users = users
-        # A site whose secrets are all plain answers at once, for unknown users as well.
-        slow = not users or any(user.secret.scheme == ARGON2ID for user in users.values())
-        self._dummy = Secret(ARGON2ID, DUMMY) if slow else Secret("PLAIN", DUMMY)
-
-    async def authenticate(self, credential: Password) -> Account | None:
-        """See `pop3d.auth.Authenticator.authenticate`. To act as somebody else is refused."""
-        user = self._users.get(credential.username)
-        stored = user.secret if user is not None else self._dummy
-        if stored.scheme == ARGON2ID:
-            good = await asyncio.get_running_loop().run_in_executor(self._pool, matches, stored, credential.secret)
+        # An unknown user costs what the dearest known one does. A site whose secrets are all plain answers at once.
+        schemes = {user.secret.scheme for user in users.values()} or {ARGON2ID}
+        if ARGON2ID in schemes:
+            self._dummy = Secret(ARGON2ID, DUMMY)
+        elif SCRAM in schemes:
+            self._dummy = next(user.secret for user in users.values() if user.secret.scheme == SCRAM)
         else:
-            good = matches(stored, credential.secret)
-        if not good or user is None or credential.authzid not in ("", user.name):
+            self._dummy = Secret(PLAIN, DUMMY)
+
+    async def authenticate(self, credential: Credential) -> Account | None:
+        """See `pop3d.auth.Authenticator.authenticate`. To act as somebody else is refused."""
+        if not isinstance(credential, Password | Verified):
+            return None
+        user = self._users.get(credential.username)
+        if isinstance(credential, Password) and not await self._matches(user, credential.secret):
+            return None
+        if user is None or credential.authzid not in ("", user.name):
             return None
         return Account(user.name, user.home)
+
+    async def _matches(self, user: User | None, password: bytes) -> bool:
+        stored = user.secret if user is not None else self._dummy
+        if stored.scheme == PLAIN:
+            return matches(stored, password)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, matches, stored, password)
+
+    async def secret(self, username: str, kind: SecretKind, server_nonce: str) -> ScramSecret | PlainSecret | NoSecret:
+        """See `pop3d.auth.KeepsSecrets.secret`."""
+        user = self._users.get(username)
+        plain = user.secret.value.encode() if user is not None and user.secret.scheme == PLAIN else None
+        salt = hmac.digest(self._salts, username.encode("utf-8", "surrogateescape"), "sha256")[:16]
+        # always made, whatever is stored, so that the time does not tell
+        made = await asyncio.get_running_loop().run_in_executor(self._pool, Verifier.made, plain or b"nobody", salt)
+        if kind == "APOP":
+            return PlainSecret(plain) if plain is not None else NoSecret(salt, made.iterations, server_nonce)
+        if user is not None and user.secret.scheme == SCRAM:
+            made = verifier_of(user.secret.value)
+        elif plain is None:
+            return NoSecret(salt, made.iterations, server_nonce)
+        return ScramSecret(made.salt, made.iterations, made.stored_key, made.server_key, server_nonce)
 
     async def reload(self) -> None:
         """See `pop3d.auth.Authenticator.reload`."""

@@ -8,7 +8,7 @@ import os
 import signal
 from pathlib import Path
 
-from pop3d.assembly import assemble, context_of
+from pop3d.assembly import assemble, tls_of
 from pop3d.auth import AuthError
 from pop3d.certificates import load_faults
 from pop3d.config import Config, find, load
@@ -137,7 +137,7 @@ async def _reload(server: Server, config: Config) -> None:
             log.error("certificate not reloaded, the old one stays: %s", "; ".join(faults))
         else:
             try:
-                server.context = await asyncio.to_thread(context_of, config)
+                server.tls = await asyncio.to_thread(tls_of, config)
                 log.info("certificate reloaded")
             except OSError as fault:
                 log.error("certificate not reloaded, the old one stays: %s", fault)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from pop3d.auth import AuthError, check_user_name
-from pop3d.auth.passwords import ARGON2ID, PLAIN
+from pop3d.auth.passwords import ARGON2ID, PLAIN, SCRAM
 from pop3d.auth.users_file import UserExists, add_user
 from pop3d.config import find, load
 from pop3d.errors import CommandError
@@ -15,13 +15,15 @@ from pop3d.exit_status import ExitStatus
 
 __all__ = ["add"]
 
-_SCHEMES = {"argon2id": ARGON2ID, "plain": PLAIN}
+_SCHEMES = {"argon2id": ARGON2ID, "scram-sha-256": SCRAM, "plain": PLAIN}
 
 
 def add(name: str, *, config: Path | None, users: Path | None, scheme: str, password_stdin: bool) -> None:
     """Add a user to ``users``, or to the users file of the configuration."""
     if scheme.lower() not in _SCHEMES:
-        raise CommandError(f"--scheme: {scheme!r} is not yet supported; use argon2id or plain", ExitStatus.USAGE)
+        raise CommandError(
+            f"--scheme: {scheme!r} is not yet supported; use argon2id, scram-sha-256 or plain", ExitStatus.USAGE
+        )
     path = users if users is not None else load(find(config)).auth.users
     try:
         check_user_name(name)

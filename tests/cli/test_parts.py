@@ -31,6 +31,8 @@ from pop3cli.render import Column, ContentPrinter, Terminal, human_size
         ("POP3S://alice@10.0.0.1:8000/", Account("10.0.0.1", 8000, "alice")),
         ("pop3s://a@[::1]:995", Account("::1", 995, "a")),
         ("pop3s://alice%40example.org@mail.example.org", Account("mail.example.org", 995, "alice@example.org")),
+        ("pop3://alice@host", Account("host", 110, "alice", stls=True)),
+        ("pop3://alice@host:1110", Account("host", 1110, "alice", stls=True)),
         ("pop3s://j%C3%B6rg@host", Account("host", 995, "jörg")),
     ],
 )
@@ -42,7 +44,6 @@ def test_accounts(url: str, account: Account) -> None:
     ("url", "text"),
     [
         ("alice", "named accounts are not yet supported; give pop3s://user@host"),
-        ("pop3://alice@host", r"pop3:// \(STLS\): not yet supported; use pop3s://"),
         ("imaps://alice@host", "not a POP3 URL"),
         ("pop3s://alice:pa55@host", "a password in the account's URL: other users of this machine could read it"),
         ("pop3s://host", "no user in it"),

@@ -258,6 +258,16 @@ class Transcript:
         transcript.turns.append((client, server))
         return transcript
 
+    def config(self) -> ServerConfig:
+        """What the server offers."""
+        return ServerConfig(
+            self.settings.get("hostname", ""),
+            mechanisms=tuple(self.settings.get("mechanisms", "PLAIN").split()),
+            stls="stls" in self.settings,
+            expire=self.settings.get("expire", ""),
+            login_delay=self.settings.get("login-delay", ""),
+        )
+
     def dialogue(self) -> Dialogue:
         """A server in the situation that the transcript begins in."""
         uids = [uid.encode() for uid in self.settings.get("uids", "").split()] or None
@@ -266,13 +276,7 @@ class Transcript:
             secure=self.settings.get("secure") != "no",
             uids=uids,
             failing=frozenset(map(int, self.settings.get("failing", "").split())),
-            config=ServerConfig(
-                self.settings.get("hostname", ""),
-                mechanisms=tuple(self.settings.get("mechanisms", "PLAIN").split()),
-                stls="stls" in self.settings,
-                expire=self.settings.get("expire", ""),
-                login_delay=self.settings.get("login-delay", ""),
-            ),
+            config=self.config(),
             timestamp=self.settings.get("timestamp"),
             binding=self.settings["binding"].encode() if "binding" in self.settings else None,
             identity=self.settings.get("identity"),

@@ -46,7 +46,13 @@ def test_cuts_and_pipelining_change_nothing(transcript: Transcript, sizes: list[
 
 def heard(transcript: Transcript, size: int) -> list[ClientEvent]:
     """What a client reports that says each line it may say, and hears the answers in pieces of ``size``."""
+    return walked(transcript, size)[0]
+
+
+def walked(transcript: Transcript, size: int) -> tuple[list[ClientEvent], list[tuple[bytes, bytes]]]:
+    """The same, and the turns of the dialogue that it was."""
     (_, greeting), *turns = transcript.turns
+    walk = [(b"", greeting)]
     secure = transcript.settings.get("secure") != "no"
     client = Listener(ClientConfig(allow_plaintext=True), greeting=greeting, secure=secure)
     command: Command | None = None
@@ -58,6 +64,7 @@ def heard(transcript: Transcript, size: int) -> list[ClientEvent]:
             continue
         client.run()
         assert client.sent == said
+        walk.append((said, answer))
         before = len(client.events)
         for at in range(0, len(answer), size):
             client.hear(answer[at : at + size])
@@ -67,7 +74,7 @@ def heard(transcript: Transcript, size: int) -> list[ClientEvent]:
         replies = [event for event in client.events[before:] if isinstance(event, Replied)]
         assert [(event.command, event.ok) for event in replies] == [(command, answer.startswith(b"+OK"))]
     assert client.events[-1] == Disconnected(expected=True, unanswered=())
-    return [event for event in client.events if not isinstance(event, ContentReceived | Disconnected)]
+    return [event for event in client.events if not isinstance(event, ContentReceived | Disconnected)], walk
 
 
 def sayable(client: Listener, said: bytes) -> Command | None:

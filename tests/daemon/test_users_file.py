@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pop3core.events import Password
+from pop3core.answers import NoSecret, PlainSecret, ScramSecret
+from pop3core.events import Password, ProofFailed, Token, Verified
+from pop3core.sasl.scram import verifier
 from pop3d.auth import Account, AuthError, check_user_name
 from pop3d.auth.passwords import hashed
 from pop3d.auth.users_file import UserExists, UsersFile, add_user, parse_users
+from pop3d.secret import secret_of
 
 
 def users_file(folder: Path, text: str) -> UsersFile:
@@ -48,7 +51,9 @@ def test_fields_of_a_dovecot_passwd_file() -> None:
         ("alice:secret-in-clear", "no scheme"),
         ("alice:{NOPE}secret-in-clear", "unknown scheme"),
         ("alice:{SSHA256}secret-in-clear", "{SSHA256} is not yet supported"),
-        ("alice:{SCRAM-SHA-256}secret-in-clear", "not yet supported"),
+        ("alice:{SCRAM-SHA-256}secret-in-clear", "is not iterations,salt,StoredKey,ServerKey"),
+        ("alice:{SCRAM-SHA-256}4096,c2E=,c2E=,c2E", "is not iterations,salt,StoredKey,ServerKey"),
+        ("alice:{SCRAM-SHA-256}100,c2E=,c2E=,c2E=", "4096 to 1000000 iterations"),
         ("alice:{PLAIN}", "empty"),
         ("alice:{ARGON2ID}secret-in-clear", "no Argon2id hash"),
         ("alice:{ARGON2ID}$argon2i$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$secret-in-clear", "no Argon2id hash"),
@@ -219,3 +224,55 @@ def test_many_editors_at_once_lose_no_user(tmp_path: Path) -> None:
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: add_user(tmp_path / "users", f"u{n}", "x", scheme="PLAIN"), range(30)))
     assert len(parse_users((tmp_path / "users").read_text(), "users")) == 30
+
+
+# --- SCRAM and APOP ---
+
+
+async def test_a_scram_verifier_serves_passwords_and_scram(tmp_path: Path) -> None:
+    users = users_file(tmp_path, f"alice:{hashed('s e c', 'SCRAM-SHA-256')}\nbob:{{PLAIN}}s e c\n")
+    for name in ("alice", "bob"):
+        assert await check(users, name, b"s e c") == Account(name)
+        assert await check(users, name, b"sec") is None
+        kept = await users.secret(name, "SCRAM-SHA-256", "nonce")
+        assert isinstance(kept, ScramSecret)
+        assert kept.server_nonce == "nonce"
+        assert verifier(b"s e c", kept.salt, kept.iterations) == (kept.stored_key, kept.server_key)
+        assert await users.authenticate(Verified(name, "", "SCRAM-SHA-256")) == Account(name)
+        assert await users.authenticate(Verified(name, "carol", "SCRAM-SHA-256")) is None
+    assert await users.secret("bob", "APOP", "") == PlainSecret(b"s e c")
+    assert isinstance(await users.secret("alice", "APOP", ""), NoSecret)
+    assert await users.authenticate(Token("bob", "XOAUTH2", b"x")) is None
+    assert await users.authenticate(ProofFailed("bob", "APOP")) is None
+    await users.close()
+
+
+async def test_an_unknown_user_has_a_salt_that_stays(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_text(f"bob:{hashed('x')}\ncarol:{{PLAIN}}x\n")
+    seen = []
+    for _ in range(2):
+        users = UsersFile(path, b"the same secret")
+        seen.append([await users.secret(name, "SCRAM-SHA-256", "n") for name in ("nobody", "bob", "carol")])
+        await users.close()
+    assert seen[0] == seen[1]
+    nobody, bob, carol = seen[0]
+    assert isinstance(nobody, NoSecret)
+    assert isinstance(bob, NoSecret)
+    assert isinstance(carol, ScramSecret)
+    assert len({one.salt for one in (nobody, bob, carol)}) == 3
+    assert {(len(one.salt), one.iterations) for one in (nobody, bob, carol)} == {(16, 4096)}
+
+
+def test_the_secret_of_the_site(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    state = tmp_path / "state"
+    made = secret_of(state)
+    assert len(made) == 32
+    assert secret_of(state) == made
+    assert stat.S_IMODE((state / "secret").stat().st_mode) == 0o600
+    assert [path.name for path in state.iterdir()] == ["secret"]
+    (state / "secret").write_bytes(b"torn")
+    assert secret_of(state) not in (made, b"torn")
+    (tmp_path / "file").write_bytes(b"")
+    assert len(secret_of(tmp_path / "file")) == 32
+    assert "salts of unknown users change" in caplog.text
