@@ -38,4 +38,4 @@ def _authenticator(config: Config) -> Authenticator:
 def _store(config: Config) -> Store:
     if config.store.backend == "memory":
         return MemoryStore()
-    return MaildirStore(str(config.store.path), config.state)
+    return MaildirStore(str(config.store.path), config.state, utf8_downgrade=config.store.utf8_downgrade)

@@ -35,7 +35,6 @@ NOT_YET: Final = {
     "store.deleted": None,
     "store.retention_days": None,
     "store.uidl": ("dovecot", "courier"),
-    "store.utf8_downgrade": None,
     "limits.auth_penalty": None,
     "limits.auth_penalty_max": None,
     "limits.auth_failures_per_account": None,
@@ -111,6 +110,7 @@ class StoreConfig(_Model):
     backend: Literal["maildir", "memory"] = "maildir"
     path: str = "mail/{user}"
     uidl: Literal["filename"] = "filename"
+    utf8_downgrade: bool = False
 
     @field_validator("path")
     @classmethod

@@ -30,12 +30,11 @@ import aiofiles
 from aiofiles.threadpool.binary import AsyncFileIO
 
 from pop3core.answers import Content
-from pop3core.framing import CrlfNormalizer
 from pop3core.limits import DEFAULT_LIMITS
 from pop3core.maildrop import Listing, PackedOctets
 from pop3d.auth import Account, check_user_name
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
-from pop3d.stores.maildir_listing import Scan, find_again, open_message, scan
+from pop3d.stores.maildir_listing import Scan, find_again, open_message, scan, text_of
 from pop3d.stores.sizes import SizeCache
 
 __all__ = ["MaildirMaildrop", "MaildirStore", "mailbox_path"]
@@ -71,24 +70,27 @@ def mailbox_path(template: str, account: Account) -> str:
 class MaildirStore:
     """Maildirs at ``path``, a template with {user}, {local}, {domain} and {home}; see `pop3d.stores.Store`.
 
-    ``state``: a folder for what can be rebuilt, or None to keep nothing.
+    ``state``: a folder for what can be rebuilt, or None to keep nothing. ``utf8_downgrade``: who did not say UTF8 gets
+    surrogates of internationalized messages (RFC 6856 §2).
     """
 
-    def __init__(self, path: str, state: Path | None = None) -> None:
+    def __init__(self, path: str, state: Path | None = None, *, utf8_downgrade: bool = False) -> None:
         self._path = path
         self._state = state
+        self._utf8_downgrade = utf8_downgrade
 
     async def open(self, account: Account, *, utf8: bool) -> MaildirMaildrop:
         """See `pop3d.stores.Store.open`. A Maildir that is not there is an empty mailbox, and is not made."""
         path = mailbox_path(self._path, account)
+        surrogates = self._utf8_downgrade and not utf8
         try:
             root = await asyncio.to_thread(_open_folder, path)
             if root is None:
-                return MaildirMaildrop(path, None, Scan(PackedOctets(()), Listing(), {}, 0), None)
+                return MaildirMaildrop(path, None, Scan(PackedOctets(()), Listing(), {}, 0), None, surrogates)
             try:
                 await _lock(root)
-                cache = None if self._state is None else SizeCache(self._state, path)
-                found = await _to_its_end(asyncio.to_thread(_scan, root, cache))
+                cache = None if self._state is None else SizeCache(self._state, path, surrogates=surrogates)
+                found = await _to_its_end(asyncio.to_thread(_scan, root, cache, surrogates))
             except BaseException:
                 os.close(root)
                 raise
@@ -96,7 +98,7 @@ class MaildirStore:
             raise StoreError("this mailbox cannot be opened now", detail=f"{path}: {fault.strerror}") from None
         for trouble in found.troubles:
             log.warning("%s: %s", path, trouble)
-        return MaildirMaildrop(path, root, found, cache)
+        return MaildirMaildrop(path, root, found, cache, surrogates)
 
 
 def _open_folder(path: str) -> int | None:
@@ -130,9 +132,9 @@ async def _lock(root: int) -> None:
         await asyncio.sleep(_LOCK_PAUSE)
 
 
-def _scan(root: int, cache: SizeCache | None) -> Scan:
+def _scan(root: int, cache: SizeCache | None, surrogates: bool) -> Scan:
     known = {} if cache is None else cache.load()
-    found = scan(root, known)
+    found = scan(root, known, surrogates=surrogates)
     # also when only old ones went, once they are many: the cache must not grow for ever
     if cache is not None and (found.counted or len(known) > 2 * len(found.sizes)):
         cache.save(found.sizes)
@@ -142,20 +144,20 @@ def _scan(root: int, cache: SizeCache | None) -> Scan:
 class _Cursor:
     """One message being read: a descriptor, and what was read but not given yet."""
 
-    def __init__(self, number: int, descriptor: int) -> None:
+    def __init__(self, number: int, descriptor: int, *, surrogate: bool) -> None:
         self.number = number
         self.offset = 0  # of content given, CRLF counted
         self._descriptor = descriptor
         self._size = os.fstat(descriptor).st_size
         self._position = 0  # in the file
-        self._text = CrlfNormalizer()
+        self._text = text_of(surrogate=surrogate)
         self._waiting = b""  # content read and not given
         self._ended = False
         self._file: AsyncFileIO | None = None
 
     def read_now(self) -> Content | None:
         """The next piece, or None when the disk has to be waited for."""
-        if not self._waiting and not self._ended:
+        while not self._waiting and not self._ended:
             if not _NOWAIT:
                 return None
             try:
@@ -170,7 +172,7 @@ class _Cursor:
 
     async def read(self) -> Content:
         """The next piece, from the disk if need be."""
-        if not self._waiting and not self._ended:
+        while not self._waiting and not self._ended:
             self._take(await _to_its_end(self._read_file()))
         return self._give()
 
@@ -201,8 +203,11 @@ class _Cursor:
 class MaildirMaildrop:
     """An open Maildir; see `pop3d.stores.Maildrop`. ``root``: descriptor with the lock; None when there is none."""
 
-    def __init__(self, path: str, root: int | None, found: Scan, cache: SizeCache | None) -> None:
+    def __init__(
+        self, path: str, root: int | None, found: Scan, cache: SizeCache | None, surrogates: bool = False
+    ) -> None:
         self._path = path
+        self._surrogates = surrogates
         self._root = root
         self._names = found.names
         self._renamed: dict[int, bytes] = {}
@@ -246,7 +251,7 @@ class MaildirMaildrop:
 
     def _begin(self, number: int, descriptor: int) -> None:
         self.release(number)
-        self._cursor = _Cursor(number, descriptor)
+        self._cursor = _Cursor(number, descriptor, surrogate=self._surrogates)
 
     def _under_way(self, number: int, offset: int) -> _Cursor:
         cursor = self._cursor

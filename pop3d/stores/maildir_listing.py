@@ -11,7 +11,7 @@ it with the time, so that sorting by it is sorting by arrival.
 *Two files with the same unique part* (a copy made by hand, a crash between two programs): the oldest keeps the plain
 unique-id, the others get it with a hash of their content.
 
-*Sizes* are counted by the code that sends, `pop3core.framing.CrlfNormalizer`, never believed from a name.
+*Sizes* are counted by the code that sends, `text_of`, never believed from a name.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TypeVar
 
+from pop3core.downgrade import Downgrader
 from pop3core.framing import CrlfNormalizer
 from pop3core.maildrop import Listing, PackedOctets, is_unique_id
 
-__all__ = ["Scan", "find_again", "open_message", "scan", "size_key", "unique_part"]
+__all__ = ["Scan", "find_again", "open_message", "scan", "size_key", "text_of", "unique_part"]
 
 T = TypeVar("T")
 
@@ -47,6 +48,11 @@ def unique_part(name: bytes) -> bytes:
     """What of a file's name never changes: all before the first "," or ":". ``name``: with or without its folder."""
     name = name.rpartition(b"/")[2]
     return _UNIQUE_END.split(name, maxsplit=1)[0] or name
+
+
+def text_of(*, surrogate: bool) -> CrlfNormalizer | Downgrader:
+    """What turns a file's octets into what is sent: as stored, or the ``surrogate`` for a client without UTF8."""
+    return Downgrader() if surrogate else CrlfNormalizer()
 
 
 def open_message(root: int, name: bytes) -> int:
@@ -101,15 +107,15 @@ class Scan:
     """What the log should say."""
 
 
-def scan(root: int, known: Mapping[bytes, int]) -> Scan:
+def scan(root: int, known: Mapping[bytes, int], *, surrogates: bool = False) -> Scan:
     """List the messages below ``root``, a descriptor of the Maildir.
 
-    ``known``: sizes counted before, as `Scan.sizes`. Raises OSError when a folder cannot be listed: an error never
-    shows as an empty mailbox. A file that cannot be read is left out, and named in ``troubles``; one that went
-    meanwhile is left out too.
+    ``known``: sizes counted before, as `Scan.sizes`. ``surrogates``: sizes are of these. Raises OSError when a folder
+    cannot be listed: an error never shows as an empty mailbox. A file that cannot be read is left out, and named in
+    ``troubles``; one that went meanwhile is left out too.
     """
     found = sorted((unique_part(name), name) for name in _names(root))
-    result = _Collector(root, known)
+    result = _Collector(root, known, surrogates)
     for unique, group in groupby(found, key=itemgetter(0)):
         names = [name for _, name in group]
         if len(names) == 1:
@@ -122,8 +128,8 @@ def scan(root: int, known: Mapping[bytes, int]) -> Scan:
 class _Collector:
     """A scan as it grows."""
 
-    def __init__(self, root: int, known: Mapping[bytes, int]) -> None:
-        self._root, self._known = root, known
+    def __init__(self, root: int, known: Mapping[bytes, int], surrogates: bool) -> None:
+        self._root, self._known, self._surrogates = root, known, surrogates
         self._names: list[bytes] = []
         self._uids: list[bytes] = []
         self._octets = array("Q")
@@ -167,7 +173,7 @@ class _Collector:
 
     def _count(self, name: bytes) -> int | None:
         self._counted += 1
-        return self._try(_octets_sent, name)
+        return self._try(_surrogate_octets if self._surrogates else _octets_sent, name)
 
     def _fingerprint(self, name: bytes) -> tuple[int, bytes, bytes] | None:
         found = self._try(_age_and_digest, name)
@@ -203,8 +209,12 @@ def _age_and_digest(root: int, name: bytes) -> tuple[int, bytes]:
     return modified, digest.digest()
 
 
-def _octets_sent(root: int, name: bytes) -> int:
-    content = CrlfNormalizer()
+def _surrogate_octets(root: int, name: bytes) -> int:
+    return _octets_sent(root, name, surrogate=True)
+
+
+def _octets_sent(root: int, name: bytes, *, surrogate: bool = False) -> int:
+    content = text_of(surrogate=surrogate)
     octets = 0
 
     def count(data: bytes) -> None:

@@ -20,11 +20,16 @@ _HEADER = b"pop3d sizes 1"
 
 
 class SizeCache:
-    """The sizes of one Maildir's messages. ``state``: the folder for what can be rebuilt; ``maildir``: its path."""
+    """The sizes of one Maildir's messages. ``state``: the folder for what can be rebuilt; ``maildir``: its path.
 
-    def __init__(self, state: Path, maildir: str) -> None:
+    ``surrogates``: sizes of these, which are not those of the messages as stored.
+    """
+
+    def __init__(self, state: Path, maildir: str, *, surrogates: bool = False) -> None:
         # named by a hash, so that nothing in a user's name can matter to a path
         self._path = state / "sizes" / hashlib.sha256(os.fsencode(maildir)).hexdigest()
+        if surrogates:
+            self._path = self._path.with_suffix(".surrogates")
 
     def load(self) -> dict[bytes, int]:
         """Sizes by `pop3d.stores.maildir_listing.size_key`; empty when nothing usable is there."""
@@ -44,7 +49,7 @@ class SizeCache:
     def save(self, sizes: dict[bytes, int]) -> None:
         """Keep sizes; a full or read-only disk only means that the next login counts again."""
         lines = [b"%d %b" % (size, name) for name, size in sizes.items()]
-        beside = self._path.with_suffix(f".{os.getpid()}")
+        beside = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             beside.write_bytes(b"\n".join((_HEADER, *lines, b"%d" % len(lines), b"")))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pop3core.downgrade import Downgrader
 from pop3d.auth import Account
 from pop3d.stores import MaildropBusy, ReadsNow, RemovalFailed, Store, StoreError
 from pop3d.stores import maildir as maildir_module
@@ -137,6 +138,36 @@ async def test_files_with_the_same_unique_part_are_told_apart(
     assert seen[0][0] == b"1.host"
     assert len(set(seen[0])) == 3
     assert "same unique part" in caplog.text
+
+
+# --- surrogates ---
+
+
+async def test_who_did_not_say_utf8_gets_surrogates_of_their_size(tmp_path: Path) -> None:
+    stored = "Subject: Grüße\nX-Ü: dropped\n\nbody é\n".encode() + b"x" * 200_000
+    plain = b"Subject: one\n\n\xff\n"
+    make_maildir(tmp_path / "alice", {"new/1.host": stored, "new/2.host": plain})
+    store = MaildirStore(str(tmp_path / "{user}"), tmp_path / "state", utf8_downgrade=True)
+    text = Downgrader()
+    surrogate = text.feed(stored) + text.finish()
+    as_stored = stored.replace(b"\n", b"\r\n") + b"\r\n"
+    assert surrogate != as_stored
+    for _ in range(2):  # the second time from the caches
+        for utf8, expected in ((False, surrogate), (True, as_stored)):
+            drop = await store.open(ALICE, utf8=utf8)
+            assert [await content(drop, 1), await content(drop, 2)] == [expected, plain.replace(b"\n", b"\r\n")]
+            assert list(drop.messages.sizes) == [len(expected), len(plain) + 3]
+            await drop.close()
+    assert len(list((tmp_path / "state" / "sizes").iterdir())) == 2
+
+
+async def test_a_message_whose_header_is_left_out_is_an_empty_one(tmp_path: Path) -> None:
+    make_maildir(tmp_path / "alice", {"new/1.host": "Ü: x\n".encode() * 30_000})
+    store = MaildirStore(str(tmp_path / "{user}"), utf8_downgrade=True)
+    drop = await store.open(ALICE, utf8=False)
+    assert list(drop.messages.sizes) == [0]
+    assert await content(drop, 1) == b""
+    await drop.close()
 
 
 # --- what is no message ---
