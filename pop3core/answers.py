@@ -38,7 +38,7 @@ class LoginAccepted:
     """The credential is good, the maildrop open and locked. ``messages``: its listing.
 
     ``expire``, ``login_delay``: this user's argument of that capability; empty for what the configuration says
-    (RFC 2449 §6.5, §6.7).
+    (RFC 2449 §6.5, §6.7; a user must know how long mail is kept, RFC 1939 §8).
     """
 
     messages: Listing
@@ -49,7 +49,8 @@ class LoginAccepted:
 @dataclass(frozen=True, slots=True)
 class LoginRejected:
     """No. ``code``: None when the credential was checked and refused, which counts as a failed login; else a response
-    code such as ``"IN-USE"`` or ``"SYS/TEMP"``, for a reason that is not the client's. ``text``: ASCII, for people.
+    code such as ``"IN-USE"`` (the maildrop cannot be locked, RFC 1939 §4) or ``"SYS/TEMP"``, for a reason that is not
+    the client's. ``text``: ASCII, for people.
     """
 
     code: Code | None

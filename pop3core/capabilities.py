@@ -31,7 +31,7 @@ def server_capabilities(
         "TOP",
         "UIDL",
         "RESP-CODES",
-        "AUTH-RESP-CODE",
+        "AUTH-RESP-CODE",  # RFC 3206 §6
         "PIPELINING",
         expire and f"EXPIRE {expire}",  # RFC 2449 §6.7
         login_delay and f"LOGIN-DELAY {login_delay}",  # RFC 2449 §6.5

@@ -19,7 +19,7 @@ class Limits:
     """A command line, CRLF included (RFC 2449 §4)."""
 
     sasl_octets_max: int = 12 * 1024
-    """A client's answer in a SASL exchange, CRLF included (RFC 4954 §4.4 needs 12,288 for real mechanisms)."""
+    """A client's answer in a SASL exchange, CRLF included (RFC 5034 §4; RFC 4954 §4.4 needs 12,288)."""
 
     reply_octets_max: int = 512
     """A line the server sends outside message content, CRLF included (RFC 2449 §4)."""

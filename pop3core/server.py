@@ -390,6 +390,7 @@ class ServerConnection:
 
     @property
     def _needs_tls(self) -> str:
+        # RFC 8314 §4.1: no password in clear text, and who tries hears how to do better
         return f"{{keyword}} needs TLS first: {'say STLS, or ' if self._config.stls else ''}connect to port 995"
 
     def _is_usable(self, mechanism: Mechanism) -> bool:
@@ -511,6 +512,7 @@ class ServerConnection:
     # --- AUTH and APOP ---
 
     def _auth(self, command: Auth) -> None:
+        # RFC 5034 §4: a mechanism that is not there is -ERR; behind a failure another one may be tried (§6)
         mechanism = MECHANISMS.get(command.mechanism)
         self._mechanism = mechanism
         if mechanism is None or mechanism.name not in self._config.mechanisms:

@@ -1,4 +1,4 @@
-"""PLAIN (RFC 4616): authzid NUL authcid NUL password, in one message."""
+"""PLAIN (RFC 4616, RFC 5034 §5): authzid NUL authcid NUL password, in one message."""
 
 from __future__ import annotations
 

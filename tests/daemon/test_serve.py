@@ -64,7 +64,7 @@ def test_a_whole_session(site: Site, daemon: Daemon) -> None:
     client.quit()
     assert sorted(path.name for path in box.glob("*/*")) == ["1.host", "3.host"]
     assert daemon.end() == 0
-    assert "user=alice" in daemon.log
+    assert "user=alice tls=TLSv1.3" in daemon.log
     assert "deleted=1" in daemon.log
     assert "secret" not in daemon.log
 
