@@ -19,7 +19,16 @@ import re
 from enum import Enum
 from typing import Final
 
-__all__ = ["TERMINATOR", "CrlfNormalizer", "DotStuffer", "DotUnstuffer", "LineBuffer", "LineFault", "TopCutter"]
+__all__ = [
+    "TERMINATOR",
+    "CrlfNormalizer",
+    "DotStuffer",
+    "DotUnstuffer",
+    "LineBuffer",
+    "LineFault",
+    "TopCutter",
+    "normalized_octets",
+]
 
 TERMINATOR: Final = b".\r\n"
 """The line that ends a multi-line reply (RFC 1939 §3)."""
@@ -129,6 +138,12 @@ class CrlfNormalizer:
     def finish(self) -> bytes:
         """What the end of the text adds: a line end for a last line without one, else nothing."""
         return b"" if self._at_line_start else b"\r\n"
+
+
+def normalized_octets(data: bytes) -> int:
+    """How many octets `CrlfNormalizer` makes of a whole text, without making them."""
+    added = data.count(b"\n") - data.count(b"\r\n") if b"\r" in data else data.count(b"\n")
+    return len(data) + added + (0 if not data or data[-1] == 0x0A else 2)
 
 
 class DotStuffer:

@@ -49,9 +49,6 @@ class Reader:
     optional: bool = False
     """The command is also valid without it."""
 
-    rest: bool = False
-    """It takes the rest of the line, spaces included."""
-
     @property
     def usage(self) -> str:
         """The name as a usage line shows it: ``msg``, or ``[msg]`` when optional."""
@@ -196,5 +193,5 @@ count: Final = Reader("n", _read_digits, _write_count)
 word: Final = Reader("name", _read_word, _write_word)
 """One word: a user's name. ASCII or UTF-8, no blank."""
 
-password: Final = Reader("string", _read_password, _read_password, rest=True)
+password: Final = Reader("string", _read_password, _read_password)
 """The rest of the line, octets as they are (RFC 1939 §7 PASS: spaces are part of it)."""

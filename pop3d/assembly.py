@@ -8,7 +8,7 @@ from pop3d.config import Config
 from pop3d.secret import secret_of
 from pop3d.server import Server
 from pop3d.stores import Store
-from pop3d.stores.maildir import MaildirStore
+from pop3d.stores.maildir import MaildirOptions, MaildirStore
 from pop3d.stores.memory import MemoryStore
 from pop3d.tls import ServerTls, server_tls
 
@@ -38,4 +38,12 @@ def _authenticator(config: Config) -> Authenticator:
 def _store(config: Config) -> Store:
     if config.store.backend == "memory":
         return MemoryStore()
-    return MaildirStore(str(config.store.path), config.state, utf8_downgrade=config.store.utf8_downgrade)
+    store = config.store
+    options = MaildirOptions(
+        utf8_downgrade=store.utf8_downgrade,
+        sizes_in_names=store.sizes_in_names,
+        mark_seen=store.mark_seen,
+        deleted=store.deleted,
+        retention_days=store.retention_days,
+    )
+    return MaildirStore(store.path, config.state, options)

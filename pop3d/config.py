@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 __all__ = ["Auth", "Config", "ConfigError", "Limits", "Listen", "Log", "StoreConfig", "Tls", "find", "load"]
 
@@ -30,10 +30,6 @@ NOT_YET: Final = {
     "auth.backend": ("pam", "postgres", "oauth"),
     "auth.mechanisms": ("external", "oauthbearer", "xoauth2"),
     "store.backend": ("postgres",),
-    "store.sizes_in_names": None,
-    "store.mark_seen": None,
-    "store.deleted": None,
-    "store.retention_days": None,
     "store.uidl": ("dovecot", "courier"),
     "limits.auth_penalty": None,
     "limits.auth_penalty_max": None,
@@ -111,10 +107,16 @@ class StoreConfig(_Model):
     path: str = "mail/{user}"
     uidl: Literal["filename"] = "filename"
     utf8_downgrade: bool = False
+    sizes_in_names: bool = False
+    mark_seen: bool = False
+    deleted: str = ""
+    retention_days: Annotated[float, Field(gt=0, le=36_500)] | None = None
 
-    @field_validator("path")
+    @field_validator("path", "deleted")
     @classmethod
-    def _names_a_user(cls, path: str) -> str:
+    def _names_a_user(cls, path: str, info: ValidationInfo) -> str:
+        if info.field_name == "deleted" and not path:
+            return path
         try:
             names = [name for _, name, form, convert in string.Formatter().parse(path) if name is not None]
         except ValueError as fault:
@@ -126,6 +128,12 @@ class StoreConfig(_Model):
         if "local" in names and not {"user", "domain", "home"} & set(names):
             raise ValueError("users of two domains would share one mailbox; use {domain} beside {local}, or {user}")
         return path
+
+    @model_validator(mode="after")
+    def _retention_is_of_what_is_kept(self) -> StoreConfig:
+        if self.retention_days is not None and not self.deleted:
+            raise ValueError('`retention_days` is for `deleted`, such as "deleted/{user}", which is not set')
+        return self
 
 
 class Limits(_Model):
@@ -218,7 +226,12 @@ def _absolute(config: Config, base: Path) -> Config:
             "state": base / config.state,
             "tls": tls,
             "auth": config.auth.model_copy(update={"users": base / config.auth.users}),
-            "store": config.store.model_copy(update={"path": _under(base, config.store.path)}),
+            "store": config.store.model_copy(
+                update={
+                    "path": _under(base, config.store.path),
+                    "deleted": config.store.deleted and _under(base, config.store.deleted),
+                }
+            ),
         }
     )
 

@@ -46,7 +46,7 @@ from pop3d.channel import Channel, ConnectionGone, HandshakeFailed
 from pop3d.config import Limits
 from pop3d.guard import Guard
 from pop3d.log import failed_login, session_line
-from pop3d.stores import Maildrop, MaildropBusy, ReadsNow, Releases, RemovalFailed, Store, StoreError
+from pop3d.stores import Maildrop, MaildropBusy, MarksSeen, ReadsNow, Releases, RemovalFailed, Store, StoreError
 from pop3d.tls import ServerTls
 
 __all__ = ["Services", "Session"]
@@ -168,8 +168,8 @@ class Session:
                     conn.answer(await self._secret(username, kind))
                 case TlsRequested():
                     conn.answer(await self._begin_tls())
-                case ContentRequested(number, offset):
-                    conn.answer(await self._content(number, offset))
+                case ContentRequested(number, offset, lines):
+                    conn.answer(await self._content(number, offset, lines))
                 case ContentDropped(number):
                     if isinstance(self._drop, Releases):
                         self._drop.release(number)
@@ -239,17 +239,18 @@ class Session:
         self._services.guard.logged_in(self)
         return LoginAccepted(self._drop.messages)
 
-    async def _content(self, number: int, offset: int) -> Content | ContentFailed | Pending:
+    async def _content(self, number: int, offset: int, lines: int | None) -> Content | ContentFailed | Pending:
         drop = self._drop
         assert drop is not None
         try:
-            if isinstance(drop, ReadsNow):
-                content = drop.read_now(number, offset)
-                if content is not None:
-                    return content
-                if self._conn.unsent:
+            content = drop.read_now(number, offset) if isinstance(drop, ReadsNow) else None
+            if content is None:
+                if self._conn.unsent and isinstance(drop, ReadsNow):
                     return Pending()
-            return await drop.read(number, offset)
+                content = await drop.read(number, offset)
+            if content.last and lines is None and isinstance(drop, MarksSeen):
+                drop.retrieved(number)
+            return content
         except StoreError as fault:
             log.warning("user=%s RETR or TOP failed: %s; %s", self._conn.username, fault.text, fault.detail)
             return ContentFailed(fault.code, fault.text)

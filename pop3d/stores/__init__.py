@@ -1,9 +1,9 @@
 """What a store of mail is, to the daemon.
 
 A `Store` opens a user's mailbox; a `Maildrop` is that mailbox, open and locked, for one session. Both are small on
-purpose; what only some stores can do is an ability of its own (`ReadsNow`, `Releases`), looked for when a mailbox is
-opened. Number spaces are the engine's: ``number`` is 1..n of the listing, ``offset`` counts octets of content as sent
-(CRLF, no stuffing).
+purpose; what only some stores can do is an ability of its own (`ReadsNow`, `Releases`, `MarksSeen`), looked for when it
+is wanted. Number spaces are the engine's: ``number`` is 1..n of the listing, ``offset`` counts octets of content as
+sent (CRLF, no stuffing).
 
 A store reports trouble by raising `StoreError`; anything else that it raises is a bug of the store, and ends the
 session.
@@ -19,7 +19,7 @@ from pop3core.maildrop import Listing
 from pop3core.replies import Code
 from pop3d.auth import Account
 
-__all__ = ["Maildrop", "MaildropBusy", "ReadsNow", "Releases", "RemovalFailed", "Store", "StoreError"]
+__all__ = ["Maildrop", "MaildropBusy", "MarksSeen", "ReadsNow", "Releases", "RemovalFailed", "Store", "StoreError"]
 
 
 class StoreError(Exception):
@@ -96,4 +96,13 @@ class Releases(Protocol):
 
     def release(self, number: int) -> None:
         """No more of message ``number`` will be asked for."""
+        ...
+
+
+@runtime_checkable
+class MarksSeen(Protocol):
+    """A maildrop that wants to know which messages were retrieved."""
+
+    def retrieved(self, number: int) -> None:
+        """The last piece of message ``number`` was given for a RETR. Does nothing that could wait."""
         ...

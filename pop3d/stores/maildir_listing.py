@@ -11,7 +11,10 @@ it with the time, so that sorting by it is sorting by arrival.
 *Two files with the same unique part* (a copy made by hand, a crash between two programs): the oldest keeps the plain
 unique-id, the others get it with a hash of their content.
 
-*Sizes* are counted by the code that sends, `text_of`, never believed from a name.
+*Sizes* are counted by the code that sends, `text_of`, or, whole messages at once, by `normalized_octets`, which is the
+same. A name's ``W=`` is believed only where the administrator wants it so. What was counted before comes in the order
+of the unique parts, so that it is laid beside the names like two sorted decks of cards: a million messages take no
+table in memory.
 """
 
 from __future__ import annotations
@@ -22,23 +25,35 @@ import os
 import re
 import stat
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from operator import itemgetter
-from typing import TypeVar
+from typing import TypeVar, overload
 
 from pop3core.downgrade import Downgrader
-from pop3core.framing import CrlfNormalizer
+from pop3core.framing import CrlfNormalizer, normalized_octets
 from pop3core.maildrop import Listing, PackedOctets, is_unique_id
 
-__all__ = ["Scan", "find_again", "open_message", "scan", "size_key", "text_of", "unique_part"]
+__all__ = [
+    "Scan",
+    "Sizes",
+    "UniqueIds",
+    "Ways",
+    "find_again",
+    "open_message",
+    "scan",
+    "size_key",
+    "text_of",
+    "unique_part",
+]
 
 T = TypeVar("T")
 
 _FOLDERS = (b"cur", b"new")
 _PIECE = 1 << 20  # octets read at a time while counting
 _UNIQUE_END = re.compile(rb"[,:]")
+_SENT_SIZE = re.compile(rb",W=([0-9]{1,15})(?=[,:]|$)")
 
 # A FIFO must not hang us, a symbolic link must not lead out, a child process must not inherit.
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -55,16 +70,20 @@ def text_of(*, surrogate: bool) -> CrlfNormalizer | Downgrader:
     return Downgrader() if surrogate else CrlfNormalizer()
 
 
-def open_message(root: int, name: bytes) -> int:
-    """A descriptor of a message's file, which is a regular one. Raises OSError.
+def open_message(root: int, name: bytes) -> tuple[int, int]:
+    """A descriptor of a message's file, which is a regular one, and its size in octets as stored. Raises OSError.
 
     ``root``: descriptor of the Maildir; ``name``: below it, such as ``b"cur/1.M1:2,S"``.
     """
     descriptor = os.open(name, _OPEN, dir_fd=root)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+    except BaseException:
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file")
-    return descriptor
+        raise
+    return descriptor, found.st_size
 
 
 def find_again(root: int, name: bytes) -> bytes | None:
@@ -93,87 +112,178 @@ def _names(root: int) -> Iterator[bytes]:
             os.close(descriptor)
 
 
+class UniqueIds(Sequence[bytes]):
+    """Unique-ids, made from the names when they are asked for; ``others``, by place, are not the name's unique part."""
+
+    __slots__ = ("_names", "_others")
+
+    def __init__(self, names: PackedOctets, others: Mapping[int, bytes]) -> None:
+        self._names, self._others = names, others
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        if index < 0:
+            index += len(self)
+        return self._others.get(index) or unique_part(self._names[index])
+
+
 @dataclass(slots=True)
 class Scan:
     """A Maildir as it was found. ``names[number - 1]`` is the file of message ``number``."""
 
-    names: PackedOctets
-    listing: Listing
-    sizes: dict[bytes, int]
-    """Octets as sent, by file name without its folder and flags; what a cache of sizes may keep."""
-    counted: int
+    names: PackedOctets = field(default_factory=lambda: PackedOctets(()))
+    listing: Listing = field(default_factory=Listing)
+    counted: int = 0
     """How many files had to be read to know their size."""
+    forgotten: int = 0
+    """How many sizes known before belong to no message any more."""
     troubles: list[str] = field(default_factory=list)
     """What the log should say."""
 
+    def sizes(self) -> Iterator[tuple[bytes, int]]:
+        """Octets as sent, by `size_key`, ascending by the unique part: what a cache of sizes may keep."""
+        for name, octets in zip(self.names, self.listing.sizes, strict=True):
+            yield size_key(name), octets
 
-def scan(root: int, known: Mapping[bytes, int], *, surrogates: bool = False) -> Scan:
+
+Sizes = Iterable[tuple[bytes, int]]
+"""Sizes counted before: `size_key` and octets as sent, ascending by the unique part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How sizes and unique-ids are found.
+
+    ``surrogates``: what is sent is these. ``believe_names``: ``W=`` in a file's name is its size (unless it is of
+    surrogates). ``uids``: unique-ids that another server has given, by the name without folder and flags.
+    """
+
+    surrogates: bool = False
+    believe_names: bool = False
+    uids: Mapping[bytes, bytes] = field(default_factory=dict)
+
+
+def scan(root: int, known: Sizes = (), ways: Ways | None = None) -> Scan:
     """List the messages below ``root``, a descriptor of the Maildir.
 
-    ``known``: sizes counted before, as `Scan.sizes`. ``surrogates``: sizes are of these. Raises OSError when a folder
-    cannot be listed: an error never shows as an empty mailbox. A file that cannot be read is left out, and named in
-    ``troubles``; one that went meanwhile is left out too.
+    Raises OSError when a folder cannot be listed: an error never shows as an empty mailbox. A file that cannot be read
+    is left out, and named in ``troubles``; one that went meanwhile is left out too.
     """
-    found = sorted((unique_part(name), name) for name in _names(root))
-    result = _Collector(root, known, surrogates)
-    for unique, group in groupby(found, key=itemgetter(0)):
-        names = [name for _, name in group]
-        if len(names) == 1:
-            result.add(unique, names[0])
+    names = sorted(_names(root))
+    names.sort(key=unique_part)  # a stable sort: those with the same unique part stay in order
+    result = _Collector(root, names, _Known(known), ways or Ways())
+    for unique, group in groupby(names, key=unique_part):
+        same = list(group)
+        if len(same) == 1:
+            result.add(unique, same[0])
         else:
-            result.add_duplicates(unique, names)
+            result.add_duplicates(unique, same)
     return result.scan()
 
 
-class _Collector:
-    """A scan as it grows."""
+class _Known:
+    """Sizes counted before, asked for in ascending order."""
 
-    def __init__(self, root: int, known: Mapping[bytes, int], surrogates: bool) -> None:
-        self._root, self._known, self._surrogates = root, known, surrogates
+    def __init__(self, sizes: Sizes) -> None:
+        self._sizes = iter(sizes)
+        self._next = next(self._sizes, None)
+        self.forgotten = 0
+
+    def size(self, unique: bytes, key: bytes) -> int | None:
+        """The size kept under ``key``, whose unique part is ``unique``; what stands before it is forgotten."""
+        while self._next is not None:
+            known, octets = self._next
+            if known == key:
+                self._next = next(self._sizes, None)
+                return octets
+            if unique_part(known) > unique:
+                return None
+            self.forgotten += 1
+            self._next = next(self._sizes, None)
+        return None
+
+    def rest(self) -> int:
+        """How many were never asked for, once all have been asked for."""
+        return self.forgotten + (self._next is not None) + sum(1 for _ in self._sizes)
+
+
+class _Collector:
+    """A scan as it grows. ``found``: all names, ascending by the unique part."""
+
+    def __init__(self, root: int, found: Sequence[bytes], known: _Known, ways: Ways) -> None:
+        self._root, self._found, self._known, self._ways = root, found, known, ways
         self._names: list[bytes] = []
-        self._uids: list[bytes] = []
+        self._others: dict[int, bytes] = {}
+        self._taken: set[bytes] = set()  # unique-ids that are not the name's unique part
         self._octets = array("Q")
-        self._sizes: dict[bytes, int] = {}
         self._troubles: list[str] = []
         self._counted = 0
 
     def scan(self) -> Scan:
-        listing = Listing(self._octets, PackedOctets(self._uids))
-        return Scan(PackedOctets(self._names), listing, self._sizes, self._counted, self._troubles)
+        names = PackedOctets(self._names)
+        self._names.clear()
+        listing = Listing(self._octets, UniqueIds(names, self._others))
+        return Scan(names, listing, self._counted, self._known.rest(), self._troubles)
 
     def add(self, unique: bytes, name: bytes) -> None:
         key = size_key(name)
-        octets = self._known.get(key)
+        octets = self._known.size(unique, key)
+        if octets is None:
+            octets = self._announced(name)
         if octets is None and (octets := self._count(name)) is None:
             return
-        if b"\n" not in key:  # the cache of sizes has a line for each
-            self._sizes[key] = octets
-        self._append(name, _unique_id(unique), octets)
+        self._append(name, self._unique_id(unique, key), octets)
 
     def add_duplicates(self, unique: bytes, names: list[bytes]) -> None:
         """The oldest keeps the plain unique-id. Their sizes are counted each time: a name does not tell them apart."""
         self._troubles.append(f"{len(names)} files have the same unique part {os.fsdecode(unique)!r}")
         found = sorted(filter(None, map(self._fingerprint, names)))
-        taken: set[bytes] = set()
         for place, (_, digest, name) in enumerate(found):
             octets = self._count(name)
             if octets is None:
                 continue
-            uid = _unique_id(unique) if not place else _duplicate_id(unique, digest)
-            while uid in taken:  # the very same content: one more round of the hash tells them apart
+            uid = self._unique_id(unique, size_key(name)) if not place else _duplicate_id(unique, digest)
+            while uid in self._taken:  # the very same content: one more round of the hash tells them apart
                 digest = hashlib.sha256(digest).digest()
                 uid = _duplicate_id(unique, digest)
-            taken.add(uid)
+            self._taken.add(uid)
             self._append(name, uid, octets)
 
+    def _unique_id(self, unique: bytes, key: bytes) -> bytes:
+        given = self._ways.uids.get(key)
+        if given is not None and given not in self._taken and not self._is_a_unique_part(given):
+            self._taken.add(given)
+            return given
+        return unique if is_unique_id(unique) else hashlib.sha256(unique).hexdigest().encode()
+
+    def _is_a_unique_part(self, uid: bytes) -> bool:
+        place = bisect_left(self._found, uid, key=unique_part)
+        return place < len(self._found) and unique_part(self._found[place]) == uid
+
     def _append(self, name: bytes, uid: bytes, octets: int) -> None:
+        if uid != unique_part(name):
+            self._others[len(self._names)] = uid
         self._names.append(name)
-        self._uids.append(uid)
         self._octets.append(octets)
+
+    def _announced(self, name: bytes) -> int | None:
+        """What the name says its size is, where that is believed."""
+        if not self._ways.believe_names or self._ways.surrogates:
+            return None
+        found = _SENT_SIZE.search(size_key(name))
+        return None if found is None else int(found[1])
 
     def _count(self, name: bytes) -> int | None:
         self._counted += 1
-        return self._try(_surrogate_octets if self._surrogates else _octets_sent, name)
+        return self._try(_surrogate_octets if self._ways.surrogates else _octets_sent, name)
 
     def _fingerprint(self, name: bytes) -> tuple[int, bytes, bytes] | None:
         found = self._try(_age_and_digest, name)
@@ -194,10 +304,6 @@ def size_key(name: bytes) -> bytes:
     return name[len(b"cur/") :].partition(b":")[0]
 
 
-def _unique_id(unique: bytes) -> bytes:
-    return unique if is_unique_id(unique) else hashlib.sha256(unique).hexdigest().encode()
-
-
 def _duplicate_id(unique: bytes, digest: bytes) -> bytes:
     uid = b"%b.%b" % (unique, digest.hex()[:32].encode())
     return uid if is_unique_id(uid) else hashlib.sha256(uid).hexdigest().encode()
@@ -209,12 +315,23 @@ def _age_and_digest(root: int, name: bytes) -> tuple[int, bytes]:
     return modified, digest.digest()
 
 
+def _octets_sent(root: int, name: bytes) -> int:
+    descriptor, size = open_message(root, name)
+    try:
+        # one read for most: a file that is whole in it needs no more
+        data = os.read(descriptor, min(size, _PIECE) + 1)
+        if len(data) == size:
+            return normalized_octets(data)
+    finally:
+        os.close(descriptor)
+    return _octets_of(root, name, CrlfNormalizer())
+
+
 def _surrogate_octets(root: int, name: bytes) -> int:
-    return _octets_sent(root, name, surrogate=True)
+    return _octets_of(root, name, Downgrader())
 
 
-def _octets_sent(root: int, name: bytes, *, surrogate: bool = False) -> int:
-    content = text_of(surrogate=surrogate)
+def _octets_of(root: int, name: bytes, content: CrlfNormalizer | Downgrader) -> int:
     octets = 0
 
     def count(data: bytes) -> None:
@@ -227,7 +344,7 @@ def _octets_sent(root: int, name: bytes, *, surrogate: bool = False) -> int:
 
 def _each_piece(root: int, name: bytes, use: Callable[[bytes], object]) -> int:
     """Reads a file through; its time of last modification, in nanoseconds."""
-    descriptor = open_message(root, name)
+    descriptor, _ = open_message(root, name)
     try:
         while data := os.read(descriptor, _PIECE):
             use(data)

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pop3core.framing import CrlfNormalizer, DotStuffer, DotUnstuffer, LineBuffer, LineFault, TopCutter
+from pop3core.framing import (
+    CrlfNormalizer,
+    DotStuffer,
+    DotUnstuffer,
+    LineBuffer,
+    LineFault,
+    TopCutter,
+    normalized_octets,
+)
 
 # texts in which dots and line ends are as likely as anything else
 nasty = st.lists(st.sampled_from([b".", b"\r", b"\n", b"\r\n", b"x", b"\r\n.\r\n", b"\x00", b"\xff"])).map(b"".join)
@@ -170,3 +178,9 @@ def test_nothing_is_nothing() -> None:
     assert CrlfNormalizer().feed(b"") == b""
     assert CrlfNormalizer().finish() == b""
     assert DotStuffer().feed(b"") == b""
+
+
+@given(nasty)
+def test_octets_are_counted_as_they_are_made(stored: bytes) -> None:
+    text = CrlfNormalizer()
+    assert normalized_octets(stored) == len(text.feed(stored)) + len(text.finish())

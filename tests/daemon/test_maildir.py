@@ -6,16 +6,20 @@ import fcntl
 import os
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pop3core.downgrade import Downgrader
 from pop3d.auth import Account
-from pop3d.stores import MaildropBusy, ReadsNow, RemovalFailed, Store, StoreError
-from pop3d.stores import maildir as maildir_module
-from pop3d.stores.maildir import MaildirStore, mailbox_path
-from pop3d.stores.maildir_listing import unique_part
+from pop3d.stores import MaildropBusy, ReadsNow, RemovalFailed, Store, StoreError, maildir_reading, maildir_removal
+from pop3d.stores.maildir import MaildirOptions, MaildirStore, mailbox_path
+from pop3d.stores.maildir_listing import scan, unique_part
 from pop3d.stores.sizes import SizeCache
 from tests.daemon.store_contract import ALICE, MESSAGES, StoreContract, content
 
@@ -58,7 +62,7 @@ class TestContractWithoutThePageCache(TestContract):
 
     @pytest.fixture(autouse=True)
     def _never_now(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(maildir_module, "_NOWAIT", 0)
+        monkeypatch.setattr(maildir_reading, "_NOWAIT", 0)
 
 
 async def test_a_file_that_left_the_page_cache_is_read_all_the_same(tmp_path: Path) -> None:
@@ -147,7 +151,7 @@ async def test_who_did_not_say_utf8_gets_surrogates_of_their_size(tmp_path: Path
     stored = "Subject: Grüße\nX-Ü: dropped\n\nbody é\n".encode() + b"x" * 200_000
     plain = b"Subject: one\n\n\xff\n"
     make_maildir(tmp_path / "alice", {"new/1.host": stored, "new/2.host": plain})
-    store = MaildirStore(str(tmp_path / "{user}"), tmp_path / "state", utf8_downgrade=True)
+    store = MaildirStore(str(tmp_path / "{user}"), tmp_path / "state", MaildirOptions(utf8_downgrade=True))
     text = Downgrader()
     surrogate = text.feed(stored) + text.finish()
     as_stored = stored.replace(b"\n", b"\r\n") + b"\r\n"
@@ -163,7 +167,7 @@ async def test_who_did_not_say_utf8_gets_surrogates_of_their_size(tmp_path: Path
 
 async def test_a_message_whose_header_is_left_out_is_an_empty_one(tmp_path: Path) -> None:
     make_maildir(tmp_path / "alice", {"new/1.host": "Ü: x\n".encode() * 30_000})
-    store = MaildirStore(str(tmp_path / "{user}"), utf8_downgrade=True)
+    store = MaildirStore(str(tmp_path / "{user}"), None, MaildirOptions(utf8_downgrade=True))
     drop = await store.open(ALICE, utf8=False)
     assert list(drop.messages.sizes) == [0]
     assert await content(drop, 1) == b""
@@ -409,24 +413,156 @@ async def test_sizes_are_counted_once(store: MaildirStore, box: Path, monkeypatc
 
 @pytest.mark.parametrize(
     "octets",
-    [b"", b"\n", b"garbage", b"pop3d sizes 1\n5 1.one.host\n", b"pop3d sizes 1\n5 1.one.host\n2\n",
-     b"pop3d sizes 1\nfive 1.one.host\n1\n", b"pop3d sizes 1\n5 1.one.host\n1\ntrailing", b"pop3d sizes 2\n0\n"],
-)  # fmt: skip
-def test_a_torn_or_foreign_cache_is_none(tmp_path: Path, octets: bytes) -> None:
-    cache = SizeCache(tmp_path, "/mail")
-    cache.save({b"1.one.host": 5})
-    assert cache.load() == {b"1.one.host": 5}
-    (file,) = (tmp_path / "sizes").iterdir()
-    file.write_bytes(octets)
-    assert cache.load() == {}
+    [b"", b"\n", b"garbage", b"pop3d sizes 2 00000000\n5 1.one.host\n", b"pop3d sizes 1\n5 1.one.host\n1\n"],
+)
+async def test_a_torn_or_foreign_cache_is_none(store: MaildirStore, box: Path, tmp_path: Path, octets: bytes) -> None:
+    await (await store.open(ALICE, utf8=False)).close()
+    cache = SizeCache(tmp_path / "state", str(box))
+    kept = [(b"1.one.host", 5), (b"2.two.host,S=4", 5), (b"3.three.host", 7)]
+    assert list(cache.load()) == kept
+    (file,) = (tmp_path / "state" / "sizes").iterdir()
+    whole = file.read_bytes()
+    for torn in (octets, whole[:-1], whole.replace(b"5 1.", b"6 1."), whole + b"1 x\n"):
+        file.write_bytes(torn)
+        assert list(cache.load()) == []
+        drop = await store.open(ALICE, utf8=False)
+        assert list(drop.messages.sizes) == [5, 5, 7]
+        await drop.close()
+        assert list(cache.load()) == kept
 
 
-def test_a_cache_that_cannot_be_written_is_skipped(tmp_path: Path) -> None:
-    (tmp_path / "sizes").write_bytes(b"in the way")
-    cache = SizeCache(tmp_path, "/mail")
-    cache.save({b"a": 1})
-    assert cache.load() == {}
-    cache.forget()
+async def test_a_cache_that_cannot_be_written_is_skipped(box: Path, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "sizes").write_bytes(b"in the way")
+    store = MaildirStore(str(tmp_path / "mail" / "{user}"), tmp_path / "state")
+    for _ in range(2):
+        drop = await store.open(ALICE, utf8=False)
+        assert list(drop.messages.sizes) == [5, 5, 7]
+        await drop.close()
+
+
+async def test_a_cache_does_not_grow_for_ever(box: Path, tmp_path: Path) -> None:
+    store = MaildirStore(str(tmp_path / "mail" / "{user}"), tmp_path / "state")
+    for number in range(20):
+        (box / f"new/0{number:02}.host").write_bytes(b"x\n")
+    await (await store.open(ALICE, utf8=False)).close()
+    for path in box.glob("new/0*"):
+        path.unlink()
+    await (await store.open(ALICE, utf8=False)).close()
+    assert len(list(SizeCache(tmp_path / "state", str(box)).load())) == 3
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc!,"), st.booleans(), st.booleans()), max_size=12, unique_by=lambda one: one[0]
+    )
+)
+def test_known_sizes_are_laid_beside_any_listing(entries: list[tuple[str, bool, bool]]) -> None:
+    """Whatever went or came since the cache was made, every size is that of its own file."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        make_maildir(root, {})
+        for letter, before, _ in entries:
+            if before:
+                (root / f"cur/{letter}x,S=1:2,").write_bytes(b"x" * ord(letter))
+        descriptor = os.open(root, os.O_RDONLY)
+        try:
+            kept = list(scan(descriptor).sizes())
+            for letter, before, after in entries:
+                path = root / f"cur/{letter}x,S=1:2,"
+                if before and not after:
+                    path.unlink()
+                if after and not before:
+                    path.write_bytes(b"x" * ord(letter))
+            found, fresh = scan(descriptor, kept), scan(descriptor)
+        finally:
+            os.close(descriptor)
+        assert list(found.sizes()) == list(fresh.sizes())
+        assert list(found.listing.uids) == list(fresh.listing.uids)
+        assert found.counted <= sum(after and not before for _, before, after in entries) + found.forgotten
+
+
+# --- sizes in names ---
+
+
+async def test_sizes_in_names_are_believed_only_where_wanted(box: Path, tmp_path: Path) -> None:
+    (box / "new/4.host,S=4,W=5").write_bytes(b"abc\n")
+    (box / "new/5.host,W=1000").write_bytes(b"abc\n")
+    for believe, sizes in ((False, [5, 5, 7, 5, 5]), (True, [5, 5, 7, 5, 1000])):
+        store = MaildirStore(str(tmp_path / "mail" / "{user}"), None, MaildirOptions(sizes_in_names=believe))
+        drop = await store.open(ALICE, utf8=False)
+        assert list(drop.messages.sizes) == sizes
+        assert await content(drop, 5) == b"abc\r\n"
+        await drop.close()
+
+
+# --- marking as seen ---
+
+
+async def test_what_was_retrieved_is_marked_as_seen_when_wanted(box: Path, tmp_path: Path) -> None:
+    for option in (False, True):
+        before = sorted(path.relative_to(box).as_posix() for path in box.glob("*/*"))
+        store = MaildirStore(str(tmp_path / "mail" / "{user}"), tmp_path / "state", MaildirOptions(mark_seen=option))
+        drop = await store.open(ALICE, utf8=False)
+        for number in (1, 2, 3):
+            drop.retrieved(number)
+        await drop.remove([2] if option else [])
+        await drop.close()
+        after = sorted(path.relative_to(box).as_posix() for path in box.glob("*/*"))
+        assert after == (["cur/1.one.host:2,S", "cur/3.three.host:2,S"] if option else before)
+
+
+# --- soft deletion ---
+
+
+async def test_deleted_messages_are_kept_and_brought_back(box: Path, tmp_path: Path) -> None:
+    options = MaildirOptions(deleted=str(tmp_path / "deleted" / "{user}"), retention_days=1)
+    store = MaildirStore(str(tmp_path / "mail" / "{user}"), tmp_path / "state", options)
+    before = {path.relative_to(box).as_posix(): path.read_bytes() for path in box.glob("*/*")}
+    drop = await store.open(ALICE, utf8=False)
+    uids = list(drop.messages.uids)
+    await drop.remove([1, 2, 3])
+    await drop.close()
+    assert not list(box.glob("*/*"))
+    kept = tmp_path / "deleted" / "alice"
+    assert sorted(path.name for path in kept.glob("*/*")) == sorted(name[4:] for name in before)
+    assert maildir_removal.put_back(str(box), str(kept)) == 3
+    assert {path.relative_to(box).as_posix(): path.read_bytes() for path in box.glob("*/*")} == before
+    assert not list(kept.glob("*/*"))
+    drop = await store.open(ALICE, utf8=False)
+    assert list(drop.messages.uids) == uids
+    await drop.close()
+
+
+async def test_deleted_messages_go_after_their_time_and_others_of_the_same_name_stay(
+    box: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = MaildirOptions(deleted=str(tmp_path / "deleted" / "{user}"), retention_days=1)
+    store = MaildirStore(str(tmp_path / "mail" / "{user}"), None, options)
+    kept = tmp_path / "deleted" / "alice" / "cur"
+    for text in (b"one\n", b"another\n"):
+        (box / "cur/1.one.host:2,S").write_bytes(text)
+        drop = await store.open(ALICE, utf8=False)
+        await drop.remove([1])
+        await drop.close()
+    assert sorted(path.name for path in kept.iterdir()) == ["1.one.host,D=1:2,S", "1.one.host:2,S"]
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 2 * 86_400)
+    drop = await store.open(ALICE, utf8=False)
+    await drop.remove([1])
+    await drop.close()
+    assert list(kept.iterdir()) == []
+
+
+async def test_where_nothing_can_be_kept_nothing_is_removed(box: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    options = MaildirOptions(deleted=str(tmp_path / "file" / "{user}"))
+    drop = await MaildirStore(str(tmp_path / "mail" / "{user}"), None, options).open(ALICE, utf8=False)
+    with pytest.raises(RemovalFailed) as caught:
+        await drop.remove([1, 2])
+    assert list(caught.value.left) == [1, 2]
+    await drop.close()
+    assert len(list(box.glob("*/*"))) == 3
 
 
 # --- names and paths ---
@@ -449,3 +585,64 @@ def test_paths() -> None:
                           ("/m/{domain}", Account("bob@.."))):  # fmt: skip
         with pytest.raises(StoreError):
             mailbox_path(template, who)
+
+
+# --- off the event loop ---
+
+
+async def test_nothing_that_may_wait_for_a_disk_is_called_on_the_event_loop(
+    box: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for reads that never wait, and closing what was only read."""
+    (box / "new/4.large").write_bytes(b"x" * 300_000)
+    called: set[str] = set()
+    on_the_loop: list[str] = []
+    options = MaildirOptions(mark_seen=True, deleted=str(tmp_path / "deleted" / "{user}"), retention_days=1)
+    store = MaildirStore(str(tmp_path / "mail" / "{user}"), tmp_path / "state", options)
+
+    def watch(patch: pytest.MonkeyPatch, module: object, name: str) -> None:
+        real = getattr(module, name)
+
+        def watched(*args: object, **kwargs: object) -> object:
+            called.add(name)
+            if threading.current_thread() is threading.main_thread():
+                on_the_loop.append(name)
+            return real(*args, **kwargs)
+
+        patch.setattr(module, name, watched)
+
+    async def session(*, wrong: bool) -> None:
+        drop = await store.open(ALICE, utf8=False)
+        for number in range(1, len(drop.messages) + 1):
+            await content(drop, number)
+            drop.retrieved(number)
+        drop._wrong_size = wrong
+        await drop.remove([2])
+        await drop.close()
+
+    with monkeypatch.context() as patch:
+        for name in ("open", "read", "pread", "fstat", "stat", "scandir", "unlink", "rename", "replace", "link",
+                     "fsync", "mkdir", "listdir"):  # fmt: skip
+            watch(patch, os, name)
+        watch(patch, fcntl, "flock")
+        await session(wrong=False)
+        await session(wrong=True)
+    assert on_the_loop == []
+    assert called >= {"open", "read", "pread", "fstat", "scandir", "unlink", "rename", "link", "fsync", "flock"}
+
+
+async def test_small_messages_are_read_ahead_in_order_and_within_bounds(tmp_path: Path) -> None:
+    box = make_maildir(tmp_path / "alice", {f"new/{at:03}.host": b"x" * 20_000 + b"\n" for at in range(40)})
+    store = MaildirStore(str(tmp_path / "{user}"))
+    drop = await store.open(ALICE, utf8=False)
+    assert drop.read_now(1, 0) is None
+    await content(drop, 1)
+    ready = [number for number in range(2, 41) if drop.read_now(number, 0) is not None]
+    assert ready == list(range(2, 15))  # 13 more: the first to pass 256 KiB is the last
+    assert len(await content(drop, 30)) == 20_002  # out of order: nothing is read ahead
+    assert drop.read_now(31, 0) is None
+    os.unlink(box / "new/032.host")
+    await content(drop, 31)  # in order again
+    with pytest.raises(StoreError):
+        await drop.read(33, 0)
+    await drop.close()

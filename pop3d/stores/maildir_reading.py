@@ -1,0 +1,210 @@
+"""Reading the messages of an open Maildir, off the event loop and nearly without hops.
+
+A hop to a thread costs twenty times what reading a small message does, and a call that may wait for the disk has no
+place on the event loop. So: a message is opened in a hop, and small ones that follow it are read in the same hop, for
+they are nearly always asked for next; they are then given without any call to the system. A large message is read in
+pieces: on the event loop as long as the page cache has what is wanted (``RWF_NOWAIT`` never waits), else by aiofiles in
+a thread. So size costs no memory, and a session holds at most `_AHEAD_OCTETS` read ahead.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Final
+
+import aiofiles
+from aiofiles.threadpool.binary import AsyncFileIO
+
+from pop3core.answers import Content
+from pop3core.limits import DEFAULT_LIMITS
+from pop3d.stores.hops import POOL, hop, to_its_end
+from pop3d.stores.maildir_listing import open_message, text_of
+
+__all__ = ["MessageReader"]
+
+_PIECE: Final = DEFAULT_LIMITS.content_octets_max
+_READ: Final = (
+    _PIECE - _PIECE // 16
+)  # octets of a file at a time: with CRs added, text of usual lines is still one piece
+_AHEAD_OCTETS: Final = 256 * 1024  # held for a session; 64 messages of 4 KiB make the hop's cost vanish
+_AHEAD_MESSAGES: Final = 128
+_NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)  # Linux; elsewhere every read goes through a thread
+_scratch = memoryview(bytearray(_READ))  # what read_now reads into; used by the event loop's thread alone
+
+
+class _Cursor:
+    """One message being read in pieces: a descriptor, and what was read but not given yet."""
+
+    def __init__(self, number: int, descriptor: int, size: int, *, surrogate: bool) -> None:
+        self.number = number
+        self.offset = 0  # of content given, CRLF counted
+        self._descriptor = descriptor
+        self._size = size
+        self._position = 0  # in the file
+        self._text = text_of(surrogate=surrogate)
+        self._waiting = b""  # content read and not given
+        self._ended = False
+        self._file: AsyncFileIO | None = None
+
+    def read_here(self) -> None:
+        """Read the first piece, in the thread that has opened the file."""
+        self._take(os.pread(self._descriptor, _READ, 0))
+
+    def read_now(self) -> Content | None:
+        """The next piece, or None when the disk has to be waited for."""
+        while not self._waiting and not self._ended:
+            if not _NOWAIT:
+                return None
+            try:
+                octets = os.preadv(self._descriptor, [_scratch], self._position, _NOWAIT)
+            except OSError as fault:
+                # not in the page cache, or a file system that cannot tell
+                if fault.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
+                    return None
+                raise
+            self._take(bytes(_scratch[:octets]))
+        return self._give()
+
+    async def read(self) -> Content:
+        """The next piece, from the disk if need be."""
+        while not self._waiting and not self._ended:
+            self._take(await to_its_end(self._read_file()))
+        return self._give()
+
+    async def _read_file(self) -> bytes:
+        if self._file is None:
+            self._file = await aiofiles.open(self._descriptor, "rb", buffering=0, closefd=False, executor=POOL)
+        await self._file.seek(self._position)
+        return await self._file.read(_READ)
+
+    def _take(self, data: bytes) -> None:
+        self._position += len(data)
+        self._waiting = self._text.feed(data)
+        # A short read is no end: the page cache may hold only a part. The size saves the read that returns nothing.
+        if not data or self._position >= self._size:
+            self._waiting += self._text.finish()
+            self._ended = True
+
+    def _give(self) -> Content:
+        piece = self._waiting[:_PIECE]
+        self._waiting = self._waiting[_PIECE:]
+        self.offset += len(piece)
+        return Content(piece, last=self._ended and not self._waiting)
+
+    def close(self) -> None:
+        os.close(self._descriptor)  # of a file that was only read: nothing is flushed
+
+
+class MessageReader:
+    """Reads messages 1 to ``messages``.
+
+    ``root``: descriptor of the Maildir; ``name_of``: a message's file below it, and ``find``: looks for one that has
+    another name now, and raises FileNotFoundError; both are called in a thread. ``surrogates``: these are given.
+    Methods raise OSError. Pieces must be asked for in order (`pop3d.stores.Maildrop.read`).
+    """
+
+    def __init__(
+        self,
+        root: int,
+        messages: int,
+        name_of: Callable[[int], bytes],
+        find: Callable[[int], None],
+        *,
+        surrogates: bool,
+    ) -> None:
+        self._root, self._messages = root, messages
+        self._name_of, self._find = name_of, find
+        self._surrogates = surrogates
+        self._ahead: dict[int, bytes] = {}  # whole messages that were read before they were asked for
+        self._next = 1  # whoever asks for this one reads the mailbox in order
+        self._cursor: _Cursor | None = None
+
+    def read_now(self, number: int, offset: int) -> Content | None:
+        """The piece at ``offset``, or None when it has to be waited for."""
+        if offset == 0 and not self._has_begun(number):
+            whole = self._ahead.pop(number, None)
+            if whole is None:
+                return None
+            self._next = number + 1
+            return Content(whole, last=True)
+        return self._under_way(number, offset).read_now()
+
+    async def read(self, number: int, offset: int) -> Content:
+        """The piece at ``offset``."""
+        if offset == 0 and not self._has_begun(number):
+            if number not in self._ahead:
+                await hop(self._load, number)
+            self._next = number + 1
+            if (whole := self._ahead.pop(number, None)) is not None:
+                return Content(whole, last=True)
+        return await self._under_way(number, offset).read()
+
+    def release(self) -> None:
+        """No more of the message under way is asked for."""
+        if self._cursor is not None:
+            self._cursor.close()
+            self._cursor = None
+
+    def close(self) -> None:
+        """Hold nothing any more."""
+        self.release()
+        self._ahead.clear()
+
+    def _has_begun(self, number: int) -> bool:
+        """Opened already, and nothing of it given."""
+        return self._cursor is not None and (self._cursor.number, self._cursor.offset) == (number, 0)
+
+    def _under_way(self, number: int, offset: int) -> _Cursor:
+        cursor = self._cursor
+        assert cursor is not None and (cursor.number, cursor.offset) == (number, offset), "read out of order"
+        return cursor
+
+    # --- in a thread ---
+
+    def _load(self, number: int) -> None:
+        """Read a message that is small, and those behind it; open one that is large."""
+        self.release()
+        self._ahead.clear()
+        in_order = number == self._next
+        try:
+            whole = self._read_small(number)
+        except FileNotFoundError:
+            self._find(number)
+            whole = self._read_small(number)
+        if whole is None:
+            self._open_large(number)
+            return
+        self._ahead[number] = whole
+        octets, last = len(whole), min(self._messages, number + _AHEAD_MESSAGES - 1)
+        while in_order and octets < _AHEAD_OCTETS and number < last:
+            number += 1
+            try:
+                whole = self._read_small(number)
+            except OSError:
+                return  # told when it is asked for
+            if whole is None:
+                return
+            self._ahead[number] = whole
+            octets += len(whole)
+
+    def _read_small(self, number: int) -> bytes | None:
+        """A message's content, when it is one piece."""
+        descriptor, size = open_message(self._root, self._name_of(number))
+        try:
+            if size > _PIECE:
+                return None
+            data = os.read(descriptor, size + 1)
+        finally:
+            os.close(descriptor)
+        if len(data) != size:
+            return None  # being changed at this moment, or read in part
+        text = text_of(surrogate=self._surrogates)
+        content = text.feed(data) + text.finish()
+        return content if len(content) <= _PIECE else None
+
+    def _open_large(self, number: int) -> None:
+        descriptor, size = open_message(self._root, self._name_of(number))
+        self._cursor = _Cursor(number, descriptor, size, surrogate=self._surrogates)
+        self._cursor.read_here()
