@@ -73,6 +73,35 @@ def demo(
     raise typer.Exit(run(port, once=once))
 
 
+User = Annotated[str, typer.Argument(help="The user's name.")]
+
+
+@app.command()
+def deliver(user: User, config: Config = None) -> None:
+    """Deliver a message from standard input. Exit code 67: unknown user; 75: try again later."""
+    from pop3d.commands.deliver import deliver_stdin
+
+    deliver_stdin(user, config)
+
+
+@app.command("import")
+def import_(
+    user: User, source: Annotated[Path, typer.Argument(help="An mbox file, or a Maildir.")], config: Config = None
+) -> None:
+    """Deliver all messages of an mbox file or a Maildir, which stays as it is."""
+    from pop3d.commands.deliver import import_mail
+
+    raise typer.Exit(import_mail(user, source, config))
+
+
+@app.command()
+def undelete(user: User, config: Config = None) -> None:
+    """Bring back messages that were deleted, where `deleted` keeps them."""
+    from pop3d.commands.deliver import undelete as run
+
+    run(user, config)
+
+
 @user_app.command("add")
 def user_add(
     name: Annotated[str, typer.Argument(help="The user's name.")],

@@ -110,6 +110,8 @@ class StoreConfig(_Model):
     sizes_in_names: bool = False
     mark_seen: bool = False
     deleted: str = ""
+    quota_octets: Annotated[int, Field(ge=0)] = 0
+    quota_messages: Annotated[int, Field(ge=0)] = 0
     retention_days: Annotated[float, Field(gt=0, le=36_500)] | None = None
 
     @field_validator("path", "deleted")

@@ -133,7 +133,7 @@ class UsersFile:
             return None
         if user is None or credential.authzid not in ("", user.name):
             return None
-        return Account(user.name, user.home)
+        return self.account(user.name)
 
     async def _matches(self, user: User | None, password: bytes) -> bool:
         stored = user.secret if user is not None else self._dummy
@@ -155,6 +155,11 @@ class UsersFile:
         elif plain is None:
             return NoSecret(salt, made.iterations, server_nonce)
         return ScramSecret(made.salt, made.iterations, made.stored_key, made.server_key, server_nonce)
+
+    def account(self, name: str) -> Account | None:
+        """A user by name, to whom mail is delivered; None when there is no such."""
+        user = self._users.get(name)
+        return None if user is None else Account(user.name, user.home)
 
     async def reload(self) -> None:
         """See `pop3d.auth.Authenticator.reload`."""

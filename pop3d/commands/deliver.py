@@ -1,0 +1,193 @@
+"""`pop3d deliver`, `pop3d import` and `pop3d undelete`: mail into a user's Maildir."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pop3d.auth import Account, AuthError
+from pop3d.auth.users_file import UsersFile
+from pop3d.config import Config, find, load
+from pop3d.errors import CommandError
+from pop3d.exit_status import ExitStatus
+from pop3d.privileges import become, resolve
+from pop3d.stores import StoreError, mbox
+from pop3d.stores.maildir import mailbox_path
+from pop3d.stores.maildir_delivery import OverQuota, Quota, deliver
+from pop3d.stores.maildir_removal import put_back
+
+__all__ = ["deliver_stdin", "import_mail", "undelete"]
+
+_PIECE = 64 * 1024  # octets
+_FLAGS = re.compile(r":2,([A-Za-z]*)$")
+
+
+@dataclass(frozen=True, slots=True)
+class _Mailbox:
+    """A user's Maildir, its deleted messages (empty for none), and its quota."""
+
+    path: str
+    deleted: str
+    quota: Quota
+
+
+def _mailbox(user: str, path: Path | None) -> _Mailbox:
+    """Where a user's mail is. On the way this process becomes whom the configuration says."""
+    config = load(find(path))
+    store = config.store
+    if store.backend != "maildir":
+        raise CommandError(f'the store is "{store.backend}": there is no Maildir to deliver into', ExitStatus.CONFIG)
+    try:
+        account = UsersFile(config.auth.users).account(user)
+    except AuthError as fault:
+        raise CommandError(str(fault), ExitStatus.CONFIG) from None
+    if account is None:
+        raise CommandError(f"no such user: {user!r}; `pop3d user add` makes one", ExitStatus.NO_USER)
+    _become(config)
+    return _located(config, account)
+
+
+def _located(config: Config, account: Account) -> _Mailbox:
+    store = config.store
+    try:
+        deleted = mailbox_path(store.deleted, account) if store.deleted else ""
+        return _Mailbox(mailbox_path(store.path, account), deleted, Quota(store.quota_octets, store.quota_messages))
+    except StoreError as fault:
+        raise CommandError(f"{account.name}: {fault.detail}", ExitStatus.CONFIG) from None
+
+
+def _become(config: Config) -> None:
+    if config.user is None or os.geteuid() != 0:
+        return
+    try:
+        become(resolve(config.user, config.group))
+    except (LookupError, OSError) as fault:
+        raise CommandError(f"`user` or `group` in the configuration: {fault}", ExitStatus.CONFIG) from None
+
+
+@contextmanager
+def _tried_again_later() -> Iterator[None]:
+    """Faults of the disk, and a full mailbox: the MTA keeps the message and tries again."""
+    try:
+        yield
+    except OverQuota as fault:
+        raise CommandError(f"not delivered: {fault}; try again later", ExitStatus.TRY_LATER) from None
+    except OSError as fault:
+        where = f"{fault.filename}: " if fault.filename else ""
+        raise CommandError(f"not delivered: {where}{fault.strerror}; try again later", ExitStatus.TRY_LATER) from None
+
+
+def deliver_stdin(user: str, config: Path | None) -> None:
+    """Deliver one message from standard input."""
+    mailbox = _mailbox(user, config)
+    with _tried_again_later():
+        deliver(mailbox.path, mbox.without_from_line(sys.stdin.buffer), mailbox.quota)
+
+
+def import_mail(user: str, source: Path, config: Path | None) -> ExitStatus:
+    """Deliver all messages of an mbox file or a Maildir."""
+    try:
+        is_maildir = source.is_dir()
+        total = sum(1 for _ in _files(source)) if is_maildir else source.stat().st_size
+    except OSError as fault:
+        raise CommandError(f"{source}: {fault.strerror}; name an mbox file or a Maildir", ExitStatus.DATA) from None
+    if is_maildir and not any((source / folder).is_dir() for folder in ("cur", "new")):
+        raise CommandError(f"{source}: a folder without cur/ and new/ is no Maildir", ExitStatus.DATA)
+    mailbox = _mailbox(user, config)
+    failed: list[str] = []
+    done = 0
+    with _progress(total) as advance, _told(lambda: done), _tried_again_later():
+        arriving = _from_maildir(source, failed, advance) if is_maildir else _from_mbox(source, advance)
+        for content, flags in arriving:
+            deliver(mailbox.path, content, mailbox.quota, flags=flags)
+            done += 1
+    for line in failed:
+        print(f"pop3d: not imported: {line}", file=sys.stderr)
+    print(f"imported {done} messages for {user}" + (f", {len(failed)} were not" if failed else ""))
+    return ExitStatus.SOME_FAILED if failed else ExitStatus.OK
+
+
+@contextmanager
+def _told(done: Callable[[], int]) -> Iterator[None]:
+    """Whatever ends an import early, say how far it came: what was delivered stays."""
+    try:
+        yield
+    except BaseException:
+        if done():
+            print(f"pop3d: {done()} messages were imported before that, and stay", file=sys.stderr)
+        raise
+
+
+def _from_mbox(source: Path, advance: Callable[[int], None]) -> Iterator[tuple[Iterable[bytes], str | None]]:
+    with source.open("rb") as file:
+        at = 0
+        try:
+            for message in mbox.messages(file):
+                yield message, None
+                advance(file.tell() - at)
+                at = file.tell()
+        except ValueError as fault:
+            raise CommandError(f"{source}: no mbox file: {fault}", ExitStatus.DATA) from None
+
+
+def _files(source: Path) -> Iterator[Path]:
+    for folder in ("cur", "new"):
+        if (source / folder).is_dir():
+            yield from sorted(path for path in (source / folder).iterdir() if not path.name.startswith("."))
+
+
+def _from_maildir(
+    source: Path, failed: list[str], advance: Callable[[int], None]
+) -> Iterator[tuple[Iterable[bytes], str | None]]:
+    for path in sorted(_files(source), key=lambda path: path.name):
+        try:
+            if path.is_symlink() or not path.is_file():
+                raise OSError(0, "not a regular file")
+            file = path.open("rb")
+        except OSError as fault:
+            failed.append(f"{path}: {fault.strerror}")
+        else:
+            with file:
+                flags = _FLAGS.search(path.name)
+                kept = (flags[1] if flags else "") if path.parent.name == "cur" else None
+                yield _pieces(file), kept
+        advance(1)
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    while piece := file.read(_PIECE):
+        yield piece
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, nothing elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    columns = (TextColumn("importing"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda step: bar.advance(task, step)
+
+
+def undelete(user: str, config: Path | None) -> None:
+    """Bring back what a user has deleted."""
+    mailbox = _mailbox(user, config)
+    if not mailbox.deleted:
+        raise CommandError("nothing is kept: the configuration has no `deleted` in [store]", ExitStatus.CONFIG)
+    try:
+        number = put_back(mailbox.path, mailbox.deleted)
+    except OSError as fault:
+        raise CommandError(f"not brought back: {mailbox.deleted}: {fault.strerror}", ExitStatus.CANNOT_WRITE) from None
+    print(f"brought back {number} messages for {user}")
