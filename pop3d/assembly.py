@@ -45,5 +45,6 @@ def _store(config: Config) -> Store:
         mark_seen=store.mark_seen,
         deleted=store.deleted,
         retention_days=store.retention_days,
+        uidl=store.uidl,
     )
     return MaildirStore(store.path, config.state, options)

@@ -30,7 +30,6 @@ NOT_YET: Final = {
     "auth.backend": ("pam", "postgres", "oauth"),
     "auth.mechanisms": ("external", "oauthbearer", "xoauth2"),
     "store.backend": ("postgres",),
-    "store.uidl": ("dovecot", "courier"),
     "limits.auth_penalty": None,
     "limits.auth_penalty_max": None,
     "limits.auth_failures_per_account": None,
@@ -105,7 +104,7 @@ class StoreConfig(_Model):
 
     backend: Literal["maildir", "memory"] = "maildir"
     path: str = "mail/{user}"
-    uidl: Literal["filename"] = "filename"
+    uidl: Literal["filename", "dovecot", "courier"] = "filename"
     utf8_downgrade: bool = False
     sizes_in_names: bool = False
     mark_seen: bool = False

@@ -19,7 +19,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +31,7 @@ from pop3d.stores.maildir_listing import Scan, Ways, find_again, scan
 from pop3d.stores.maildir_reading import MessageReader
 from pop3d.stores.maildir_removal import Removal, SoftDelete, mark_seen
 from pop3d.stores.sizes import SizeCache
+from pop3d.stores.uidlists import UidSource, foreign_uids
 
 __all__ = ["MaildirMaildrop", "MaildirOptions", "MaildirStore", "mailbox_path"]
 
@@ -60,7 +61,7 @@ class MaildirOptions:
 
     ``utf8_downgrade``: who did not say UTF8 gets surrogates of internationalized messages (RFC 6856 §2).
     ``sizes_in_names``: ``W=`` in a file's name is believed. ``mark_seen``: RETR marks a message as seen. ``deleted``:
-    a template as the path, for what is deleted; ``retention_days``: then it goes.
+    a template as the path, for what is deleted; ``retention_days``: then it goes. ``uidl``: whose unique-ids are kept.
     """
 
     utf8_downgrade: bool = False
@@ -68,6 +69,7 @@ class MaildirOptions:
     mark_seen: bool = False
     deleted: str = ""
     retention_days: float | None = None
+    uidl: UidSource = "filename"
 
 
 class MaildirStore:
@@ -91,7 +93,7 @@ class MaildirStore:
         folder = _Folder(path)
         try:
             await _lock(folder)
-            found = await hop(_scan, folder, cache, ways)
+            found = await hop(_scan, folder, cache, ways, options.uidl)
         except OSError as fault:
             folder.close()
             raise StoreError("this mailbox cannot be opened now", detail=f"{path}: {fault.strerror}") from None
@@ -139,9 +141,13 @@ async def _lock(folder: _Folder) -> None:
         await asyncio.sleep(_LOCK_PAUSE)
 
 
-def _scan(folder: _Folder, cache: SizeCache | None, ways: Ways) -> Scan:
+def _scan(folder: _Folder, cache: SizeCache | None, ways: Ways, uidl: UidSource) -> Scan:
     if folder.root is None:
         return Scan()
+    try:
+        ways = replace(ways, uids=foreign_uids(folder.root, uidl))
+    except ValueError as fault:
+        raise OSError(errno.EINVAL, str(fault)) from None
     found = scan(folder.root, () if cache is None else cache.load(), ways)
     # also when only old ones went, once they are many: the cache must not grow for ever
     if cache is not None and (found.counted or found.forgotten > len(found.listing)):

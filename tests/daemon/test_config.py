@@ -77,7 +77,7 @@ def test_keys_at_the_top(tmp_path: Path, line: str, where: str, value: object) -
         ("store", 'deleted = "/deleted/{user}"', "/deleted/{user}"),
         ("store", 'path = "/m/{domain}/{local}"', "/m/{domain}/{local}"),
         ("store", 'path = "{home}/Maildir"', "{home}/Maildir"),
-        ("store", 'uidl = "filename"', "filename"),
+        ("store", 'uidl = "courier"', "courier"),
         ("limits", "connections = 5", 5),
         ("limits", "connections_per_ip = 5", 5),
         ("limits", "unauthenticated = 5", 5),
@@ -109,8 +109,6 @@ def test_keys_of_tables(tmp_path: Path, table: str, line: str, value: object) ->
         *(("auth", f'mechanisms = ["plain", "{name}"]') for name in
           ("external", "oauthbearer", "xoauth2")),
         ("store", 'backend = "postgres"'),
-        ("store", 'uidl = "dovecot"'),
-        ("store", 'uidl = "courier"'),
         ("limits", "auth_penalty = 2.0"),
         ("limits", "auth_penalty_max = 15.0"),
         ("limits", "auth_failures_per_account = 30"),

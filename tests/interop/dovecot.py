@@ -1,0 +1,100 @@
+"""Dovecot's POP3, from Debian's dovecot-pop3d, on loopback: for tests and benchmarks beside the real one."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.site import free_port
+
+CONFIGURATION = """
+base_dir = {root}/run
+log_path = {root}/dovecot.log
+protocols = pop3
+disable_plaintext_auth = no
+mail_location = maildir:{mail}:INDEX={root}/index/%u
+mail_uid = {user}
+mail_gid = {group}
+first_valid_uid = 0
+first_valid_gid = 0
+ssl = {ssl}
+{certificate}
+passdb {{
+  driver = static
+  args = password=secret
+}}
+userdb {{
+  driver = static
+  args = uid={user} gid={group} home={root}/home/%u
+}}
+service pop3-login {{
+  # the same process for many connections, as Dovecot's own advice for speed has it
+  service_count = 0
+  chroot =
+  inet_listener pop3 {{
+    address = 127.0.0.1
+    port = {pop3}
+  }}
+  inet_listener pop3s {{
+    address = 127.0.0.1
+    port = {pop3s}
+  }}
+}}
+service pop3 {{
+  service_count = 0
+}}
+"""
+
+
+def missing() -> str | None:
+    """Why there is no Dovecot to run; None when there is."""
+    if shutil.which("dovecot") is None or not Path("/usr/lib/dovecot/pop3").exists():
+        return "Dovecot is not installed (Debian: apt install dovecot-pop3d)"
+    return None if os.geteuid() == 0 else "Dovecot's login processes want root to start them"
+
+
+@contextlib.contextmanager
+def serving(root: Path, mail: str, *, certificate: Path | None = None, key: Path | None = None) -> Iterator[int]:
+    """Dovecot on Maildirs at ``mail``, where ``%u`` stands for the user; any user, password "secret". Its port.
+
+    ``root``: a folder for all that is Dovecot's own. With a certificate it is POP3S. Mail belongs to nobody.
+    """
+    for folder in ("run", "index", "home"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        shutil.chown(root / folder, "nobody", "nogroup")
+    for above in (root, *root.parents):
+        if above.stat().st_uid == os.geteuid() and above != Path("/"):
+            above.chmod(above.stat().st_mode | 0o111)
+    port = free_port()
+    text = CONFIGURATION.format(
+        root=root,
+        mail=mail,
+        user="nobody",
+        group="nogroup",
+        ssl="required" if certificate else "no",
+        certificate=f"ssl_cert = <{certificate}\nssl_key = <{key}" if certificate else "",
+        pop3=0 if certificate else port,
+        pop3s=port if certificate else 0,
+    )
+    (root / "dovecot.conf").write_text(text)
+    process = subprocess.Popen(["dovecot", "-F", "-c", root / "dovecot.conf"], stderr=subprocess.DEVNULL)
+    try:
+        _await(port, root, process)
+        yield port
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+def _await(port: int, root: Path, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"Dovecot did not start: {(root / 'dovecot.log').read_text()}")
