@@ -30,8 +30,9 @@ from pop3d.stores.hops import hop
 from pop3d.stores.maildir_listing import Scan, Ways, find_again, scan
 from pop3d.stores.maildir_reading import MessageReader
 from pop3d.stores.maildir_removal import Removal, SoftDelete, mark_seen
+from pop3d.stores.recent import RecentScans, stamps_of
 from pop3d.stores.sizes import SizeCache
-from pop3d.stores.uidlists import UidSource, foreign_uids
+from pop3d.stores.uidlists import UidSource, foreign_uids, list_files
 
 __all__ = ["MaildirMaildrop", "MaildirOptions", "MaildirStore", "mailbox_path"]
 
@@ -82,6 +83,7 @@ class MaildirStore:
         self._path = path
         self._state = state
         self._options = options or MaildirOptions()
+        self._recent = RecentScans()
 
     async def open(self, account: Account, *, utf8: bool) -> MaildirMaildrop:
         """See `pop3d.stores.Store.open`. A Maildir that is not there is an empty mailbox, and is not made."""
@@ -93,7 +95,7 @@ class MaildirStore:
         folder = _Folder(path)
         try:
             await _lock(folder)
-            found = await hop(_scan, folder, cache, ways, options.uidl)
+            found = await hop(self._scan, folder, cache, ways)
         except OSError as fault:
             folder.close()
             raise StoreError("this mailbox cannot be opened now", detail=f"{path}: {fault.strerror}") from None
@@ -102,7 +104,31 @@ class MaildirStore:
             raise
         for trouble in found.troubles:
             log.warning("%s: %s", path, trouble)
-        return MaildirMaildrop(folder, found, cache, soft, ways, mark_as_seen=options.mark_seen)
+        return MaildirMaildrop(folder, found, cache, soft, ways, self._recent, mark_as_seen=options.mark_seen)
+
+    def _scan(self, folder: _Folder, cache: SizeCache | None, ways: Ways) -> Scan:
+        """List a locked mailbox. In a thread."""
+        if folder.root is None:
+            return Scan()
+        key, uidl = _key(folder, ways), self._options.uidl
+        stamps = stamps_of(folder.root, ("cur", "new", *list_files(uidl)))
+        if (recent := self._recent.find(key, stamps)) is not None:
+            return recent
+        try:
+            ways = replace(ways, uids=foreign_uids(folder.root, uidl))
+        except ValueError as fault:
+            raise OSError(errno.EINVAL, str(fault)) from None
+        found = scan(folder.root, () if cache is None else cache.load(), ways)
+        # also when only old ones went, once they are many: the cache must not grow for ever
+        if cache is not None and (found.counted or found.forgotten > len(found.listing)):
+            cache.save(found)
+        if not found.troubles:  # those are told at each login
+            self._recent.keep(key, stamps, found)
+        return found
+
+
+def _key(folder: _Folder, ways: Ways) -> tuple[str, bool]:
+    return folder.path, ways.surrogates
 
 
 class _Folder:
@@ -141,20 +167,6 @@ async def _lock(folder: _Folder) -> None:
         await asyncio.sleep(_LOCK_PAUSE)
 
 
-def _scan(folder: _Folder, cache: SizeCache | None, ways: Ways, uidl: UidSource) -> Scan:
-    if folder.root is None:
-        return Scan()
-    try:
-        ways = replace(ways, uids=foreign_uids(folder.root, uidl))
-    except ValueError as fault:
-        raise OSError(errno.EINVAL, str(fault)) from None
-    found = scan(folder.root, () if cache is None else cache.load(), ways)
-    # also when only old ones went, once they are many: the cache must not grow for ever
-    if cache is not None and (found.counted or found.forgotten > len(found.listing)):
-        cache.save(found)
-    return found
-
-
 class MaildirMaildrop:
     """An open Maildir; see `pop3d.stores.Maildrop`."""
 
@@ -165,10 +177,12 @@ class MaildirMaildrop:
         cache: SizeCache | None,
         soft: SoftDelete | None,
         ways: Ways,
+        recent: RecentScans,
         *,
         mark_as_seen: bool,
     ) -> None:
         self._folder = folder
+        self._recent, self._key = recent, _key(folder, ways)
         self._names = found.names
         self._renamed: dict[int, bytes] = {}
         self._cache, self._soft = cache, soft
@@ -220,6 +234,7 @@ class MaildirMaildrop:
                     self._folder.path, number, octets, announced,
                 )  # fmt: skip
                 self._wrong_size = True
+                self._recent.forget(self._key)
             self.release(number)
         return content
 

@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeAlias
 
 from pop3core.maildrop import is_unique_id
 
-__all__ = ["UidSource", "courier", "dovecot", "foreign_uids"]
+__all__ = ["UidSource", "courier", "dovecot", "foreign_uids", "list_files"]
 
 UidSource: TypeAlias = Literal["filename", "dovecot", "courier"]
 """Where unique-ids come from."""
@@ -31,6 +31,11 @@ _DOVECOT_OLD_LINE = re.compile(rb"([0-9]{1,10})() (.+)")
 _DOVECOT_SAVED = re.compile(rb" P(\S+)")
 _COURIER = re.compile(rb"/[23] [0-9]+ [0-9]+")
 _COURIER_LINE = re.compile(rb"(.+) [0-9]+ ([0-9]{1,10}):([0-9]{1,10})(?::[0-9]+)?")
+
+
+def list_files(source: UidSource) -> tuple[str, ...]:
+    """The file in a Maildir that `foreign_uids` reads, if any."""
+    return () if source == "filename" else (_FILES[source],)
 
 
 def foreign_uids(root: int, source: UidSource) -> dict[bytes, bytes]:

@@ -16,10 +16,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pop3core.downgrade import Downgrader
+from pop3core.maildrop import Listing
 from pop3d.auth import Account
-from pop3d.stores import MaildropBusy, ReadsNow, RemovalFailed, Store, StoreError, maildir_reading, maildir_removal
+from pop3d.stores import (
+    MaildropBusy,
+    ReadsNow,
+    RemovalFailed,
+    Store,
+    StoreError,
+    maildir_reading,
+    maildir_removal,
+    recent,
+)
 from pop3d.stores.maildir import MaildirOptions, MaildirStore, mailbox_path
-from pop3d.stores.maildir_listing import scan, unique_part
+from pop3d.stores.maildir_listing import Scan, scan, unique_part
 from pop3d.stores.sizes import SizeCache
 from tests.daemon.store_contract import ALICE, MESSAGES, StoreContract, content
 
@@ -480,6 +490,69 @@ def test_known_sizes_are_laid_beside_any_listing(entries: list[tuple[str, bool, 
         assert list(found.sizes()) == list(fresh.sizes())
         assert list(found.listing.uids) == list(fresh.listing.uids)
         assert found.counted <= sum(after and not before for _, before, after in entries) + found.forgotten
+
+
+# --- listings of lately ---
+
+
+def age(box: Path, seconds: float = 10) -> None:
+    for folder in ("cur", "new"):
+        os.utime(box / folder, (time.time() - seconds,) * 2)
+
+
+async def test_a_mailbox_that_has_not_changed_is_not_listed_again(
+    store: MaildirStore, box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = []
+    monkeypatch.setattr("pop3d.stores.maildir.scan", lambda *args: listed.append(1) or scan(*args))
+
+    async def uids() -> list[bytes]:
+        drop = await store.open(ALICE, utf8=False)
+        assert len(await content(drop, 1)) == 5
+        await drop.close()
+        return list(drop.messages.uids)
+
+    await uids()
+    await uids()  # changed a moment ago: it is not to be trusted yet
+    assert len(listed) == 2
+    age(box)
+    first = await uids()
+    assert await uids() == first
+    assert len(listed) == 3
+    os.rename(box / "new/3.three.host", box / "cur/3.three.host:2,S")
+    assert await uids() == first
+    assert len(listed) == 4
+    (box / "new/4.four").write_bytes(b"x\n")
+    assert await uids() == [*first, b"4.four"]
+    age(box)
+    await uids()
+    (box / "cur/1.one.host:2,S").write_bytes(b"one!\n")
+    drop = await store.open(ALICE, utf8=False)
+    assert drop.messages.sizes[0] == 5
+    assert await content(drop, 1) == b"one!\r\n"
+    await drop.close()
+    drop = await store.open(ALICE, utf8=False)
+    assert drop.messages.sizes[0] == 6
+    await drop.close()
+
+
+def test_recent_listings_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent, "_MESSAGES_MAX", 10)
+    scans = recent.RecentScans()
+    stamps = ((1, 2, 3, 3), None)
+    four = Scan(listing=Listing([1] * 4, [b"x"] * 4))
+    for key in ("a", "b"):
+        scans.keep(key, stamps, four)
+    assert scans.find("a", stamps) is four
+    assert scans.find("a", (None, None)) is None
+    scans.keep("c", stamps, four)
+    assert scans.find("b", stamps) is None
+    assert scans.find("a", stamps) is scans.find("c", stamps) is four
+    scans.keep("d", stamps, Scan(listing=Listing([1] * 11, [b"x"] * 11)))
+    assert scans.find("d", stamps) is None
+    scans.forget("a")
+    scans.forget("a")
+    assert scans.find("a", stamps) is None
 
 
 # --- sizes in names ---

@@ -1,0 +1,76 @@
+"""Listings of mailboxes that were opened lately, for those who come again and find nothing changed.
+
+Most logins are of clients that ask whether there is new mail, and mostly there is none. A folder whose times of change
+are what they were has the same names in it, so its listing need not be made again. Times have a grain: a folder that
+was changed less than `_QUIET_SECONDS` before it was listed might have been changed again in the same grain, and is not
+remembered. Memory is bounded: the listings used least recently go.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Final, TypeAlias
+
+from pop3d.stores.maildir_listing import Scan
+
+__all__ = ["RecentScans", "Stamps", "stamps_of"]
+
+_QUIET_SECONDS: Final = 2.0  # more than any file system's grain of time
+_MESSAGES_MAX: Final = 1_000_000  # remembered in all: some 60 octets each
+
+Stamps: TypeAlias = tuple[tuple[int, int, int, int] | None, ...]
+"""Device, inode, times of modification and of change in nanoseconds of each path; None where nothing is there."""
+
+
+def stamps_of(root: int, paths: tuple[str, ...]) -> Stamps:
+    """How ``paths`` below the folder ``root``, a descriptor, are now. Raises OSError. In a thread."""
+    found: list[tuple[int, int, int, int] | None] = []
+    for path in paths:
+        try:
+            entry = os.stat(path, dir_fd=root, follow_symlinks=False)
+            found.append((entry.st_dev, entry.st_ino, entry.st_mtime_ns, entry.st_ctime_ns))
+        except FileNotFoundError:
+            found.append(None)
+    return tuple(found)
+
+
+class RecentScans:
+    """The listings of one store. May be used by many threads."""
+
+    def __init__(self) -> None:
+        self._scans: OrderedDict[Hashable, tuple[Stamps, Scan]] = OrderedDict()
+        self._messages = 0
+        self._lock = threading.Lock()
+
+    def find(self, key: Hashable, stamps: Stamps) -> Scan | None:
+        """What was kept under ``key`` when all was as ``stamps`` say."""
+        with self._lock:
+            kept = self._scans.get(key)
+            if kept is None or kept[0] != stamps:
+                return None
+            self._scans.move_to_end(key)
+            return kept[1]
+
+    def keep(self, key: Hashable, stamps: Stamps, scan: Scan) -> None:
+        """Remember a listing made behind ``stamps``, when it can be trusted."""
+        before = time.time_ns() - int(_QUIET_SECONDS * 1e9)
+        self.forget(key)
+        if any(stamp is not None and stamp[2] > before for stamp in stamps) or len(scan.listing) > _MESSAGES_MAX:
+            return
+        with self._lock:
+            self._scans[key] = stamps, scan
+            self._messages += len(scan.listing)
+            while self._messages > _MESSAGES_MAX:
+                _, (_, oldest) = self._scans.popitem(last=False)
+                self._messages -= len(oldest.listing)
+
+    def forget(self, key: Hashable) -> None:
+        """Drop what is kept under ``key``."""
+        with self._lock:
+            kept = self._scans.pop(key, None)
+            if kept is not None:
+                self._messages -= len(kept[1].listing)
