@@ -213,7 +213,7 @@ class DotUnstuffer:
 
     def __init__(self) -> None:
         self._held = b"\r\n"  # what a terminator may still begin with; at first a line end that is not content
-        self._virtual = 2
+        self._virtual = True
         self._rest = b""
         self.ended = False
         """True once the terminator was seen."""
@@ -229,14 +229,13 @@ class DotUnstuffer:
             self.ended = True
             self._rest = data[end + 5 :]
             data = data[: end + 2]
-            self._held = b""
         else:
             self._held = _possible_end(data)
             data = data[: len(data) - len(self._held)]
         if self._virtual and data:
             # "\r\n" stands before the first octet only to make it the start of a line
             data = _UNSTUFF.sub(b"\r\n", data) if b"." in data else data
-            data, self._virtual = data[2:], 0
+            data, self._virtual = data[2:], False
             return data
         return _UNSTUFF.sub(b"\r\n", data) if b"." in data else data
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pop3core.answers import TlsEstablished
 from pop3core.client import ClientConfig, ClientConnection
-from pop3core.commands import Capa, Dele, List, Noop, Pass, Quit, Retr, Stat, Top, Uidl, User
+from pop3core.commands import Capa, Dele, Lang, List, Noop, Pass, Quit, Retr, Stat, Top, Uidl, User
 from pop3core.errors import LocalProtocolError, RemoteProtocolError
 from pop3core.events import (
     Abandoned,
@@ -282,6 +282,8 @@ def test_a_greeting_without_end() -> None:
         (Uidl(), b"+OK\r\n0 a\r\n", "bad-item"),
         (List(), b"+OK\r\n" + b"1 1\r\n" * 101, "endless-list"),
         (Capa(), b"+OK\r\n" + b"X\r\n" * 11, "endless-list"),
+        (Lang(), b"+OK\r\n" + b"x y\r\n" * 11, "endless-list"),
+        (Stat(), b"+OK 1 " + b"9" * 21 + b"\r\n", "bad-item"),
     ],
 )
 def test_answers_that_are_none(command, answer: bytes, code: str) -> None:
@@ -366,3 +368,28 @@ def test_no_secret_in_any_repr() -> None:
     assert "hush" not in repr(client.conn.__dict__)
     assert "hush" not in repr(SendData(b"PASS hush\r\n"))
     assert "hush" not in repr(client.hear(b"-ERR no\r\n"))
+
+
+def test_an_error_shows_what_was_said_and_to_which_command() -> None:
+    client = Listener()
+    client.conn.send(Capa())
+    client.hear(b"+OK\r\nPIPELINING\r\n.\r\n")
+    client.conn.send(Capa())
+    client.conn.send(Quit())
+    line = b"\xff" * 79 + b"ab"
+    with pytest.raises(RemoteProtocolError) as caught:
+        client.hear(line + b"\r\n")
+    assert caught.value.command == "CAPA"
+    assert str(caught.value) == "no status indicator: " + ascii(line[:80].decode("latin-1"))
+
+
+def test_the_largest_number_and_the_first_wait() -> None:
+    fresh = ClientConnection()
+    assert fresh.next_event() == NeedData(resumed=False)
+    client = Listener()
+    client.conn.send(User("alice"))
+    client.hear(b"+OK\r\n")
+    client.conn.send(Pass(b"x"))
+    client.hear(b"+OK\r\n")
+    client.conn.send(Stat())
+    assert StatItem(1, 10**20 - 1) in client.hear(b"+OK 1 " + b"9" * 20 + b"\r\n")

@@ -184,3 +184,33 @@ def test_nothing_is_nothing() -> None:
 def test_octets_are_counted_as_they_are_made(stored: bytes) -> None:
     text = CrlfNormalizer()
     assert normalized_octets(stored) == len(text.feed(stored)) + len(text.finish())
+
+
+def test_the_bounds_of_a_line_that_has_ended_to_the_octet() -> None:
+    for before in (b"", b"abc\n"):
+        for octets, fault in ((10, None), (11, LineFault.TOO_LONG), (20, LineFault.TOO_LONG), (21, LineFault.ENDLESS)):
+            lines = LineBuffer(20)
+            lines.receive(before + b"x" * (octets - 1) + b"\n")
+            if before:
+                assert lines.next_line(10) == b"abc"
+            line = lines.next_line(10)
+            assert line == (fault or b"x" * 9)
+
+
+def test_an_empty_line_ends_where_it_ends() -> None:
+    lines = LineBuffer(20)
+    lines.receive(b"\nabc\r")
+    assert lines.next_line(10) == b""
+    assert len(lines) == 4
+
+
+def test_what_is_skipped_is_not_waiting() -> None:
+    lines = LineBuffer(100)
+    lines.receive(b"x" * 20)
+    assert lines.next_line(10) is None
+    assert len(lines) == 0
+    assert not lines
+
+
+def test_there_is_no_rest_before_the_end() -> None:
+    assert DotUnstuffer().rest == b""

@@ -398,6 +398,25 @@ def test_an_initial_response_goes_in_the_line_where_it_fits() -> None:
     assert client.sent == b"AUTH PLAIN AGEAYg==\r\n"
 
 
+def test_a_line_of_255_octets_still_holds_the_initial_response() -> None:
+    for octets, line in ((183, b"AUTH ABC "), (184, b"AUTH ABC\r\n")):
+        client = Listener()
+        client.conn.send(Auth("ABC", b"x" * octets))
+        client.run()
+        assert client.sent.startswith(line)
+        assert len(client.sent) in (255, 10)
+
+
+def test_an_initial_response_that_waits_is_forgotten_with_its_exchange() -> None:
+    """The next exchange's first challenge must not be answered with the secret of the last."""
+    client = Listener()
+    client.conn.send(Auth("OAUTHBEARER", b"t" * 500))
+    client.hear(b"-ERR no\r\n")
+    client.conn.send(Auth("LOGIN"))
+    assert isinstance(client.hear(b"+ \r\n")[-1], Challenged)
+    assert client.sent == b"AUTH OAUTHBEARER\r\nAUTH LOGIN\r\n"
+
+
 def test_a_challenge_that_is_no_base64() -> None:
     client = Listener()
     client.conn.send(Auth("LOGIN"))

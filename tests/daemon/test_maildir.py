@@ -24,6 +24,7 @@ from pop3d.stores import (
     RemovalFailed,
     Store,
     StoreError,
+    maildir_listing,
     maildir_reading,
     maildir_removal,
     recent,
@@ -271,6 +272,50 @@ async def test_a_renamed_message_is_found_again(store: MaildirStore, box: Path) 
     await drop.remove([1, 3])
     await drop.close()
     assert [path.name for path in box.glob("*/*")] == ["2.two.host,S=4:2,"]
+
+
+async def test_a_message_renamed_while_its_folder_is_read_is_seen(
+    store: MaildirStore, box: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first reading sees neither name, or both; the second one may miss another."""
+    whole = maildir_listing._names
+    readings = []
+
+    def reading(root: int) -> list[bytes]:
+        names = list(whole(root))
+        readings.append(names)
+        if len(readings) == 1:
+            os.rename(box / "cur/1.one.host:2,S", box / "cur/1.one.host:2,FS")
+            os.rename(box / "new/3.three.host", box / "cur/3.three.host:2,")
+            return [name for name in names if b"1.one" not in name] + [b"cur/3.three.host:2,"]
+        return [name for name in names if b"2.two" not in name]
+
+    monkeypatch.setattr(maildir_listing, "_names", reading)
+    drop = await store.open(ALICE, utf8=False)
+    assert list(drop.messages.uids) == [b"1.one.host", b"2.two.host", b"3.three.host"]
+    assert len(readings) == 2
+    await drop.close()
+    assert "same unique part" not in caplog.text
+
+
+async def test_a_message_renamed_before_it_is_counted_is_seen(
+    store: MaildirStore, box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = maildir_listing._octets_sent
+    renamed = []
+
+    def counting(root: int, name: bytes) -> int:
+        if not renamed:
+            renamed.append(name)
+            os.rename(box / "new/3.three.host", box / "cur/3.three.host:2,S")
+            os.unlink(box / "cur/2.two.host,S=4:2,")
+        return count(root, name)
+
+    monkeypatch.setattr(maildir_listing, "_octets_sent", counting)
+    drop = await store.open(ALICE, utf8=False)
+    assert list(drop.messages.uids) == [b"1.one.host", b"3.three.host"]
+    assert await content(drop, 2) == b"three\r\n"
+    await drop.close()
 
 
 async def test_a_message_that_vanished_is_an_error_and_removes_well(store: MaildirStore, box: Path) -> None:

@@ -1,0 +1,12 @@
+"""A few of the crashes of `python -m tests.crash`."""
+
+from tests.crash.site import Tally, crashes
+
+
+def test_nothing_is_lost_by_kill_9() -> None:
+    tally = Tally()
+    for tally in crashes(8, seed=7):
+        assert tally.faults == 0, str(tally)
+    assert tally.delivered > 50
+    assert tally.confirmed > 10
+    assert tally.worst_login < 10
