@@ -28,7 +28,7 @@ def test_mistakes_of_a_small_module() -> None:
         (4, "True -> False"),
         (12, "limit >= 10 -> (limit > 10)"),
         (12, "10 -> (11)"),
-        (12, "limit >= 10 and not names -> (limit >= 10 or (not names))"),
+        (12, "limit >= 10 and not names -> (limit >= 10 or not names)"),
         (12, "not names -> (names)"),
         (13, "names.clear() -> pass"),
         (14, "limit == 3 -> (limit != 3)"),
