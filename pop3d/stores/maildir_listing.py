@@ -30,6 +30,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import itemgetter
 from typing import TypeVar, overload
 
 from pop3core.downgrade import Downgrader
@@ -65,9 +66,10 @@ def unique_part(name: bytes) -> bytes:
     """What of a file's name never changes: all before the first "," or ":". ``name``: with or without its folder."""
     # called several times for each message of a mailbox: find is twice as fast as a regular expression
     start = name.find(b"/") + 1
-    comma, colon = name.find(b",", start), name.find(b":", start)
-    end = colon if comma < 0 else comma if colon < 0 else min(comma, colon)
-    return name[start:] if end in (-1, start) else name[start:end]
+    end, colon = name.find(b",", start), name.find(b":", start)
+    if end < 0 or 0 <= colon < end:
+        end = colon
+    return name[start:end] if end > start else name[start:]
 
 
 def text_of(*, surrogate: bool) -> CrlfNormalizer | Downgrader:
@@ -217,11 +219,10 @@ def scan(root: int, known: Sizes = (), ways: Ways | None = None) -> Scan:
     Raises OSError when a folder cannot be listed: an error never shows as an empty mailbox. A file that cannot be read
     is left out, and named in ``troubles``; one that went meanwhile is left out too.
     """
-    names = sorted(_all_names(root))
-    names.sort(key=unique_part)  # a stable sort: those with the same unique part stay in order
-    result = _Collector(root, names, _Known(known), ways or Ways())
-    for unique, group in groupby(names, key=unique_part):
-        same = list(group)
+    found = sorted((unique_part(name), name) for name in _all_names(root))
+    result = _Collector(root, found, _Known(known), ways or Ways())
+    for unique, group in groupby(found, key=itemgetter(0)):
+        same = [name for _, name in group]
         if len(same) == 1:
             result.add(unique, same[0])
         else:
@@ -256,9 +257,9 @@ class _Known:
 
 
 class _Collector:
-    """A scan as it grows. ``found``: all names, ascending by the unique part."""
+    """A scan as it grows. ``found``: unique part and name of all that was found, ascending."""
 
-    def __init__(self, root: int, found: Sequence[bytes], known: _Known, ways: Ways) -> None:
+    def __init__(self, root: int, found: Sequence[tuple[bytes, bytes]], known: _Known, ways: Ways) -> None:
         self._root, self._found, self._known, self._ways = root, found, known, ways
         self._names: list[bytes] = []
         self._others: dict[int, bytes] = {}
@@ -285,7 +286,7 @@ class _Collector:
         if octets is None and (renamed := self._renamed(unique)) is not None:
             name, octets = renamed, self._count(renamed)
         if octets is not None:
-            self._append(name, self._unique_id(unique, key), octets)
+            self._append(unique, name, self._unique_id(unique, key), octets)
 
     def add_duplicates(self, unique: bytes, names: list[bytes]) -> None:
         """The oldest keeps the plain unique-id. Their sizes are counted each time: a name does not tell them apart."""
@@ -303,7 +304,7 @@ class _Collector:
                 digest = hashlib.sha256(digest).digest()
                 uid = _duplicate_id(unique, digest)
             self._taken.add(uid)
-            self._append(name, uid, octets)
+            self._append(unique, name, uid, octets)
 
     def _unique_id(self, unique: bytes, key: bytes) -> bytes:
         given = self._ways.uids.get(key)
@@ -313,11 +314,11 @@ class _Collector:
         return unique if is_unique_id(unique) else hashlib.sha256(unique).hexdigest().encode()
 
     def _is_a_unique_part(self, uid: bytes) -> bool:
-        place = bisect_left(self._found, uid, key=unique_part)
-        return place < len(self._found) and unique_part(self._found[place]) == uid
+        place = bisect_left(self._found, uid, key=itemgetter(0))
+        return place < len(self._found) and self._found[place][0] == uid
 
-    def _append(self, name: bytes, uid: bytes, octets: int) -> None:
-        if uid != unique_part(name):
+    def _append(self, unique: bytes, name: bytes, uid: bytes, octets: int) -> None:
+        if uid != unique:
             self._others[len(self._names)] = uid
         self._names.append(name)
         self._octets.append(octets)
