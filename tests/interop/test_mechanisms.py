@@ -4,8 +4,10 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import os
 import poplib
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -122,3 +124,28 @@ async def test_an_unknown_user_gets_a_challenge_like_a_known_one(tmp_path: Path)
     assert known["i"] == unknown["i"]
     assert len(known["s"]) == len(unknown["s"])
     assert len(known["r"]) == len(unknown["r"])
+
+
+async def test_pop3cli_by_stls_and_where_there_is_none(tmp_path: Path) -> None:
+    async def stat(folder: Path, port: int) -> tuple[int | None, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "pop3cli", "stat", f"pop3://alice@127.0.0.1:{port}"),
+            *("--cacert", str(folder / "cert.pem"), "--timeout", "20"),
+            env={**os.environ, "POP3CLI_PASSWORD": "s e c"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        return process.returncode, said.decode()
+
+    folders = tmp_path / "with", tmp_path / "without"
+    for folder in folders:
+        folder.mkdir()
+    async with serving(folders[0], "starttls") as port:
+        code, said = await stat(folders[0], port)
+        assert (code, "1 message" in said) == (0, True), said
+    async with serving(folders[1], "none") as port:
+        code, said = await stat(folders[1], port)
+    assert code == 77
+    assert said.startswith(f"pop3cli: 127.0.0.1 port {port}: no TLS by STLS (STLS refused by")
+    assert said.count("\n") == 1
