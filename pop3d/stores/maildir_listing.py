@@ -30,7 +30,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from operator import itemgetter
 from typing import TypeVar, overload
 
 from pop3core.downgrade import Downgrader
@@ -219,10 +218,13 @@ def scan(root: int, known: Sizes = (), ways: Ways | None = None) -> Scan:
     Raises OSError when a folder cannot be listed: an error never shows as an empty mailbox. A file that cannot be read
     is left out, and named in ``troubles``; one that went meanwhile is left out too.
     """
-    found = sorted((unique_part(name), name) for name in _all_names(root))
-    result = _Collector(root, found, _Known(known), ways or Ways())
-    for unique, group in groupby(found, key=itemgetter(0)):
-        same = [name for _, name in group]
+    # Sorted twice, and never as pairs: of a million freed pairs the interpreter keeps some for later, one here, one
+    # there, and with them nearly all the memory that they had.
+    names = sorted(_all_names(root))
+    names.sort(key=unique_part)
+    result = _Collector(root, names, _Known(known), ways or Ways())
+    for unique, group in groupby(names, key=unique_part):
+        same = list(group)
         if len(same) == 1:
             result.add(unique, same[0])
         else:
@@ -257,9 +259,9 @@ class _Known:
 
 
 class _Collector:
-    """A scan as it grows. ``found``: unique part and name of all that was found, ascending."""
+    """A scan as it grows. ``found``: all names, ascending by the unique part."""
 
-    def __init__(self, root: int, found: Sequence[tuple[bytes, bytes]], known: _Known, ways: Ways) -> None:
+    def __init__(self, root: int, found: Sequence[bytes], known: _Known, ways: Ways) -> None:
         self._root, self._found, self._known, self._ways = root, found, known, ways
         self._names: list[bytes] = []
         self._others: dict[int, bytes] = {}
@@ -314,8 +316,8 @@ class _Collector:
         return unique if is_unique_id(unique) else hashlib.sha256(unique).hexdigest().encode()
 
     def _is_a_unique_part(self, uid: bytes) -> bool:
-        place = bisect_left(self._found, uid, key=itemgetter(0))
-        return place < len(self._found) and self._found[place][0] == uid
+        place = bisect_left(self._found, uid, key=unique_part)
+        return place < len(self._found) and unique_part(self._found[place]) == uid
 
     def _append(self, unique: bytes, name: bytes, uid: bytes, octets: int) -> None:
         if uid != unique:
