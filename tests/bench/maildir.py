@@ -145,7 +145,7 @@ def memory_mib(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def pop3d(root: Path, _fresh: bool) -> Iterator[tuple[int, int]]:
+def pop3d(root: Path) -> Iterator[tuple[int, int]]:
     """pop3d as an administrator starts it; its port and process."""
     port = free_port()
     user = 'user = "nobody"\ngroup = "nogroup"' if os.geteuid() == 0 else ""
@@ -163,13 +163,13 @@ def pop3d(root: Path, _fresh: bool) -> Iterator[tuple[int, int]]:
 
 
 @contextlib.contextmanager
-def tuned_dovecot(root: Path, _fresh: bool) -> Iterator[tuple[int, int]]:
+def tuned_dovecot(root: Path) -> Iterator[tuple[int, int]]:
     mail, files = str(root / "mail" / "%u"), (root / "cert.pem", root / "key.pem")
     with dovecot.serving(root / "dovecot", mail, certificate=files[0], key=files[1], extra=dovecot.TUNED) as port:
         yield port, int((root / "dovecot" / "run" / "master.pid").read_text())
 
 
-Server = Callable[[Path, bool], contextlib.AbstractContextManager[tuple[int, int]]]
+Server = Callable[[Path], contextlib.AbstractContextManager[tuple[int, int]]]
 
 
 def measure(start: Server, root: Path, users: list[str], messages: int, console: Console) -> Figures:
@@ -195,7 +195,7 @@ def measure(start: Server, root: Path, users: list[str], messages: int, console:
         client.many("UIDL")
         return client
 
-    with start(root, True) as (port, pid):
+    with start(root) as (port, pid):
         for name in ("first", "again"):
             with timed(f"{messages:,}: {name}", pid):
                 look(port, messages).quit()
@@ -214,7 +214,7 @@ def measure(start: Server, root: Path, users: list[str], messages: int, console:
                 for number in range(1, LARGE + 1):
                     assert client.many(f"RETR {number}") > LARGE_OCTETS
             client.quit()
-    with start(root, False) as (port, pid):
+    with start(root) as (port, pid):
         idle = memory_mib(pid)
         with timed(f"{messages:,}: after a restart", pid):
             client = look(port, messages)
