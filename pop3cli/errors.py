@@ -162,6 +162,16 @@ _PASSING: Final = {
     "SYS/TEMP": "try again later",
 }
 
+
+def _passing(code: str | None) -> str | None:
+    """What to do about a code of `_PASSING`. More detail than we know is ignored (RFC 2449 §8)."""
+    while code:
+        if code in _PASSING:
+            return _PASSING[code]
+        code = code.rpartition("/")[0]
+    return None
+
+
 # RFC 1939 has no code for it, so servers' own words have to do
 _NO_SUCH_MESSAGE: Final = re.compile(
     r"no such|no message|(?:not|n't) exist|not found|(?:invalid|bad|unknown) (?:message|msg)|out of range|deleted", re.I
@@ -173,13 +183,14 @@ def refusal(where: str, said: Replied) -> Refused:
     command, code, text = said.command, said.code, said.text
     keyword = command.keyword
     shown = " ".join(filter(None, (f"[{code}]" if code else "", text))) or "no reason given"
+    passing = _passing(code)
     if isinstance(command, User | Pass | Auth):
         login = f"{where} refused the login"
-        if code in _PASSING:
-            return TryLater(login, shown, _PASSING[code], code=code, text=text)
+        if passing is not None:
+            return TryLater(login, shown, passing, code=code, text=text)
         return LoginRefused(login, shown, "check user name and password", code=code, text=text)
-    if code in _PASSING:
-        return TryLater(f"{keyword} refused by {where}", shown, _PASSING[code], code=code, text=text)
+    if passing is not None:
+        return TryLater(f"{keyword} refused by {where}", shown, passing, code=code, text=text)
     if code is None and _is_about_the_number(command, text):
         message = f"message {getattr(command, 'number', None)}"
         return NoSuchMessage(message, shown, "`list` shows what there is", code=code, text=text)

@@ -1,7 +1,7 @@
 """Whom to trust, and why somebody is not trusted.
 
 Certificates are verified, names as well as signatures, and nothing here can switch that off. A name counts only when it
-stands in the certificate's subjectAltName (RFC 8314 §5.5, RFC 6125 §6.4.4): Python would still accept a common name, so
+stands in the certificate's subjectAltName (RFC 8314 §5.3, RFC 6125 §6.4.4): Python would still accept a common name, so
 that is switched off. When a certificate is refused, OpenSSL's reason seldom tells a person what to do. So it is fetched
 once more, over a connection on which nothing is sent, and read.
 """

@@ -27,7 +27,7 @@ def server_capabilities(
         # RFC 2449 §6.3 USER: announced exactly when it would be accepted, so not in clear text where that is refused
         passwords and "USER",
         bool(mechanisms) and f"SASL {' '.join(mechanisms)}",  # RFC 5034 §3: mechanisms that can be used as things are
-        stls and "STLS",  # RFC 2595 §4
+        stls and "STLS",  # RFC 2595 §4: it is there, and permitted in this state
         "TOP",
         "UIDL",
         "RESP-CODES",

@@ -28,7 +28,7 @@ from typing import NoReturn
 
 from pop3core import answers as a
 from pop3core.capabilities import Capabilities
-from pop3core.commands import Auth, Capa, Command, Lang, List, Quit, Retr, Stat, Stls, Top, Uidl
+from pop3core.commands import Auth, Capa, Command, Lang, List, Quit, Retr, Stat, Stls, Top, Uidl, Utf8
 from pop3core.errors import LocalProtocolError, RemoteProtocolError
 from pop3core.events import (
     Abandoned,
@@ -54,6 +54,7 @@ from pop3core.grammar import BadArgument, decode_base64, initial_response, is_pr
 from pop3core.limits import DEFAULT_LIMITS, Limits
 from pop3core.replies import Status, decode
 from pop3core.sasl import MECHANISMS
+from pop3core.sasl.prep import prepared
 from pop3core.syntax import BadCommand, encode
 from pop3core.table import AFTER, RULE_OF, Home, State
 
@@ -97,7 +98,10 @@ class ClientConnection:
         self._announced: list[str] = []
         self._response: bytes | None = None  # a line of a SASL exchange that may leave
         self._challenged = False  # the driver's answer to a challenge is wanted
-        self._held: bytes | None = None  # an initial response too long for the line of AUTH
+        self._held: bytes | None = None  # an initial response that may not stand in the line of AUTH
+        self._cancelled = False  # the exchange under way was broken off by us
+        self._utf8 = False  # UTF8 was said
+        self._capa_answered = False  # by +OK or -ERR, on the connection as it is now
         self._tls_wanted = False  # STLS was accepted: nothing is said or heard before the handshake
         self._disconnected: Disconnected | None = None
         self._resumed = False
@@ -136,6 +140,7 @@ class ClientConnection:
         match answer:
             case a.TlsEstablished() if self._tls_wanted or not (self._greeted or self._lines):
                 self._tls_wanted, self._secure = False, True
+                self._capa_answered = False
                 self.capabilities = Capabilities()  # RFC 2595 §4: what was learned before TLS is worth nothing
             case a.SaslResponse(data) if self._challenged:
                 self._challenged = False
@@ -173,6 +178,8 @@ class ClientConnection:
         rule = RULE_OF[type(command)]
         if rule.home is Home.PLAIN and (self._secure or self._tls_ahead()):  # RFC 2595 §4: STLS is valid once
             raise LocalProtocolError(f"{rule.keyword} is not valid behind TLS ({rule.rfc})")
+        if isinstance(command, Stls) and (self._utf8 or any(isinstance(ahead, Utf8) for ahead in self._queue)):
+            raise LocalProtocolError("STLS is not valid behind UTF8 (RFC 6856 §2.1)")
         mechanism = MECHANISMS.get(command.mechanism) if isinstance(command, Auth) else None
         secret = rule.home is Home.TLS or (mechanism is not None and mechanism.plaintext)
         if secret and not (self._secure or self._config.allow_plaintext or self._tls_ahead()):
@@ -246,13 +253,18 @@ class ClientConnection:
             command = self._queue.popleft()
             self._sent.append(command)
             self._barrier = RULE_OF[type(command)].barrier
+            self._utf8 = self._utf8 or isinstance(command, Utf8)
             lines.append(self._line(command))
         return b"".join(lines)
 
     def _line(self, command: Command) -> bytes:
         line = encode(command)
-        if isinstance(command, Auth) and len(line) > self._limits.command_octets_max:
-            # RFC 5034 §4: an initial response that would make the line too long answers the first challenge instead
+        if not isinstance(command, Auth):
+            return line
+        # RFC 5034 §3: none for a server that does not announce SASL. §4: nor one that would make the line too long.
+        # It answers the first, empty challenge instead.
+        unannounced = self._capa_answered and "SASL" not in self.capabilities
+        if unannounced or len(line) > self._limits.command_octets_max:
             self._held = command.initial
             line = encode(replace(command, initial=None))
         return line
@@ -290,13 +302,14 @@ class ClientConnection:
         if isinstance(command, Auth) and (line == b"+" or line.startswith(b"+ ")):
             self._challenge(command, line[2:])
             return
-        self._held = None
+        self._held, self._cancelled = None, False
         status = self._decode(line)
         rule = RULE_OF[type(command)]
         self._barrier = self._barrier and not rule.barrier
         self._events.append(Replied(command, status.ok, status.code, status.text))
         if not status.ok:
             self._sent.popleft()
+            self._capa_answered = self._capa_answered or isinstance(command, Capa)
             self._state = rule.failed or self._state
             if rule.barrier:
                 self._abandon()
@@ -316,9 +329,13 @@ class ClientConnection:
 
     def _challenge(self, command: Auth, octets: bytes) -> None:
         try:
-            data = decode_base64(octets.strip())
+            data = decode_base64(octets)
         except BadArgument:
-            self._broken("a challenge is no base64", code="bad-challenge", rfc="RFC 5034 §4")
+            if self._cancelled:
+                self._broken("a challenge is no base64, again", code="bad-challenge", rfc="RFC 5034 §4")
+            # RFC 5034 §4: the exchange is cancelled; the server's -ERR tells the driver
+            self._response, self._held, self._cancelled = b"*", None, True
+            return
         if self._held is not None and not data:
             self._response, self._held = initial_response.write(self._held), None
             return
@@ -348,7 +365,7 @@ class ClientConnection:
             self._sent.popleft()
             self._items = None
             if isinstance(command, Capa):
-                self.capabilities = Capabilities(self._announced)
+                self.capabilities, self._capa_answered = Capabilities(self._announced), True
             self._events.append(ListEnded(command))
             return
         assert self._items is not None
@@ -442,5 +459,8 @@ def _shown(line: bytes) -> str:
 
 
 def apop_digest(timestamp: str, password: bytes) -> str:
-    """The digest of APOP for a greeting's timestamp (RFC 1939 §7). MD5: better than a password in clear text only."""
-    return hashlib.md5(timestamp.encode() + password, usedforsecurity=False).hexdigest()
+    """The digest of APOP for a greeting's timestamp (RFC 1939 §7). MD5: better than a password in clear text only.
+
+    A password that is UTF-8 is prepared with SASLprep (RFC 6856 §2.2); raises `SaslError` for a prohibited character.
+    """
+    return hashlib.md5(timestamp.encode() + prepared(password), usedforsecurity=False).hexdigest()

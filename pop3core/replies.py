@@ -46,7 +46,7 @@ _OCTETS_MAX: Final = DEFAULT_LIMITS.reply_octets_max - 2  # RFC 2449 §4, withou
 
 def encode_ok(text: str) -> bytes:
     """A positive status line, CRLF included; made fit for one (see `encode_err`)."""
-    return _line(f"+OK {text}") if text else b"+OK\r\n"
+    return _line(f"+OK {_no_code(text)}") if text else b"+OK\r\n"
 
 
 def encode_err(text: str, code: Code | None = None) -> bytes:
@@ -54,12 +54,17 @@ def encode_err(text: str, code: Code | None = None) -> bytes:
 
     Control characters become "?", so that no text can make a second line; what is longer than a reply is cut.
     """
-    return _line(f"-ERR [{code}] {text}" if code else f"-ERR {text}")
+    return _line(f"-ERR [{code}] {text}" if code else f"-ERR {_no_code(text)}")
 
 
 def encode_challenge(data: bytes) -> bytes:
     """A SASL challenge (RFC 5034 §4): "+ ", base64, CRLF."""
     return b"+ %b\r\n" % binascii.b2a_base64(data, newline=False)
+
+
+def _no_code(text: str) -> str:
+    # RFC 2449 §6.4 RESP-CODES: a text that begins with "[" would be taken for a response code
+    return f"({text[1:]}".replace("]", ")", 1) if text.startswith("[") else text
 
 
 def _line(text: str) -> bytes:

@@ -72,10 +72,11 @@ from pop3core.framing import TERMINATOR, LineBuffer, LineFault
 from pop3core.maildrop import Listing, Marks
 from pop3core.reading import Reading
 from pop3core.replies import Code, encode_challenge, encode_err, encode_ok
-from pop3core.sasl import MECHANISMS, Mechanism
+from pop3core.sasl import MECHANISMS, Mechanism, SaslError
 from pop3core.sasl.base import Challenge, SecretWanted, Tls
 from pop3core.sasl.exchange import Exchange, Failed, Step
-from pop3core.settings import ServerConfig, Summary
+from pop3core.sasl.prep import prepared
+from pop3core.settings import ServerConfig, Summary, check_policy
 from pop3core.syntax import BARE, BadCommand, read_arguments, split
 from pop3core.table import AFTER, RULE_OF, Home, Rule, State
 from pop3core.texts import DEFAULT_LANGUAGE, LANGUAGES, choose, translate
@@ -239,6 +240,7 @@ class ServerConnection:
             raise LocalProtocolError(f"{type(answer).__name__} answers nothing")
         match question, answer:
             case LoginRequested(credential), a.LoginAccepted() if not isinstance(credential, ProofFailed):
+                check_policy(answer.expire, answer.login_delay)
                 self._question = None
                 self._login_accepted(credential, answer)
             case LoginRequested(), a.LoginRejected(code, text):
@@ -442,8 +444,9 @@ class ServerConnection:
         self._state = self._target
         self._listing = answer.messages
         self._marks = Marks(answer.messages)
-        self._expire = answer.expire or self._expire
-        self._login_delay = answer.login_delay or self._login_delay
+        # RFC 2449 §6.5 LOGIN-DELAY, §6.7 EXPIRE: now for this user, so without the token that says "differs by user"
+        self._expire = (answer.expire or self._expire).removesuffix(" USER")
+        self._login_delay = (answer.login_delay or self._login_delay).removesuffix(" USER")
         self._totals()
 
     def _login_rejected(self, code: Code | None, text: str) -> None:
@@ -471,7 +474,7 @@ class ServerConnection:
         lines = server_capabilities(
             passwords="PLAIN" in self._config.mechanisms and self._plaintext_allowed,
             mechanisms=[name for name in self._config.mechanisms if self._is_usable(MECHANISMS[name])],
-            stls=self._config.stls and not self._secure,
+            stls=Stls in self._open and Stls in AFTER[self._state] and not self._utf8,
             utf8=self._config.utf8,
             languages=bool(self._config.languages),
             expire=self._expire,
@@ -500,7 +503,7 @@ class ServerConnection:
 
     def _stls(self, _command: Stls) -> None:
         if self._utf8:
-            self._err("{keyword} is not valid in the {state} state", keyword="STLS", state="UTF8")  # RFC 6856 §2
+            self._err("{keyword} is not valid in the {state} state", keyword="STLS", state="UTF8")  # RFC 6856 §2.1
         elif len(self._lines):
             # Octets behind STLS are in clear text, and would be taken for what came inside TLS (RFC 2595 §4).
             self._err("nothing may follow STLS before TLS; closing")
@@ -552,9 +555,13 @@ class ServerConnection:
         command, self._apop = self._apop, None
         assert command is not None
         assert self._timestamp is not None
-        secret = answer.secret if isinstance(answer, a.PlainSecret) else b""
-        digest = hashlib.md5(self._timestamp.encode() + secret, usedforsecurity=False).hexdigest()
-        good = hmac.compare_digest(digest, command.digest) and isinstance(answer, a.PlainSecret)
+        try:
+            # RFC 6856 §2.2: what both sides compute with is prepared
+            secret = prepared(answer.secret) if isinstance(answer, a.PlainSecret) else None
+        except SaslError:
+            secret = None
+        digest = hashlib.md5(self._timestamp.encode() + (secret or b""), usedforsecurity=False).hexdigest()
+        good = hmac.compare_digest(digest, command.digest) and secret is not None
         self._question = None
         self._check(Verified(command.name, "", "APOP") if good else ProofFailed(command.name, "APOP"))
 

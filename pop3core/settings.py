@@ -12,7 +12,15 @@ from pop3core.sasl import MECHANISMS
 from pop3core.table import RULES
 from pop3core.texts import LANGUAGES
 
-__all__ = ["ServerConfig", "Summary"]
+__all__ = ["ServerConfig", "Summary", "check_policy"]
+
+
+def check_policy(expire: str, login_delay: str) -> None:
+    """Raises `LocalProtocolError` for what is no argument of EXPIRE or LOGIN-DELAY (RFC 2449 §6.7 and §6.5)."""
+    if not re.fullmatch(r"(?:(?:NEVER|[0-9]{1,9})(?: USER)?)?", expire):
+        raise LocalProtocolError('expire is "NEVER", a number of days, or one of these and "USER"')
+    if not re.fullmatch(r"(?:[0-9]{1,9}(?: USER)?)?", login_delay):
+        raise LocalProtocolError('login_delay is a number of seconds, or that and "USER"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +51,7 @@ class ServerConfig:
         ):
             if unknown := [name for name in names if name not in known]:
                 raise LocalProtocolError(f"unknown {kind} {unknown[0]!r}; there are {', '.join(known)}")
-        # RFC 2449 §6.5 and §6.7
-        if not re.fullmatch(r"(?:NEVER|[0-9]{1,9})?(?: USER)?", self.expire) or self.expire.startswith(" "):
-            raise LocalProtocolError('expire is "NEVER", a number of days, or one of these and "USER"')
-        if not re.fullmatch(r"(?:[0-9]{1,9}(?: USER)?)?", self.login_delay):
-            raise LocalProtocolError('login_delay is a number of seconds, or that and "USER"')
+        check_policy(self.expire, self.login_delay)
 
     def offered(self, *, apop: bool) -> frozenset[type[Command]]:
         """The commands that are switched on. ``apop``: the connection's greeting has a timestamp."""

@@ -71,11 +71,10 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("client", "self._octets = 0  # of that content", "0 -> (-1)"): _FIRST,
     ("client", 'return b""', 'return b"" -> return None'): _FALSY,
     ("client", "return False", "return False -> return None"): _FALSY,
-    ("client", "self._challenge(command, line[2:])", "2 -> (1)"): "blanks around base64 are taken off",
     ("client", "self._lines.clear()", "self._lines.clear() -> pass"): _MEMORY,
     (
         "client",
-        "return hashlib.md5(timestamp.encode() + password, usedforsecurity=False).hexdigest()",
+        "return hashlib.md5(timestamp.encode() + prepared(password), usedforsecurity=False).hexdigest()",
         "False -> (True)",
     ): "differs only where OpenSSL forbids MD5",
     ("server", "self._target = self._state  # where +OK to the command under way leads",
@@ -95,7 +94,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("server", 'data = self._output[0] if len(self._output) == 1 else b"".join(self._output)', "1 -> (0)"): _FASTER,
     ("server", 'data = self._output[0] if len(self._output) == 1 else b"".join(self._output)', "0 -> (-1)"):
         "the first of one is the last",
-    ("server", "digest = hashlib.md5(self._timestamp.encode() + secret, usedforsecurity=False).hexdigest()",
+    ("server", 'digest = hashlib.md5(self._timestamp.encode() + (secret or b""), usedforsecurity=False).hexdigest()',
      "False -> (True)"): "differs only where OpenSSL forbids MD5",
     ("server", "self._question = None", "self._question = None -> pass"): "another question takes its place",
     ("server", "return False", "return False -> return None"): _FALSY,

@@ -8,7 +8,7 @@ from typing import Final
 
 from pop3core.sasl.base import SaslError
 
-__all__ = ["saslprep"]
+__all__ = ["prepared", "saslprep"]
 
 _PROHIBITED: Final = (
     stringprep.in_table_c12,
@@ -39,3 +39,14 @@ def saslprep(text: str) -> str:
     ):  # RFC 3454 §6
         raise SaslError("a name or password mixes directions")
     return result
+
+
+def prepared(password: bytes) -> bytes:
+    """A password's octets in the form in which proofs are made of it (RFC 6856 §2.2 for APOP).
+
+    Octets that are no text are taken as they are. Raises `SaslError` for what is prohibited.
+    """
+    try:
+        return saslprep(password.decode("utf-8")).encode()
+    except UnicodeDecodeError:
+        return password

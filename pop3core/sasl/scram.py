@@ -24,7 +24,7 @@ from pop3core.sasl.base import (
     Tls,
     Verified,
 )
-from pop3core.sasl.prep import saslprep
+from pop3core.sasl.prep import prepared, saslprep
 
 __all__ = ["client", "plus_server", "server", "verifier"]
 
@@ -74,11 +74,7 @@ def _escaped(name: str) -> bytes:
 
 
 def _salted(password: bytes, salt: bytes, iterations: int) -> bytes:
-    try:
-        prepared = saslprep(password.decode("utf-8")).encode()
-    except UnicodeDecodeError:
-        prepared = password  # octets that are no text are taken as they are
-    return hashlib.pbkdf2_hmac("sha256", prepared, salt, iterations)
+    return hashlib.pbkdf2_hmac("sha256", prepared(password), salt, iterations)
 
 
 def verifier(password: bytes, salt: bytes, iterations: int = _ITERATIONS_MIN) -> tuple[bytes, bytes]:

@@ -162,7 +162,7 @@ async def test_a_wrong_password(serve: Serve) -> None:
         await session.login("alice", PASSWORD)  # the session goes on
 
 
-@pytest.mark.parametrize("code", ["IN-USE", "SYS/TEMP", "LOGIN-DELAY"])
+@pytest.mark.parametrize("code", ["IN-USE", "SYS/TEMP", "LOGIN-DELAY", "SYS/TEMP/DISK"])
 async def test_a_login_that_is_refused_for_now(serve: Serve, code: str) -> None:
     server = serve(Mailbox(login=LoginRejected(code, "not now")))
     async with Session() as session:

@@ -78,6 +78,28 @@ def test_items() -> None:
     assert dict(client.conn.capabilities) == {"TOP": (), ".X": ()}
 
 
+def test_an_implementation_changes_nothing() -> None:
+    # RFC 2449 §6.9
+    sent = []
+    for name in (b"Buggy-POP-0.1", b"Dovecot", b"pop3core"):
+        client = in_transaction()
+        client.conn.send(Capa())
+        client.hear(b"+OK\r\nPIPELINING\r\nIMPLEMENTATION " + name + b"\r\n.\r\n")
+        for command in (Stat(), Uidl(), Top(1, 0), Retr(1)):
+            client.conn.send(command)
+        client.run()
+        sent.append(client.sent)
+    assert sent[0] == sent[1] == sent[2]
+
+
+def test_two_messages_may_have_the_same_unique_id() -> None:
+    # RFC 1939 §7 UIDL: it may be a hash of the message, and two messages may be the same
+    client = in_transaction()
+    client.conn.send(Uidl())
+    events = client.hear(b"+OK\r\n1 same\r\n2 same\r\n.\r\n")
+    assert events[1:] == [UidItem(1, "same"), UidItem(2, "same"), ListEnded(Uidl())]
+
+
 def test_content() -> None:
     client = in_transaction()
     client.conn.send(Retr(1))

@@ -22,6 +22,7 @@ from pop3core.events import (
 )
 from pop3core.limits import DEFAULT_LIMITS, Limits
 from pop3core.maildrop import Listing
+from pop3core.sasl import MECHANISMS
 from pop3core.server import ServerConfig, ServerConnection
 from tests.core.play import Dialogue, Listener
 
@@ -126,6 +127,15 @@ def test_reply_octets_max() -> None:
     assert isinstance(refusal, SendData)
     assert 510 <= len(refusal.data) <= 512
     assert refusal.data.decode().endswith("ü\r\n")  # cut between characters
+
+
+def test_no_capability_line_is_over_512_octets() -> None:
+    # RFC 2449 §5; the longest arguments there can be
+    config = ServerConfig(mechanisms=tuple(MECHANISMS), expire="999999999 USER", login_delay="999999999 USER")
+    dialogue = Dialogue(config=config, binding=b"x", identity="alice")
+    lines = dialogue.say("CAPA").split(b"\r\n")
+    assert len(lines) > 10
+    assert max(map(len, lines)) < 512 - 2
 
 
 def test_foreign_reply_octets_max() -> None:

@@ -1,5 +1,7 @@
 """AUTH, APOP, STLS, UTF8 and LANG on both engines: what the dialogues do not show."""
 
+from base64 import b64encode
+
 import pytest
 
 from pop3core.answers import (
@@ -14,7 +16,7 @@ from pop3core.answers import (
 )
 from pop3core.capabilities import Capabilities
 from pop3core.client import ClientConfig, apop_digest
-from pop3core.commands import Apop, Auth, Capa, Lang, Noop, Pass, Quit, Stat, Stls, User
+from pop3core.commands import Apop, Auth, Capa, Lang, Noop, Pass, Quit, Stat, Stls, User, Utf8
 from pop3core.errors import LocalProtocolError, RemoteProtocolError
 from pop3core.events import (
     Abandoned,
@@ -26,6 +28,7 @@ from pop3core.events import (
     ListEnded,
     LoginRequested,
     NeedData,
+    Password,
     ProofFailed,
     Replied,
     SecretRequested,
@@ -36,7 +39,7 @@ from pop3core.events import (
 )
 from pop3core.limits import Limits
 from pop3core.maildrop import Listing
-from pop3core.sasl import oauth, scram
+from pop3core.sasl import SaslError, oauth, plain, scram
 from pop3core.server import CUT_OFF, ServerConfig, ServerConnection
 from pop3core.table import State
 from tests.core.play import EVERYTHING, TIMESTAMP, Dialogue, Listener
@@ -417,12 +420,124 @@ def test_an_initial_response_that_waits_is_forgotten_with_its_exchange() -> None
     assert client.sent == b"AUTH OAUTHBEARER\r\nAUTH LOGIN\r\n"
 
 
-def test_a_challenge_that_is_no_base64() -> None:
+@pytest.mark.parametrize("line", [b"+ !!", b"+ AAA", b"+ =AAA", b"+ AA=A", b"+ QUJD ", b"+  QUJD", b"+ QUJD."])
+def test_a_challenge_that_is_no_base64_is_answered_by_breaking_off(line: bytes) -> None:
+    # RFC 5034 §4: nothing that base64 does not allow is ignored; the client sends "*", and the server's word ends it
     client = Listener()
     client.conn.send(Auth("LOGIN"))
+    assert client.hear(line + b"\r\n") == []
+    assert client.sent == b"AUTH LOGIN\r\n*\r\n"
+    assert client.hear(b"-ERR cancelled\r\n") == [Replied(Auth("LOGIN"), False, None, "cancelled")]
+    assert client.conn.state is State.AUTHORIZATION
+    client.conn.send(Auth("LOGIN"))
+    assert client.hear(b"+ QUJD\r\n") == [Challenged(Auth("LOGIN"), b"ABC")]
+
+
+def test_a_server_that_challenges_with_nonsense_for_ever() -> None:
+    client = Listener()
+    client.conn.send(Auth("LOGIN"))
+    client.hear(b"+ !!\r\n")
     with pytest.raises(RemoteProtocolError) as caught:
         client.hear(b"+ !!\r\n")
     assert caught.value.code == "bad-challenge"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (None, b"AUTH PLAIN AGEAYg=="),
+        (b"+OK\r\nSASL PLAIN\r\n.\r\n", b"AUTH PLAIN AGEAYg=="),
+        (b"+OK\r\nTOP\r\n.\r\n", b"AUTH PLAIN"),
+        (b"-ERR what?\r\n", b"AUTH PLAIN"),
+    ],
+    ids=["never asked", "announced", "not announced", "no CAPA"],
+)
+def test_no_initial_response_for_a_server_that_does_not_announce_sasl(answer: bytes | None, said: bytes) -> None:
+    client = Listener()
+    if answer is not None:
+        client.conn.send(Capa())
+        client.hear(answer)
+        client.sent = b""
+    client.conn.send(Auth("PLAIN", b"\0a\0b"))
+    client.run()
+    assert client.sent == said + b"\r\n"
+    if said == b"AUTH PLAIN":
+        assert client.hear(b"+ \r\n") == []
+        assert client.sent.endswith(b"\r\nAGEAYg==\r\n")
+
+
+def test_stls_is_never_said_behind_utf8() -> None:
+    # RFC 6856 §2.1
+    client = Listener(ClientConfig(allow_plaintext=True), secure=False)
+    client.conn.send(Utf8())
+    with pytest.raises(LocalProtocolError, match="behind UTF8"):
+        client.conn.send(Stls())
+    client.hear(b"+OK\r\n")
+    with pytest.raises(LocalProtocolError, match="behind UTF8"):
+        client.conn.send(Stls())
+
+
+def test_stls_is_announced_where_it_is_permitted_only() -> None:
+    # RFC 2595 §4
+    dialogue = Dialogue(config=EVERYTHING, secure=False)
+    assert b"\r\nSTLS\r\n" in dialogue.say("CAPA")
+    assert b"\r\nSTLS\r\n" in dialogue.say("USER alice", "CAPA")
+    dialogue.say("PASS s e c")
+    assert dialogue.conn.state is State.TRANSACTION
+    assert b"STLS" not in dialogue.say("CAPA")
+    dialogue = Dialogue(config=EVERYTHING, secure=False)
+    dialogue.say("UTF8")
+    assert b"STLS" not in dialogue.say("CAPA")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [LoginAccepted(Listing(), expire="9\r\nSTLS"), LoginAccepted(Listing(), expire="x" * 600),
+     LoginAccepted(Listing(), login_delay="soon"), LoginAccepted(Listing(), login_delay="\r\n.")],
+    ids=repr,
+)  # fmt: skip
+def test_a_users_own_policy_that_is_none(answer: LoginAccepted) -> None:
+    # RFC 2449 §5: nothing of a driver's makes a capability line of its own, or one over 512 octets
+    conn = connection(True)
+    run(conn, b"USER alice\r\nPASS x\r\n")
+    with pytest.raises(LocalProtocolError):
+        conn.answer(answer)
+    conn.answer(LoginAccepted(Listing()))
+    assert run(conn)[0] == b"+OK 0 messages (0 octets)\r\n"
+
+
+def test_the_token_that_says_it_differs_by_user_goes_with_the_login() -> None:
+    # RFC 2449 §6.5, §6.7
+    dialogue = Dialogue(config=ServerConfig(expire="30 USER", login_delay="60 USER"))
+    assert b"EXPIRE 30 USER\r\nLOGIN-DELAY 60 USER\r\n" in dialogue.say("CAPA")
+    dialogue.say("USER alice", "PASS s e c")
+    assert b"EXPIRE 30\r\nLOGIN-DELAY 60\r\n" in dialogue.say("CAPA")
+
+
+def test_apop_is_computed_from_prepared_passwords() -> None:
+    # RFC 6856 §2.2: a soft hyphen is nothing, an ideographic space a blank
+    password, same = "pass\u00ad\u3000wörd".encode(), "pass wörd".encode()
+    assert apop_digest(TIMESTAMP, password) == apop_digest(TIMESTAMP, same)
+    assert apop_digest(TIMESTAMP, b"\xff") != apop_digest(TIMESTAMP, b"")
+    with pytest.raises(SaslError):
+        apop_digest(TIMESTAMP, "\u0007".encode())
+    for stored, good in ((password, True), (same, True), ("\u0007".encode(), False)):
+        conn = connection(True, timestamp=TIMESTAMP)
+        run(conn, b"APOP alice " + apop_digest(TIMESTAMP, same).encode() + b"\r\n")
+        conn.answer(PlainSecret(stored))
+        _, event = run(conn)
+        assert event == LoginRequested(Verified("alice", "", "APOP") if good else ProofFailed("alice", "APOP"), False)
+
+
+def test_plain_takes_names_and_passwords_of_255_octets() -> None:
+    # RFC 2595 §6
+    config = ServerConfig(mechanisms=("PLAIN",))
+    conn = connection(True, config)
+    run(conn, b"AUTH PLAIN\r\n")
+    names = "ü" * 127 + "x", "n" * 255
+    message = next(plain.client(names[1], b"p" * 255, names[0]))
+    _, event = run(conn, b64encode(message) + b"\r\n")
+    assert event == LoginRequested(Password(names[1], names[0], b"p" * 255), False)
 
 
 def test_a_challenge_that_nobody_asked_for() -> None:
@@ -462,3 +577,22 @@ def test_languages() -> None:
     client.conn.send(Quit())
     with pytest.raises(LocalProtocolError):
         client.conn.send(Noop())
+
+
+def test_a_certificate_of_the_client_is_no_login() -> None:
+    # RFC 8314 §3.1, RFC 2595 §4
+    dialogue = Dialogue(config=EVERYTHING, identity="alice")
+    assert dialogue.conn.state is State.AUTHORIZATION
+    assert dialogue.say("STAT").startswith(b"-ERR")
+    assert dialogue.say("AUTH EXTERNAL =").startswith(b"+OK")
+
+
+def test_good_and_bad_credentials_are_refused_alike_in_clear_text() -> None:
+    # RFC 8314 §4.1
+    def refusals(name: str, password: str) -> bytes:
+        plain_message = b64encode(f"\0{name}\0{password}".encode()).decode()
+        server = Dialogue(config=ServerConfig(), secure=False)
+        return server.say(f"USER {name}", f"PASS {password}", f"AUTH PLAIN {plain_message}")
+
+    assert refusals("alice", "s e c") == refusals("alice", "wrong") == refusals("nobody", "s e c")
+    assert refusals("alice", "s e c").count(b"-ERR") == 3

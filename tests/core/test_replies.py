@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,7 +46,25 @@ def test_what_is_encoded_is_decoded(text: str, code: str | None) -> None:
         assert (status.code, status.text) == (code, text)
 
 
+def test_a_text_is_never_taken_for_a_code() -> None:
+    # RFC 2449 §6.4: what begins with "[" is a response code
+    for line in (encode_ok("[192.0.2.1] POP3 server ready"), encode_err("[what] is this")):
+        status = decode(line[:-2])
+        assert status is not None
+        assert status.code is None
+    assert encode_ok("[192.0.2.1] ready") == b"+OK (192.0.2.1) ready\r\n"
+
+
 def test_ok_without_text() -> None:
     assert encode_ok("") == b"+OK\r\n"
     assert encode_ok("x") == b"+OK x\r\n"
     assert encode_err("x", "AUTH") == b"-ERR [AUTH] x\r\n"
+
+
+def test_every_code_we_send_is_defined_by_an_rfc() -> None:
+    # RFC 2449 §9
+    assert all(re.fullmatch(r"RFC \d+ §[\d.]+", origin) for origin in CODES.values())
+    for path in [*Path("pop3core").rglob("*.py"), *Path("pop3d").rglob("*.py")]:
+        said = re.findall(r"(?:StoreError|CommitFailed|ContentFailed|LoginRejected|encode_err)\(.*", path.read_text())
+        for code in re.findall(r'"([A-Z0-9-]{3,}(?:/[A-Z]+)*)"', " ".join(said)):
+            assert code in CODES, path

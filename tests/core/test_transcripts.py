@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pop3core.answers import SaslCancelled, SaslResponse
 from pop3core.client import ClientConfig
-from pop3core.commands import Command
+from pop3core.commands import Auth, Command
 from pop3core.errors import LocalProtocolError
 from pop3core.events import Challenged, ClientEvent, ContentReceived, Disconnected, Replied
 from pop3core.grammar import BadArgument, decode_base64
@@ -81,6 +81,9 @@ def sayable(client: Listener, said: bytes) -> Command | None:
     """The command sent, when it is one that a client of ours would say."""
     try:
         command = parse(said[:-2])
+        announced = client.conn.capabilities
+        if isinstance(command, Auth) and command.initial is not None and announced and "SASL" not in announced:
+            return None  # RFC 5034 §3: a client sends no initial response then
         client.conn.send(command)
     except (BadCommand, LocalProtocolError):
         return None

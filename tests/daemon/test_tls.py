@@ -150,3 +150,8 @@ def test_only_tls_1_3_when_asked(files: tuple[Path, Path]) -> None:
     layer = TlsLayer(server_context(*files, minimum_version="1.3"))
     with pytest.raises(ssl.SSLError):
         connect(layer, Client(client))
+
+
+def test_no_client_certificate_is_asked_for(files: tuple[Path, Path]) -> None:
+    # RFC 8314 §4.2: nobody could be let in by one
+    assert server_context(*files).verify_mode is ssl.CERT_NONE
