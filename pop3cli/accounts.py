@@ -63,7 +63,10 @@ class Account:
 
 
 def parse_account(text: str, *, user_required: bool = True) -> Account:
-    """The account that a URL means. Raises `UsageFault`, which never repeats a password."""
+    """The account that a URL means; none does without TLS (RFC 2595 §9, RFC 8314 §5, §5.1).
+
+    Raises `UsageFault`, which never repeats a password.
+    """
     scheme, separator, _ = text.partition("://")
     if not separator:
         raise UsageFault(f"account {text!r}", "named accounts are not yet supported", _FORM)

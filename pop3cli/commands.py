@@ -329,7 +329,7 @@ def delete(account: Account, numbers: Sequence[int], options: Options, terminal:
             visit.do(visit.session.quit())
             terminal.line("nothing was deleted")
             return ExitStatus.SOME_FAILED
-        visit.do(_mark(visit.session, wanted))
+        visit.do(_mark(visit.session, wanted))  # RFC 1939 §8: nothing is left to the server's own tidying
         visit.do(visit.session.quit())  # RFC 1939 §6: only this removes them, and only its +OK says so
     if options.json:
         terminal.json({"deleted": wanted})

@@ -179,8 +179,9 @@ class Session:
     async def connect(
         self, host: str, port: int, *, tls: ssl.SSLContext, implicit: bool = True, timeout: float = TIMEOUT
     ) -> Greeted:
-        """Connect over TLS from the first octet, verify as ``tls`` says, and wait for the greeting.
+        """Connect over TLS from the first octet (RFC 8314 §3.1), verify as ``tls`` says, and wait for the greeting.
 
+        ``host`` itself is what the certificate must name (RFC 2595 §2.4), whatever it resolves to.
         Not ``implicit``: in clear text, in which no password is ever said, until `starttls`. ``timeout``: seconds each
         wait of this session may take. Raises `ServerDown`, `CertificateRefused`, `TimedOut`, `ServerBroken`,
         `ConnectionCut`, and `TryLater` when the greeting is -ERR.
@@ -454,7 +455,8 @@ class Session:
 
     async def _announced(self) -> Capabilities:
         if not self._asked_capa:
-            with contextlib.suppress(CommandRefused):  # RFC 2449 §5: an optional command
+            # RFC 2449 §5: an optional command; RFC 2449 §7: and nothing that it announces is needed
+            with contextlib.suppress(CommandRefused):
                 await self.capa()
         return self.capabilities
 

@@ -34,6 +34,7 @@ _WRONG_NAME: Final = frozenset({62, 64})
 def client_context(cacert: Path | None = None) -> ssl.SSLContext:
     """TLS 1.2 and up, certificate and name verified, against the system's roots or those in ``cacert`` alone.
 
+    RFC 2595 §2.4, RFC 5034 §4, RFC 8314 §3.1, §5, §5.2: nothing is said to a server that is not verified.
     Raises `SettingFault` when the file cannot be used.
     """
     try:

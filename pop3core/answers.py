@@ -90,7 +90,7 @@ class Committed:
 class CommitFailed:
     """Not all could be removed.
 
-    ``left``: the numbers of those still there; ``code``: ``"SYS/TEMP"`` or ``"SYS/PERM"``.
+    ``left``: the numbers of those still there, among those asked for; ``code``: ``"SYS/TEMP"`` or ``"SYS/PERM"``.
     """
 
     left: Collection[int]

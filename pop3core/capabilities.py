@@ -17,25 +17,26 @@ def server_capabilities(
     expire: str = "",
     login_delay: str = "",
 ) -> tuple[str, ...]:
-    """The lines a server announces.
+    """The lines a server announces: a name each (RFC 2449 §5: a command's own; RFC 2449 §9: none begins
+    with X), and behind single spaces its arguments (RFC 2449 §3).
 
     ``passwords``: USER and PASS are valid on this connection as it is now; ``mechanisms``: those of AUTH likewise;
     ``stls``: STLS may be said; ``utf8``, ``languages``: UTF8 and LANG are offered; ``expire``, ``login_delay``: the
     argument of that capability, empty for none.
     """
     lines = (
-        # RFC 2449 §6.3 USER: announced exactly when it would be accepted, so not in clear text where that is refused
+        # RFC 2449 §6.2 USER: announced exactly when it would be accepted, so not in clear text where that is refused
         passwords and "USER",
-        bool(mechanisms) and f"SASL {' '.join(mechanisms)}",  # RFC 5034 §3: mechanisms that can be used as things are
+        bool(mechanisms) and f"SASL {' '.join(mechanisms)}",  # RFC 2449 §6.3, RFC 5034 §3: as things are
         stls and "STLS",  # RFC 2595 §4: it is there, and permitted in this state
-        "TOP",
-        "UIDL",
-        "RESP-CODES",
-        "AUTH-RESP-CODE",  # RFC 3206 §6
+        "TOP",  # RFC 2449 §6.1
+        "UIDL",  # RFC 2449 §6.8
+        "RESP-CODES",  # RFC 2449 §8
+        "AUTH-RESP-CODE",  # RFC 3206 §5, §6
         "PIPELINING",
         expire and f"EXPIRE {expire}",  # RFC 2449 §6.7
         login_delay and f"LOGIN-DELAY {login_delay}",  # RFC 2449 §6.5
-        utf8 and "UTF8 USER",  # RFC 6856 §2.1; USER: names and passwords may be UTF-8
+        utf8 and "UTF8 USER",  # RFC 6856 §2, §2.2 USER: names and passwords may be UTF-8
         languages and "LANG",  # RFC 6856 §3
         "IMPLEMENTATION pop3core",
     )
@@ -52,7 +53,7 @@ class Capabilities(Mapping[str, tuple[str, ...]]):
 
     def __init__(self, lines: Iterable[str] = ()) -> None:
         words = (line.split() for line in lines)
-        # RFC 2449 §3: names are case-insensitive. A blank line announces nothing.
+        # RFC 2449 §5: names are case-insensitive. A blank line announces nothing.
         self._arguments = {name.upper(): tuple(rest) for name, *rest in filter(None, words)}
 
     def __getitem__(self, name: str) -> tuple[str, ...]:

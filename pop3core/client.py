@@ -65,7 +65,7 @@ _TIMESTAMP = re.compile(r"<[^<>\s]+@[^<>\s]+>")  # RFC 1939 §7 APOP: a msg-id i
 
 @dataclass(frozen=True, slots=True)
 class ClientConfig:
-    """What a client is. ``allow_plaintext``: passwords may be sent without TLS."""
+    """What a client is. ``allow_plaintext``: passwords may be sent without TLS; not by default (RFC 8314 §5.2)."""
 
     allow_plaintext: bool = False
     limits: Limits = DEFAULT_LIMITS
@@ -175,6 +175,7 @@ class ClientConnection:
         self._planned = target
 
     def _check_home(self, command: Command) -> None:
+        # RFC 2595 §2.2, §2.3, §6, §9, RFC 8314 §5.1: no secret leaves in clear text, unless that was relaxed
         rule = RULE_OF[type(command)]
         if rule.home is Home.PLAIN and (self._secure or self._tls_ahead()):  # RFC 2595 §4: STLS is valid once
             raise LocalProtocolError(f"{rule.keyword} is not valid behind TLS ({rule.rfc})")
@@ -218,7 +219,7 @@ class ClientConnection:
             if self._challenged:
                 raise LocalProtocolError("Challenged wants an answer first")
             if self._tls_wanted and not self._end_of_stream:
-                raise LocalProtocolError("TlsReady wants an answer first")
+                raise LocalProtocolError("TlsReady wants an answer first")  # RFC 2595 §2.5: nothing goes on without
             if self._lines and not self._sent and self._greeted:
                 # said before anything was asked: never to be taken for the answer to what is sent next
                 said = _shown(self._lines.take_rest())
@@ -239,11 +240,15 @@ class ClientConnection:
 
     @property
     def _window(self) -> int:
-        # RFC 2449 §6.6: a client may send ahead only when PIPELINING was announced
+        # RFC 2449 §6.6: a client may send ahead only when PIPELINING was announced,
+        # and whoever the server says it is (RFC 2449 §6.9)
         return self._limits.window_commands if "PIPELINING" in self.capabilities else 1
 
     def _leaving(self) -> bytes:
-        """The commands that may leave now, in one piece: the window is filled again when half of it is free."""
+        """The commands that may leave now, in one piece: the window is filled again when half of it is free.
+
+        None leaves before the greeting (RFC 1939 §4).
+        """
         if not self._queue or not self._greeted or self._barrier or self._tls_wanted:
             return b""
         if len(self._sent) > self._window // 2:
@@ -293,7 +298,7 @@ class ClientConnection:
     def _greeting(self, line: bytes) -> None:
         status = self._decode(line)
         self._greeted = True
-        timestamp = _TIMESTAMP.search(status.text)
+        timestamp = _TIMESTAMP.search(status.text)  # RFC 2449 §6: no capability says that there is APOP
         self._events.append(Greeted(status.ok, status.code, status.text, timestamp[0] if timestamp else None))
         if not status.ok:
             self._end(expected=False)
@@ -356,6 +361,10 @@ class ClientConnection:
             self._events.append(StatItem(messages, octets))
         elif isinstance(command, List | Uidl):
             self._listed(command, text)
+            listed = self._events[-1]
+            assert isinstance(listed, ListItem | UidItem)
+            if listed.number != command.number:
+                self._broken(f"{command.number} was asked for: {_shown(text)}", code="bad-item", rfc="RFC 1939 §5")
         else:
             return
         self._events.append(ListEnded(command))
@@ -379,6 +388,7 @@ class ClientConnection:
             self._announced.append(text)
             self._events.append(CapabilityItem(text))
         elif isinstance(command, Lang):
+            # RFC 6856 §3.2: the language's name for itself may be missing
             tag, _, name = line.decode("utf-8", "replace").partition(" ")
             self._events.append(LanguageItem(tag, name))
         else:

@@ -1,4 +1,4 @@
-"""Internationalized messages for clients that did not say UTF8: their surrogates (RFC 6856 §2, RFC 6858).
+"""Internationalized messages for clients that did not say UTF8: their surrogates (RFC 6856 §2.1, §4, RFC 6858).
 
 A message may have UTF-8 in its header fields (RFC 6532). A client that never said UTF8 may choke on that, so a server
 can send it a *surrogate*: the same message, with header fields of ASCII only. `Downgrader` makes it, piece by piece,

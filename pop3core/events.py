@@ -81,8 +81,8 @@ class LoginRequested:
     """Check ``credential`` and open the mailbox; answer `LoginAccepted` or `LoginRejected`.
 
     `Verified` was checked inside the engine: only the mailbox is to be opened. `ProofFailed` was too: refuse it, after
-    whatever a refused password gets (a count, a line in the log, a delay). ``utf8``: the client asked for RFC 6856's
-    UTF8.
+    whatever a refused password gets (a count, a line in the log, a delay). ``utf8``: the client asked for UTF8 (RFC
+    6856 §2.1).
     """
 
     credential: Credential

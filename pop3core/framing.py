@@ -114,7 +114,8 @@ class LineBuffer:
 class CrlfNormalizer:
     """Turns stored text into content as it is sent: every LF is preceded by CR, the last line has an end.
 
-    A CR that no LF follows stays as it is. Empty text stays empty. Feed the pieces in order, then call `finish`.
+    So a line's end counts two octets, however it was stored (RFC 1939 §11). A CR that no LF follows stays as it is.
+    Empty text stays empty. Feed the pieces in order, then call `finish`.
     """
 
     __slots__ = ("_after_cr", "_at_line_start")

@@ -131,7 +131,7 @@ _TAG = re.compile(rb"\*|[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8}){0,8}")  # RFC 5646 §
 
 
 def _read_mechanism(octets: bytes) -> str:
-    # RFC 5034 §4: mechanism names are case-insensitive here
+    # RFC 5034 §5: mechanism names are case-insensitive here
     name = octets.upper()
     if not _MECHANISM.fullmatch(name):
         raise BadArgument("a mechanism is 1 to 20 letters, digits, hyphens and underscores")

@@ -1,14 +1,19 @@
 """Every limit of the protocol: its name with its unit, its value, where it comes from.
 
 Limits of the daemon (connections, times, addresses) are its configuration's; here is what the engines themselves
-refuse to exceed. All of them can be set for one connection by handing it another `Limits`.
+refuse to exceed. All of them can be set for one connection by handing it another `Limits`, but
+for `REPLY_OCTETS_MAX`, which no client can know of.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-__all__ = ["DEFAULT_LIMITS", "Limits"]
+__all__ = ["DEFAULT_LIMITS", "REPLY_OCTETS_MAX", "Limits"]
+
+REPLY_OCTETS_MAX: Final = 512
+"""A line the server sends outside message content, CRLF included (RFC 2449 §4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +26,12 @@ class Limits:
     sasl_octets_max: int = 12 * 1024
     """A client's answer in a SASL exchange, CRLF included (RFC 5034 §4; RFC 4954 §4.4 needs 12,288)."""
 
-    reply_octets_max: int = 512
-    """A line the server sends outside message content, CRLF included (RFC 2449 §4)."""
-
     line_octets_max: int = 64 * 1024
     """What the server takes while looking for the end of an over-long command before it closes the connection."""
 
     foreign_reply_octets_max: int = 16 * 1024
-    """A status line, list line or challenge the client takes. RFC 2449 says 512; real greetings, CAPA lists and
-    challenges are longer."""
+    """A status line, list line or challenge the client takes. RFC 2449 §4 says 512; real greetings, CAPA lists and
+    challenges (RFC 5034 §4) are longer."""
 
     greeting_octets_max: int = 8 * 1024
     """The client's patience with a first line that does not end: it may not be talking to a POP3 server."""

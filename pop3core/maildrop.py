@@ -1,7 +1,7 @@
 """A maildrop as one session sees it: a frozen listing, and marks on it.
 
 A store makes a `Listing` when the mailbox is opened; nothing that happens to the mailbox afterwards changes it (RFC
-1939 §3: message-numbers do not change within a session). The engine lays `Marks` over it. Number spaces: ``number`` is
+1939 §4: the nth message is number n, and stays it). The engine lays `Marks` over it. Number spaces: ``number`` is
 1..n, ``size`` is in octets as RETR sends them, CRLF included and stuffing not, ``uid`` is the unique-id.
 
 A million messages must fit: sizes may come as an ``array("Q")``, unique-ids as a `PackedOctets`.

@@ -18,7 +18,7 @@ class Reading:
         self.number = number
         self.lines = lines
         self.offset = 0
-        """Octets of content used so far."""
+        """Octets of content used so far; byte-stuffing does not count (RFC 1939 §11)."""
         self.started = False
         """The +OK has been said."""
         self.ended = False

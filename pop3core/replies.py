@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from pop3core.limits import DEFAULT_LIMITS
+from pop3core.limits import REPLY_OCTETS_MAX
 
 __all__ = ["CODES", "Code", "Status", "decode", "encode_challenge", "encode_err", "encode_ok"]
 
@@ -26,7 +26,7 @@ CODES: Final = {
     "AUTH": "RFC 3206 §5",
     "UTF8": "RFC 6856 §5",
 }
-"""The response codes this engine sends, and where they are defined."""
+"""The response codes this engine sends, and where they are defined (RFC 2449 §9: in public)."""
 
 # RFC 2449 §3 resp-code: levels between slashes, of octets 0x21 to 0x7E without "/", "\" and "]"
 _CODE = re.compile(r"\[([!-.0-[^-~]+(?:/[!-.0-[^-~]+)*)\](?: |$)")
@@ -41,7 +41,7 @@ class Status:
     text: str
 
 
-_OCTETS_MAX: Final = DEFAULT_LIMITS.reply_octets_max - 2  # RFC 2449 §4, without CRLF
+_OCTETS_MAX: Final = REPLY_OCTETS_MAX - 2  # without CRLF
 
 
 def encode_ok(text: str) -> bytes:
@@ -70,7 +70,7 @@ def _no_code(text: str) -> str:
 def _line(text: str) -> bytes:
     if not text.isprintable():
         text = "".join(character if character.isprintable() else "?" for character in text)
-    octets = text.encode()
+    octets = text.encode()  # RFC 6856 §3.2: UTF-8; plain ASCII until LANG asks for more
     if len(octets) > _OCTETS_MAX:
         octets = octets[:_OCTETS_MAX].decode("utf-8", "ignore").encode()
     return octets + b"\r\n"

@@ -85,7 +85,7 @@ __all__ = ["CUT_OFF", "ServerConfig", "ServerConnection", "Summary"]
 
 
 _OK: Final = encode_ok("")
-_TIMESTAMP = re.compile(r"<[\x21-\x3b\x3d\x3f-\x7e]{1,200}>")  # RFC 1939 §7 APOP: a msg-id of RFC 822
+_TIMESTAMP = re.compile(r"<[\x21-\x3b\x3d\x3f-\x7e]{1,200}>")  # RFC 1939 §7 APOP, RFC 2449 §3: a msg-id of RFC 822
 _END_OF_STREAM: Final = "the client went away without QUIT"
 _ENDLESS_LINE: Final = "a line without end"
 _BAD_COMMANDS: Final = "too many bad commands"
@@ -222,7 +222,7 @@ class ServerConnection:
                 resumed, self._resumed = self._resumed, True
                 return NeedData(resumed)
             self._resumed = False
-            self._execute(line)
+            self._execute(line)  # RFC 2449 §6.6: in turn, one behind the other
 
     def answer(self, answer: a.ServerAnswer) -> None:
         """Answer the question that was put last.
@@ -252,7 +252,7 @@ class ServerConnection:
                 self._question = None
                 assert self._exchange is not None
                 self._follow(self._exchange.given(answer))
-            case TlsRequested(), a.TlsEstablished():
+            case TlsRequested(), a.TlsEstablished():  # RFC 2595 §2.5: nothing goes on without it
                 self._question = None
                 self._tls_established(answer)
             case ContentRequested(), a.Content(data, last):
@@ -263,13 +263,16 @@ class ServerConnection:
                 self._ask(question, flush_first=True)
             case CommitRequested(numbers), a.Committed():
                 self._committed(len(numbers))
-            case CommitRequested(numbers), a.CommitFailed(left, code):
-                self._commit_failed(len(left), len(numbers), code)
+            case CommitRequested(numbers), a.CommitFailed(left, code) if set(left) <= set(numbers):
+                self._commit_failed(len(set(left)), len(numbers), code)
             case _:
                 raise LocalProtocolError(f"{type(answer).__name__} is no answer to {type(question).__name__}")
 
     def hang_up(self, reason: str) -> None:
-        """End at once: nothing more is sent. A commit that was asked for still runs to its end, and is answered."""
+        """End at once: nothing more is sent. A commit that was asked for still runs to its end, and is answered.
+
+        None is asked for: without a QUIT nothing is removed (RFC 1939 §6), not even what was retrieved (RFC 1939 §8).
+        """
         self._pieces = None
         self._output.clear()
         self._unsent = 0
@@ -325,6 +328,7 @@ class ServerConnection:
         self._say(encode_err(translate(self._language, text, **values), code))
 
     def _greet(self) -> None:
+        # RFC 1939 §4: one positive line; §7 APOP: with the timestamp exactly when APOP is offered
         self._greeted = True
         words = (self._config.hostname, "POP3 server ready", self._timestamp)
         self._say(encode_ok(" ".join(filter(None, words))))
@@ -334,7 +338,7 @@ class ServerConnection:
         offered = "SCRAM-SHA-256-PLUS" in self._config.mechanisms and answer.channel_binding is not None
         self._open = self._opened()
         self._tls = Tls(answer.channel_binding, offered, answer.identity)
-        # RFC 2595 §4: what the client said before is forgotten
+        # RFC 2595 §4: what the client said before is forgotten. RFC 8314 §3.1: no certificate is a login by itself.
         self._lines.clear()
         self._named, self._language, self._state = "", DEFAULT_LANGUAGE, State.AUTHORIZATION
 
@@ -374,12 +378,12 @@ class ServerConnection:
         self._HANDLERS[rule.command](self, command)
 
     def _opened(self) -> frozenset[type[Command]]:
-        """The commands that are offered, and at home on this connection as it is now."""
+        """The commands that are offered, and at home on this connection as it is now (RFC 2595 §2.2, §2.3)."""
         abroad = {Home.PLAIN} if self._secure else set() if self._config.allow_plaintext else {Home.TLS}
         return frozenset(command for command in self._offered if RULE_OF[command].home not in abroad)
 
     def _refuse(self, rule: Rule) -> NoReturn:
-        # Known at the keyword, before any secret is looked at.
+        # Known at the keyword, before any secret is looked at (RFC 8314 §4.1).
         if rule.command not in self._offered:
             raise BadCommand("{keyword} is not offered here", keyword=rule.keyword)
         if rule.home is Home.TLS:
@@ -396,7 +400,10 @@ class ServerConnection:
         return f"{{keyword}} needs TLS first: {'say STLS, or ' if self._config.stls else ''}connect to port 995"
 
     def _is_usable(self, mechanism: Mechanism) -> bool:
-        """Whether a mechanism works on this connection as it is now: what is announced can be used."""
+        """Whether a mechanism works on this connection as it is now: what is announced can be used.
+
+        RFC 2595 §6, RFC 5034 §4: no password in clear text before TLS.
+        """
         return (
             (not mechanism.plaintext or self._plaintext_allowed)
             and (not mechanism.channel_binding or self._tls.channel_binding is not None)
@@ -417,7 +424,8 @@ class ServerConnection:
     def _bad_command(self, text: str, usage: str = "", **values: object) -> None:
         self.summary.bad_commands += 1
         words = translate(self._language, text, **values)
-        words = "; ".join(filter(None, (words, usage and f"usage: {usage}")))
+        used = usage and translate(self._language, "usage: {usage}", usage=usage)
+        words = "; ".join(filter(None, (words, used)))
         if self.summary.bad_commands >= self._limits.bad_commands_max:
             self._say(encode_err(f"{words}; {_BAD_COMMANDS}, closing"))
             self._close(_BAD_COMMANDS)
@@ -427,7 +435,8 @@ class ServerConnection:
     # --- AUTHORIZATION ---
 
     def _user(self, command: User) -> None:
-        # RFC 1939 §7 USER: +OK may be said even though there is no such mailbox, so that nobody learns names
+        # RFC 1939 §7 USER: +OK may be said even though there is no such mailbox, so that nobody learns names; nor is
+        # there a code to learn from (RFC 2449 §8.1.1, RFC 3206 §5)
         self._named = command.name
         self._state = self._target
         self._ok("send PASS")
@@ -443,8 +452,8 @@ class ServerConnection:
         self._username = getattr(credential, "authzid", "") or credential.username
         self._state = self._target
         self._listing = answer.messages
-        self._marks = Marks(answer.messages)
-        # RFC 2449 §6.5 LOGIN-DELAY, §6.7 EXPIRE: now for this user, so without the token that says "differs by user"
+        self._marks = Marks(answer.messages)  # RFC 1939 §4: none is marked when TRANSACTION begins
+        # RFC 2449 §6.5, §6.7: now for this user, so without the token that says "differs by user"
         self._expire = (answer.expire or self._expire).removesuffix(" USER")
         self._login_delay = (answer.login_delay or self._login_delay).removesuffix(" USER")
         self._totals()
@@ -455,9 +464,10 @@ class ServerConnection:
         if code is not None:
             self._say(encode_err(words, code))
             return
+        # RFC 3206 §5, §6: AUTH says that the credential was refused, always, and nothing else says so
         self.summary.auth_failures += 1
         last = self.summary.auth_failures >= self._limits.auth_failures_max
-        refusal = encode_err(f"{words}; {_FAILED_LOGINS}, closing" if last else words, "AUTH")  # RFC 3206 §5
+        refusal = encode_err(f"{words}; {_FAILED_LOGINS}, closing" if last else words, "AUTH")
         if self._mechanism is not None and self._mechanism.failure is not None:
             self._refusal = refusal
             self._say(encode_challenge(self._mechanism.failure))
@@ -471,6 +481,8 @@ class ServerConnection:
             self._close(_FAILED_LOGINS)
 
     def _capa(self, _command: Capa) -> None:
+        # RFC 2449 §5, RFC 5034 §3: the same in both states; but for what differs by user, and for STLS, which is
+        # announced where it would work (RFC 2595 §4, RFC 8314 §4). RFC 2449 §6.2: USER exactly where it is taken.
         lines = server_capabilities(
             passwords="PLAIN" in self._config.mechanisms and self._plaintext_allowed,
             mechanisms=[name for name in self._config.mechanisms if self._is_usable(MECHANISMS[name])],
@@ -496,7 +508,7 @@ class ServerConnection:
             self._err("this language is not spoken")
         else:
             self._language = found
-            # RFC 6856 §3: the tag, then words in that language
+            # RFC 6856 §3.2: the tag, then words in that language. RFC 6856 §7: "*" is the same for everybody.
             self._say(encode_ok(f"{found} {translate(found, 'this is spoken now')}"))
 
     # --- STLS ---
@@ -543,6 +555,7 @@ class ServerConnection:
                 self._check(credential)
 
     def _fail(self, text: str, **values: object) -> None:
+        # RFC 5034 §4: -ERR, and as if the command had not been said
         self._state = self._failed or self._state
         self._bad_command(text, "", **values)
 
@@ -592,7 +605,7 @@ class ServerConnection:
         return False
 
     def _list(self, command: List) -> None:
-        sizes = self._listing.sizes
+        sizes = self._listing.sizes  # RFC 6856 §2.1: the octets that RETR sends
         if command.number is None:
             self._totals()
             self._pieces = self._lines_of(lambda number: b"%d %d\r\n" % (number, sizes[number - 1]))
@@ -671,11 +684,12 @@ class ServerConnection:
             # +OK has been said, and a terminator would make what was sent look whole: only the connection can tell
             self._close("a message could not be read to its end")
         else:
-            self._err(text, code)
+            self._err(text, code)  # RFC 3206 §4: SYS/... may stand in -ERR to any command
 
     # --- UPDATE ---
 
     def _quit(self, _command: Quit) -> None:
+        # RFC 1939 §4: before login it only ends the session; §6: behind it, it is what removes
         self._lines.clear()  # nothing is valid behind QUIT
         if self._state is State.TRANSACTION:
             self._ask(CommitRequested(self._marks.numbers()), flush_first=True)

@@ -27,8 +27,9 @@ def check_policy(expire: str, login_delay: str) -> None:
 class ServerConfig:
     """What a server is, the same for all its connections.
 
-    ``hostname``: named in the greeting when not empty. ``allow_plaintext``: passwords are taken without TLS too.
-    ``mechanisms``: names of `pop3core.sasl.MECHANISMS`; USER and PASS are offered exactly when PLAIN is among them.
+    ``hostname``: named in the greeting when not empty. ``allow_plaintext``: passwords are taken without TLS too, which
+    is not the default (RFC 5034 §4). ``mechanisms``: names of `pop3core.sasl.MECHANISMS`, for weak ones can be left out
+    (RFC 2595 §9); USER and PASS are offered exactly when PLAIN is among them.
     ``stls``, ``utf8``: these commands are offered. ``languages``: tags of `pop3core.texts.LANGUAGES` that LANG offers,
     the default first; none: LANG is not offered. ``expire``, ``login_delay``: the argument of that capability
     (``"NEVER"``, ``"30"``, ``"30 USER"``), empty for none. Raises `LocalProtocolError` for what is none of these.

@@ -147,7 +147,7 @@ RULES: Final = (
     Rule(Apop, _APOP,           (word, digest),     _LINE,   _T,     _T,      _,        _A,    _ANY, _WAIT, "RFC 1939 §7"),
     Rule(Auth, _LOGIN,          _SASL,              _LINE,   _T,     _T,      _,        _A,    _ANY, _WAIT, "RFC 5034 §4"),
     Rule(Stls, "STLS",          (),                 _LINE,   _A,     _A,      _,        _,     _PLAIN, _WAIT, "RFC 2595 §4"),
-    Rule(Utf8, "UTF8",          (),                 _LINE,   _A,     _I,      _,        _,     _ANY, _WAIT, "RFC 6856 §2"),
+    Rule(Utf8, "UTF8",          (),                 _LINE,   _A,     _I,      _,        _,     _ANY, _WAIT, "RFC 6856 §2, §2.1"),
     Rule(Lang, "LANG de",       (optional(language_tag),), _EITHER, _A, _I,   _T,       _,     _ANY, _WAIT, "RFC 6856 §3"),
     Rule(Capa, "CAPA",          (),                 _LINES,  _A,     _I,      _T,       _,     _ANY, _GO,   "RFC 2449 §5"),
     Rule(Stat, "STAT",          (),                 _LINE,   _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),

@@ -81,6 +81,39 @@ _TEXTS: Final[dict[str, tuple[str, ...]]] = {
         ("dieses Verfahren wird nicht angeboten", "ce mécanisme n'est pas proposé", "este mecanismo no se ofrece"),
     "this language is not spoken":
         ("diese Sprache wird nicht gesprochen", "cette langue n'est pas parlée", "este idioma no se habla"),
+    "usage: {usage}":
+        ("so: {usage}", "usage : {usage}", "uso: {usage}"),
+    "a number has 1 to 10 ASCII digits":
+        ("eine Zahl hat 1 bis 10 ASCII-Ziffern", "un nombre a de 1 à 10 chiffres ASCII",
+         "un número tiene de 1 a 10 cifras ASCII"),
+    "message numbers begin with 1":
+        ("Nachrichtennummern beginnen mit 1", "les numéros de message commencent à 1",
+         "los números de mensaje empiezan en 1"),
+    "an argument is one word without blanks or control characters":
+        ("ein Argument ist ein Wort ohne Leer- und Steuerzeichen",
+         "un argument est un mot sans blancs ni caractères de contrôle",
+         "un argumento es una palabra sin blancos ni caracteres de control"),
+    "an argument is ASCII or valid UTF-8":
+        ("ein Argument ist ASCII oder gültiges UTF-8", "un argument est en ASCII ou en UTF-8 valide",
+         "un argumento es ASCII o UTF-8 válido"),
+    "the password is missing":
+        ("das Passwort fehlt", "le mot de passe manque", "falta la contraseña"),
+    "a password has no control characters":
+        ("ein Passwort hat keine Steuerzeichen", "un mot de passe n'a pas de caractères de contrôle",
+         "una contraseña no tiene caracteres de control"),
+    "a mechanism is 1 to 20 letters, digits, hyphens and underscores":
+        ("ein Verfahren hat 1 bis 20 Buchstaben, Ziffern, Binde- und Unterstriche",
+         "un mécanisme a de 1 à 20 lettres, chiffres, traits d'union et tirets bas",
+         "un mecanismo tiene de 1 a 20 letras, cifras, guiones y guiones bajos"),
+    "an empty initial response is written =":
+        ("eine leere erste Antwort schreibt sich =", "une première réponse vide s'écrit =",
+         "una primera respuesta vacía se escribe ="),
+    "a digest is 32 lower-case hexadecimal digits":
+        ("ein Digest hat 32 kleine Hexadezimalziffern", "un condensé a 32 chiffres hexadécimaux minuscules",
+         "un resumen tiene 32 cifras hexadecimales minúsculas"),
+    "a language tag is like de or pt-BR":
+        ("eine Sprache schreibt sich wie de oder pt-BR", "une langue s'écrit comme de ou pt-BR",
+         "un idioma se escribe como de o pt-BR"),
     "{left} of {marked} deleted messages could not be removed":
         ("{left} von {marked} gelöschten Nachrichten konnten nicht entfernt werden",
          "{left} des {marked} messages supprimés n'ont pas pu être retirés",
@@ -100,7 +133,7 @@ def choose(tag: str, offered: tuple[str, ...]) -> str | None:
     """The offered language that a tag asks for; None when there is none.
 
     A tag is compared without case, and from its longest form to its shortest: ``de-AT`` finds ``de`` (RFC 4647 §3.4).
-    ``*`` is the default (RFC 6856 §3).
+    ``*`` is the default (RFC 6856 §3.2).
     """
     if tag == "*":
         return offered[0] if offered else None

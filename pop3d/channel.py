@@ -73,7 +73,10 @@ class Channel:
             await self._transmit(tls.take_output())
 
     async def read(self) -> bytes:
-        """What the peer said next; ``b""`` at the end. Raises `ConnectionGone`."""
+        """What the peer said next; ``b""`` at the end. Raises `ConnectionGone`.
+
+        The end of TLS is the end, whatever may follow it in clear text (RFC 2595 §2.2).
+        """
         if self._tls is None:
             return await self._receive()
         while True:

@@ -62,12 +62,13 @@ class Listen(_Model):
     """``[[listen]]``: where to accept connections."""
 
     host: str = "0.0.0.0"  # noqa: S104  # a mail server is there for others
-    port: Annotated[int, Field(ge=0, le=65_535)] = 995
-    tls: Literal["implicit", "starttls", "none"] = "implicit"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 995  # RFC 8314 §7.1
+    tls: Literal["implicit", "starttls", "none"] = "implicit"  # RFC 8314 §1.1, §4: preferred
     insecure: bool = False
 
     @model_validator(mode="after")
     def _clear_text_stays_at_home(self) -> Listen:
+        # RFC 2595 §2.3, RFC 8314 §4
         if self.tls == "none" and not self.insecure and not _is_loopback(self.host):
             raise ValueError(
                 'tls = "none" off loopback would send passwords in clear text; '
@@ -95,6 +96,7 @@ class Auth(_Model):
     @classmethod
     def _some(cls, mechanisms: tuple[str, ...]) -> tuple[str, ...]:
         if not mechanisms:
+            # RFC 1939 §4: at least one way of logging in
             raise ValueError('nobody could log in; say mechanisms = ["plain"]')
         return mechanisms
 
@@ -147,7 +149,7 @@ class Limits(_Model):
     handshake_timeout: Seconds = 10
     login_timeout: Seconds = 45
     write_timeout: Seconds = 60
-    idle_timeout: Seconds = 600
+    idle_timeout: Seconds = 600  # RFC 1939 §3: at least ten minutes
     bad_commands: Count = 20
     max_auth_failures: Count = 3
 

@@ -149,7 +149,7 @@ class Session:
     # --- the life of a session ---
 
     async def _handshake_and_serve(self) -> str:
-        await self._channel.handshake()
+        await self._channel.handshake()  # RFC 8314 §3.1: where TLS is implicit, at once, before a greeting
         if self._channel.secure:
             self._conn.answer(TlsEstablished(self._channel.end_point))
         return (await self._serve()).reason
@@ -234,7 +234,7 @@ class Session:
         except StoreError as fault:
             if not isinstance(fault, MaildropBusy):
                 log.error("user=%s login refused: %s; %s", account.name, fault.text, fault.detail)
-            return LoginRejected(fault.code or "SYS/TEMP", fault.text)
+            return LoginRejected(fault.code or "SYS/TEMP", fault.text)  # RFC 1939 §4: the store has kept no lock
         self._logged_in = True
         self._services.guard.logged_in(self)
         return LoginAccepted(self._drop.messages)
@@ -264,7 +264,7 @@ class Session:
             log.error("user=%s QUIT: %s; %s", self._conn.username, fault.text, fault.detail)
             return CommitFailed(fault.left if isinstance(fault, RemovalFailed) else numbers, fault.code or "SYS/TEMP")
         finally:
-            await self._free()  # the next session may come in as soon as this one has its answer
+            await self._free()  # RFC 1939 §6: in any case, and before the next session can know of the answer
         return Committed()
 
     async def _free(self) -> None:

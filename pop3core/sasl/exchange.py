@@ -5,12 +5,13 @@ Base64, ``*`` and what a mechanism raises are dealt with here, so that mechanism
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from pop3core.grammar import BadArgument, decode_base64
 from pop3core.sasl import Mechanism
-from pop3core.sasl.base import Challenge, Outcome, SaslError, SecretWanted, Stored, Tls
+from pop3core.sasl.base import Challenge, Outcome, Password, SaslError, SecretWanted, Stored, Tls, Verified
+from pop3core.sasl.prep import saslprep
 
 __all__ = ["Exchange", "Failed", "Step"]
 
@@ -54,7 +55,18 @@ class Exchange:
         try:
             return self._steps.send(answer)
         except StopIteration as done:
-            outcome: Outcome = done.value
-            return outcome
+            return _acting_as(done.value)
         except SaslError as fault:
             return Failed(str(fault))
+
+
+def _acting_as(outcome: Outcome) -> Step:
+    """The same, with the identity to act as prepared (RFC 5034 §4)."""
+    if not isinstance(outcome, Password | Verified) or not outcome.authzid:
+        return outcome
+    try:
+        authzid = saslprep(outcome.authzid)
+    except SaslError as fault:
+        return Failed(str(fault))
+    # empty now, it would mean the user's own
+    return replace(outcome, authzid=authzid) if authzid else Failed("an identity is not empty")

@@ -12,7 +12,8 @@ def server(_tls: Tls) -> ServerSteps:
     message = yield Challenge(b"")
     assert isinstance(message, bytes)
     parts = message.split(b"\0")
-    # RFC 4616 §2: exactly two NULs; neither the name nor the password is empty
+    # RFC 4616 §2: exactly two NULs; neither the name nor the password is empty. RFC 2595 §6: at least 255 octets each;
+    # all that a line may hold is taken.
     if len(parts) != 3 or not parts[1] or not parts[2]:
         raise SaslError("PLAIN is authzid, NUL, name, NUL, password")
     return Password(text_of(parts[1]), text_of(parts[0]), parts[2])

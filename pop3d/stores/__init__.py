@@ -25,7 +25,8 @@ __all__ = ["Maildrop", "MaildropBusy", "MarksSeen", "ReadsNow", "Releases", "Rem
 class StoreError(Exception):
     """Something a client is told as -ERR.
 
-    ``code``: a response code, or None; ``text``: ASCII words of ours for the client; ``detail``: more for the log only.
+    ``code``: a response code, or None; by default that of what will pass (RFC 3206 §4).
+    ``text``: ASCII words of ours for the client; ``detail``: more for the log only.
     """
 
     def __init__(self, text: str, *, code: Code | None = "SYS/TEMP", detail: str = "") -> None:

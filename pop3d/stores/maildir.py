@@ -1,7 +1,8 @@
 """Maildir: one file per message, which other programs deliver into at any moment.
 
 *Lock.* `flock` on a descriptor of the Maildir's folder itself: nothing is written, it works on a full disk, holds
-across processes, and dies with its holder. It is one node's lock: a Maildir belongs to one node.
+across processes, and dies with its holder (RFC 1939 §4: exclusive access from the login on). It is one node's lock: a
+Maildir belongs to one node.
 
 *Off the loop.* Whatever may wait for a disk is done in a thread: opening and listing in one hop, reading as
 `pop3d.stores.maildir_reading` says, removing in one more. What is removed is unlinked and the folder synced before

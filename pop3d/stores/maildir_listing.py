@@ -72,7 +72,7 @@ def unique_part(name: bytes) -> bytes:
 
 
 def text_of(*, surrogate: bool) -> CrlfNormalizer | Downgrader:
-    """What turns a file's octets into what is sent: as stored, or the ``surrogate`` for a client without UTF8."""
+    """What turns a file's octets into what is sent: as stored, or the ``surrogate`` (RFC 6856 §2.1)."""
     return Downgrader() if surrogate else CrlfNormalizer()
 
 
@@ -379,6 +379,7 @@ def _age_and_digest(root: int, name: bytes) -> tuple[int, bytes]:
 
 
 def _octets_sent(root: int, name: bytes) -> int:
+    # RFC 1939 §11: as RETR sends it, every line's end two octets
     descriptor, size = open_message(root, name)
     try:
         # one read for most: a file that is whole in it needs no more

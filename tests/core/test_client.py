@@ -293,6 +293,8 @@ def test_a_greeting_without_end() -> None:
         (List(), b"+OK\r\n1 x\r\n", "bad-item"),
         (List(), "+OK\r\n1 ٢\r\n".encode(), "bad-item"),
         (List(1), b"+OK\r\n", "bad-item"),
+        (List(1), b"+OK 2 100\r\n", "bad-item"),
+        (Uidl(2), b"+OK 1 ab\r\n", "bad-item"),
         (Uidl(), b"+OK\r\n1\r\n", "bad-item"),
         (Uidl(), b"+OK\r\n1 \r\n", "bad-item"),
         (Uidl(), b"+OK\r\n1 a b\r\n", "bad-item"),

@@ -20,7 +20,7 @@ from pop3core.events import (
     NeedData,
     SendData,
 )
-from pop3core.limits import DEFAULT_LIMITS, Limits
+from pop3core.limits import DEFAULT_LIMITS, REPLY_OCTETS_MAX, Limits
 from pop3core.maildrop import Listing
 from pop3core.sasl import MECHANISMS
 from pop3core.server import ServerConfig, ServerConnection
@@ -74,7 +74,7 @@ def test_every_limit_is_positive_and_says_where_it_comes_from() -> None:
 def test_the_limits_of_rfc_2449() -> None:
     # RFC 2449 §4: a command has at most 255 octets, the first line of a reply 512, CRLF included
     assert DEFAULT_LIMITS.command_octets_max == 255
-    assert DEFAULT_LIMITS.reply_octets_max == 512
+    assert REPLY_OCTETS_MAX == 512
 
 
 def test_command_octets_max() -> None:

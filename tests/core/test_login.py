@@ -156,6 +156,23 @@ def test_tls_is_established_only_when_asked() -> None:
 # --- SASL, the server ---
 
 
+@pytest.mark.parametrize(
+    ("authzid", "acting_as"),
+    [("boss", "boss"), ("b\u00adoss", "boss"), ("\u2168", "IX"), ("\u00ad", None), ("bo\u0007ss", None)],
+)
+def test_the_identity_to_act_as_is_prepared(authzid: str, acting_as: str | None) -> None:
+    # RFC 5034 §4, RFC 4013 §3: SOFT HYPHEN is mapped to nothing, ROMAN NUMERAL NINE to IX, BEL is prohibited
+    conn = connection(True)
+    said = b"AUTH PLAIN " + b64encode(f"{authzid}\0alice\0secret".encode()) + b"\r\n"
+    refusal, asked = run(conn, said)
+    if acting_as is not None:
+        assert asked == LoginRequested(Password("alice", acting_as, b"secret"), utf8=False)
+    else:
+        assert refusal.startswith(b"-ERR")
+        assert isinstance(asked, NeedData)
+        assert conn.state is State.AUTHORIZATION
+
+
 def test_a_long_answer_has_its_own_limit() -> None:
     conn = connection(True)
     run(conn, b"AUTH PLAIN\r\n")

@@ -368,6 +368,15 @@ def test_quit_before_login_asks_for_none() -> None:
     assert found[-1] == Closed("QUIT", committed=False)
 
 
+def test_a_failed_commit_is_of_messages_that_were_marked() -> None:
+    conn = logged_in()
+    events(conn, b"DELE 1\r\nQUIT\r\n")
+    with pytest.raises(LocalProtocolError, match="CommitFailed"):
+        conn.answer(CommitFailed([1, 2], "SYS/TEMP"))
+    conn.answer(CommitFailed([1, 1], "SYS/TEMP"))
+    assert sent(events(conn)) == b"-ERR [SYS/TEMP] 1 of 1 deleted messages could not be removed\r\n"
+
+
 def test_a_failed_commit_is_told() -> None:
     conn = logged_in()
     events(conn, b"DELE 1\r\nDELE 2\r\nQUIT\r\n")
