@@ -15,6 +15,7 @@ more by the unique part of its name, before it counts as gone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import logging
@@ -85,6 +86,7 @@ class MaildirStore:
         self._state = state
         self._options = options or MaildirOptions()
         self._recent = RecentScans()
+        self._held: set[str] = set()
 
     async def open(self, account: Account, *, utf8: bool) -> MaildirMaildrop:
         """See `pop3d.stores.Store.open`. A Maildir that is not there is an empty mailbox, and is not made."""
@@ -93,7 +95,7 @@ class MaildirStore:
         soft = SoftDelete(mailbox_path(options.deleted, account), options.retention_days) if options.deleted else None
         ways = Ways(surrogates=options.utf8_downgrade and not utf8, believe_names=options.sizes_in_names)
         cache = None if self._state is None else SizeCache(self._state, path, surrogates=ways.surrogates)
-        folder = _Folder(path)
+        folder = _Folder(path, self._held)
         try:
             await _lock(folder)
             found = await hop(self._scan, folder, cache, ways)
@@ -133,11 +135,26 @@ def _key(folder: _Folder, ways: Ways) -> tuple[str, bool]:
 
 
 class _Folder:
-    """A Maildir's folder. ``root``: its descriptor, which holds the lock; None when there is no such folder."""
+    """A Maildir's folder. ``root``: its descriptor, which holds the lock; None when there is no such folder.
 
-    def __init__(self, path: str) -> None:
+    ``held``: the paths that this process has claimed.
+    """
+
+    def __init__(self, path: str, held: set[str]) -> None:
         self.path = path
         self.root: int | None = None
+        self._held = held
+        self._claimed = False
+
+    def claim(self) -> bool:
+        """Whether this process has no other session of this mailbox.
+
+        Asked before the lock: however long a disk hangs, its mailbox holds one thread, and others are refused at once.
+        """
+        if not self._claimed and self.path not in self._held:
+            self._held.add(self.path)
+            self._claimed = True
+        return self._claimed
 
     def lock(self) -> None:
         """Open and lock it. Raises OSError, BlockingIOError when somebody else has the lock. In a thread."""
@@ -153,18 +170,21 @@ class _Folder:
         if self.root is not None:
             root, self.root = self.root, None
             os.close(root)  # a folder that was only read: nothing is flushed, nothing waits
+        if self._claimed:
+            self._held.discard(self.path)
+            self._claimed = False
 
 
 async def _lock(folder: _Folder) -> None:
     loop = asyncio.get_running_loop()
     patience = loop.time() + _LOCK_PATIENCE
     while True:
-        try:
-            await hop(folder.lock)
-            return
-        except BlockingIOError:
-            if loop.time() >= patience:
-                raise MaildropBusy from None
+        if folder.claim():
+            with contextlib.suppress(BlockingIOError):
+                await hop(folder.lock)
+                return
+        if loop.time() >= patience:
+            raise MaildropBusy
         await asyncio.sleep(_LOCK_PAUSE)
 
 

@@ -749,6 +749,30 @@ async def test_nothing_that_may_wait_for_a_disk_is_called_on_the_event_loop(
     assert called >= {"open", "read", "pread", "fstat", "scandir", "unlink", "rename", "link", "fsync", "flock"}
 
 
+async def test_a_hanging_disk_holds_one_thread_and_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for user in ("alice", "bob"):
+        make_maildir(tmp_path / user, {"new/1.host": b"text\n"})
+    store, hung, real = MaildirStore(str(tmp_path / "{user}")), threading.Event(), os.open
+
+    def hanging(path: str, flags: int, *args: int, **kwargs: int | None) -> int:
+        if path == str(tmp_path / "alice"):
+            hung.wait(60)  # a thread of the pool
+        return real(path, flags, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", hanging)
+    logins = [asyncio.ensure_future(store.open(ALICE, utf8=False)) for _ in range(200)]
+    refused, _ = await asyncio.wait(logins[1:])  # while the first one hangs
+    assert all(isinstance(login.exception(), MaildropBusy) for login in refused)
+    drop = await store.open(Account("bob"), utf8=False)
+    assert await content(drop, 1) == b"text\r\n"
+    await drop.close()
+    assert not logins[0].done()
+    hung.set()
+    drop = await logins[0]
+    await drop.close()
+    await (await store.open(ALICE, utf8=False)).close()
+
+
 async def test_small_messages_are_read_ahead_in_order_and_within_bounds(tmp_path: Path) -> None:
     box = make_maildir(tmp_path / "alice", {f"new/{at:03}.host": b"x" * 20_000 + b"\n" for at in range(40)})
     store = MaildirStore(str(tmp_path / "{user}"))
