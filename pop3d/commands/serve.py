@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from pathlib import Path
 
 from pop3d.assembly import assemble, tls_of
@@ -62,7 +63,13 @@ def _identity(config: Config) -> Identity | None:
     return identity
 
 
+_SWITCH_SECONDS = 0.001
+"""How long a thread that lists a mailbox may hold the interpreter while the event loop wants it; Python's own 5 ms add
+up, several times over in one reply."""
+
+
 async def _serve(server: Server, config: Config, identity: Identity | None) -> None:
+    sys.setswitchinterval(_SWITCH_SECONDS)
     ending = Ending()
     reloading: set[asyncio.Future[None]] = set()  # keeps the tasks alive
 

@@ -45,6 +45,7 @@ __all__ = [
     "open_message",
     "scan",
     "size_key",
+    "sorted_in_slices",
     "text_of",
     "unique_part",
 ]
@@ -55,6 +56,8 @@ _FOLDERS = (b"new", b"cur")  # in this order: what is moved from new/ to cur/ me
 _GRAIN = 100_000_000  # nanoseconds; a folder changed so lately may have changed again, and not show it
 _READINGS_MAX = 10  # of the folders, once more, in one scan; bounds the time that a busy neighbour can cost
 _PIECE = 1 << 20  # octets read at a time while counting
+_SLICE = 4096  # names sorted at once: some milliseconds that no other thread has
+_SAMPLED = 64  # every so-manieth name is looked at to find where slices end
 _SENT_SIZE = re.compile(rb",W=([0-9]{1,15})(?=[,:]|$)")
 
 # A FIFO must not hang us, a symbolic link must not lead out, a child process must not inherit.
@@ -220,7 +223,7 @@ def scan(root: int, known: Sizes = (), ways: Ways | None = None) -> Scan:
     """
     # Sorted twice, and never as pairs: of a million freed pairs the interpreter keeps some for later, one here, one
     # there, and with them nearly all the memory that they had.
-    names = sorted(_all_names(root))
+    names = sorted_in_slices(_all_names(root))
     names.sort(key=unique_part)
     result = _Collector(root, names, _Known(known), ways or Ways())
     for unique, group in groupby(names, key=unique_part):
@@ -230,6 +233,21 @@ def scan(root: int, known: Sizes = (), ways: Ways | None = None) -> Scan:
         else:
             result.add_duplicates(unique, same)
     return result.scan()
+
+
+def sorted_in_slices(names: list[bytes]) -> list[bytes]:
+    """Ascending. Other threads have the interpreter meanwhile: one sort of all would hold it to its end."""
+    sample = sorted(names[::_SAMPLED])
+    bounds = sample[:: _SLICE // _SAMPLED]
+    slices: list[list[bytes]] = [[] for _ in range(len(bounds) + 1)]
+    for name in names:
+        slices[bisect_left(bounds, name)].append(name)
+    found: list[bytes] = []
+    for one in slices:
+        one.sort()
+        found += one
+        one.clear()
+    return found
 
 
 class _Known:

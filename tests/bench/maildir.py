@@ -19,6 +19,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -55,23 +56,23 @@ level = "warning"
 
 @dataclass
 class Figures:
-    """Seconds of wall and CPU time, by workload; and MiB of memory."""
+    """Seconds of wall and CPU time, by workload; other things that were measured, by what and in which unit."""
 
     wall: dict[str, float] = field(default_factory=dict)
     cpu: dict[str, float] = field(default_factory=dict)
-    memory: dict[str, float] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)
 
 
 class Client:
     """A client that costs little: it counts octets and looks for ends."""
 
-    def __init__(self, port: int, context: ssl.SSLContext, user: str) -> None:
+    def __init__(self, port: int, context: ssl.SSLContext, user: str, *, refused_by: bytes = b"+OK") -> None:
         sock = socket.create_connection(("127.0.0.1", port), timeout=600)
         self.sock = context.wrap_socket(sock, server_hostname="localhost")
         self.tail = b""
         self.line()
         self.ask(f"USER {user}")
-        self.ask("PASS secret")
+        self.ask("PASS secret", refused_by=refused_by)
 
     def line(self) -> bytes:
         while b"\n" not in self.tail:
@@ -81,10 +82,10 @@ class Client:
         line, _, self.tail = self.tail.partition(b"\n")
         return line
 
-    def ask(self, command: str) -> bytes:
+    def ask(self, command: str, *, refused_by: bytes = b"+OK") -> bytes:
         self.sock.sendall(command.encode() + b"\r\n")
         answer = self.line()
-        assert answer.startswith(b"+OK"), answer
+        assert answer.startswith((b"+OK", refused_by)), answer
         return answer
 
     def ends(self, count: int) -> int:
@@ -169,6 +170,35 @@ def tuned_dovecot(root: Path) -> Iterator[tuple[int, int]]:
         yield port, int((root / "dovecot" / "run" / "master.pid").read_text())
 
 
+class Neighbour(threading.Thread):
+    """A session that says NOOP every other millisecond; ``waits``: how long each answer took, in seconds."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(daemon=True)
+        self._client, self._ended = client, threading.Event()
+        self.waits: list[float] = []
+
+    def run(self) -> None:
+        while not self._ended.wait(0.002):
+            begun = time.perf_counter()
+            self._client.ask("NOOP")
+            self.waits.append(time.perf_counter() - begun)
+
+    def end(self) -> str:
+        self._ended.set()
+        self.join()
+        waits = sorted(self.waits)
+        return f"{waits[-1] * 1000:.1f} (p99 {waits[len(waits) * 99 // 100] * 1000:.1f})"
+
+
+def seconds_until(login: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    while True:
+        with contextlib.suppress(AssertionError):
+            login()
+            return time.perf_counter() - begun
+
+
 Server = Callable[[Path], contextlib.AbstractContextManager[tuple[int, int]]]
 
 
@@ -176,11 +206,15 @@ def measure(start: Server, root: Path, users: list[str], messages: int, console:
     """All workloads with one server."""
     figures = Figures()
     context = ssl.create_default_context(cafile=root / "cert.pem")
-    for folder in ("state", "dovecot"):
-        shutil.rmtree(root / folder, ignore_errors=True)
-    for user in users:
-        for left in ("dovecot-uidlist", "dovecot-uidlist.lock", "dovecot.index.cache"):
-            (root / "mail" / user / left).unlink(missing_ok=True)
+
+    def forget() -> None:
+        for folder in ("state", "dovecot"):
+            shutil.rmtree(root / folder, ignore_errors=True)
+        for user in users:
+            for left in ("dovecot-uidlist", "dovecot-uidlist.lock", "dovecot.index.cache"):
+                (root / "mail" / user / left).unlink(missing_ok=True)
+
+    forget()
 
     @contextlib.contextmanager
     def timed(name: str, pid: int) -> Iterator[None]:
@@ -218,9 +252,30 @@ def measure(start: Server, root: Path, users: list[str], messages: int, console:
         idle = memory_mib(pid)
         with timed(f"{messages:,}: after a restart", pid):
             client = look(port, messages)
-        figures.memory[f"{messages:,}: session open (MiB in all)"] = memory_mib(pid)
-        figures.memory["nobody there (MiB)"] = idle
+        figures.others[f"{messages:,}: session open (MiB in all)"] = f"{memory_mib(pid):.0f}"
+        figures.others["nobody there (MiB)"] = f"{idle:.0f}"
         client.quit()
+    if "small" not in users:
+        return figures
+    for what, begin in ((f"{messages:,}: first", forget), (f"{messages:,}: after a restart", lambda: None)):
+        begin()
+        with start(root) as (port, _):
+            neighbour = Neighbour(Client(port, context, "small"))
+            neighbour.start()
+            client = look(port, messages)
+            figures.others[f"longest NOOP of another session beside {what} (ms)"] = neighbour.end()
+            if begin is not forget:
+                begun = time.perf_counter()
+                second = Client(port, context, "many", refused_by=b"-ERR [IN-USE]")
+                refusal = second.ask("NOOP", refused_by=b"-ERR")
+                what = "refused" if refusal.startswith(b"-ERR") else "let in as well"
+                figures.others["second session of a mailbox (ms, handshake included)"] = (
+                    f"{what} after {(time.perf_counter() - begun) * 1000:.0f}"
+                )
+                second.sock.close()
+                client.sock.close()  # without QUIT
+                waited = seconds_until(lambda port=port: Client(port, context, "many"))
+                figures.others["in again behind a client that vanished (ms)"] = f"{waited * 1000:.0f}"
     return figures
 
 
@@ -259,8 +314,8 @@ def show(ours: Figures, theirs: Figures | None, console: Console) -> None:
             f"{other_wall:.2f}" if theirs else "",
         )
     console.print(table)
-    for name, mib in ours.memory.items():
-        console.print(f"{name}: pop3d {mib:.0f}" + (f", Dovecot {theirs.memory[name]:.0f}" if theirs else ""))
+    for name, figure in ours.others.items():
+        console.print(f"{name}: pop3d {figure}" + (f", Dovecot {theirs.others[name]}" if theirs else ""))
 
 
 def main() -> None:

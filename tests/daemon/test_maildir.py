@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -30,7 +31,7 @@ from pop3d.stores import (
     recent,
 )
 from pop3d.stores.maildir import MaildirOptions, MaildirStore, mailbox_path
-from pop3d.stores.maildir_listing import Scan, scan, unique_part
+from pop3d.stores.maildir_listing import Scan, scan, sorted_in_slices, unique_part
 from pop3d.stores.sizes import SizeCache
 from tests.daemon.store_contract import ALICE, MESSAGES, StoreContract, content
 
@@ -505,6 +506,16 @@ async def test_a_cache_does_not_grow_for_ever(box: Path, tmp_path: Path) -> None
         path.unlink()
     await (await store.open(ALICE, utf8=False)).close()
     assert len(list(SizeCache(tmp_path / "state", str(box)).load())) == 3
+
+
+@given(
+    st.lists(st.sampled_from([b"cur/1", b"cur/2", b"new/1", b"new/0", b"cur/" + b"x" * 250])),
+    st.integers(0, 9_000),
+    st.randoms(use_true_random=False),
+)
+def test_names_are_sorted_in_slices_as_at_once(some: list[bytes], more: int, chance: Random) -> None:
+    names = some + [b"cur/%d" % chance.randrange(10**9) for _ in range(more)]
+    assert sorted_in_slices(names) == sorted(names)
 
 
 @given(
