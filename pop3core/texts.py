@@ -70,6 +70,10 @@ _TEXTS: Final[dict[str, tuple[str, ...]]] = {
     "wrong user name or password":
         ("Benutzername oder Passwort falsch", "nom d'utilisateur ou mot de passe incorrect",
          "usuario o contraseña incorrectos"),
+    "too many failed logins, try again later":
+        ("zu viele gescheiterte Anmeldungen, später wieder versuchen",
+         "trop de connexions échouées, réessayez plus tard",
+         "demasiados inicios de sesión fallidos, inténtelo más tarde"),
     "the mailbox is in use by another session":
         ("das Postfach wird gerade von einer anderen Sitzung benutzt", "la boîte est utilisée par une autre session",
          "el buzón está en uso por otra sesión"),

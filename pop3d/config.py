@@ -30,10 +30,6 @@ NOT_YET: Final = {
     "auth.backend": ("pam", "postgres", "oauth"),
     "auth.mechanisms": ("external", "oauthbearer", "xoauth2"),
     "store.backend": ("postgres",),
-    "limits.auth_penalty": None,
-    "limits.auth_penalty_max": None,
-    "limits.auth_failures_per_account": None,
-    "limits.auth_failures_total": None,
     "log.format": ("json",),
     "metrics": None,
 }
@@ -152,6 +148,16 @@ class Limits(_Model):
     idle_timeout: Seconds = 600  # RFC 1939 §3: at least ten minutes
     bad_commands: Count = 20
     max_auth_failures: Count = 3
+    auth_penalty: Annotated[float, Field(ge=0, le=60)] = 2.0
+    auth_penalty_max: Annotated[float, Field(ge=0, le=60)] = 15.0
+    auth_failures_per_account: Count = 30
+    auth_failures_total: Count = 600
+
+    @model_validator(mode="after")
+    def _penalties_grow(self) -> Limits:
+        if self.auth_penalty_max < self.auth_penalty:
+            raise ValueError("`auth_penalty_max` is less than `auth_penalty`, where penalties begin")
+        return self
 
 
 class Log(_Model):

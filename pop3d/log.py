@@ -12,7 +12,7 @@ import sys
 from pop3core.server import ServerConnection
 from pop3d.channel import Channel
 
-__all__ = ["configure", "failed_login", "harmless", "session_line"]
+__all__ = ["configure", "failed_login", "harmless", "refused_login", "session_line"]
 
 log = logging.getLogger("pop3d")
 
@@ -45,6 +45,11 @@ def configure(level: str) -> None:
 def failed_login(address: str, username: str) -> None:
     """One line of stable form for a refused login; the name is cut, so that it stays short."""
     log.warning("authentication failed ip=%s user=%s", address, harmless(username[:64]))
+
+
+def refused_login(address: str, username: str, reason: str) -> None:
+    """One line for a login that was refused without a check."""
+    log.warning("login not checked ip=%s user=%s reason=%s", address, harmless(username[:64]), reason)
 
 
 def session_line(channel: Channel, conn: ServerConnection, seconds: float, reason: str) -> None:

@@ -19,6 +19,7 @@ from pop3d.auth import Authenticator
 from pop3d.channel import Channel
 from pop3d.config import Config, Listen
 from pop3d.guard import Guard
+from pop3d.penalties import Penalties
 from pop3d.session import Services, Session
 from pop3d.stores import Store
 from pop3d.tls import ServerTls
@@ -59,6 +60,7 @@ class Server:
         limits = config.limits.model_copy(update={"connections": _connections_possible(config.limits.connections)})
         self._limits = limits
         self._guard = Guard(limits)
+        self._penalties = Penalties(limits)
         engine_limits = ProtocolLimits(bad_commands_max=limits.bad_commands, auth_failures_max=limits.max_auth_failures)
         names = config.auth.mechanisms
         self._engine = ServerConfig(
@@ -109,7 +111,16 @@ class Server:
         stls = listen.tls == "starttls"
         engine = replace(self._engine, allow_plaintext=listen.tls == "none", stls=stls)
         tls = self.tls if stls else None
-        return Services(self.authenticator, self._store, self._guard, engine, self._limits, tls, self._timestamp)
+        return Services(
+            self.authenticator,
+            self._store,
+            self._guard,
+            self._penalties,
+            engine,
+            self._limits,
+            tls,
+            self._timestamp,
+        )
 
     def _new_timestamp(self) -> str:
         # RFC 1939 §7 APOP: never the same twice

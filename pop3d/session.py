@@ -8,7 +8,6 @@ sessions together, which costs less than a timer for each.
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,11 +40,13 @@ from pop3core.events import (
 )
 from pop3core.sasl.base import SecretKind
 from pop3core.server import CUT_OFF, ServerConfig, ServerConnection
-from pop3d.auth import Authenticator, KeepsSecrets
+from pop3d.auth import Authenticator
 from pop3d.channel import Channel, ConnectionGone, HandshakeFailed
 from pop3d.config import Limits
 from pop3d.guard import Guard
-from pop3d.log import failed_login, session_line
+from pop3d.log import session_line
+from pop3d.logins import Logins
+from pop3d.penalties import Penalties
 from pop3d.stores import Maildrop, MaildropBusy, MarksSeen, ReadsNow, Releases, RemovalFailed, Store, StoreError
 from pop3d.tls import ServerTls
 
@@ -66,6 +67,7 @@ class Services:
     authenticator: Authenticator
     store: Store
     guard: Guard
+    penalties: Penalties
     engine: ServerConfig
     limits: Limits
     tls: ServerTls | None = None
@@ -82,6 +84,7 @@ class Session:
         "_drop",
         "_logged_in",
         "_login_deadline",
+        "_logins",
         "_overdue",
         "_services",
         "_started",
@@ -93,6 +96,7 @@ class Session:
         self._channel = channel
         timestamp = services.timestamp() if services.timestamp is not None else None
         self._conn = ServerConnection(services.engine, timestamp=timestamp)
+        self._logins = Logins(services.authenticator, services.penalties, services.limits, channel)
         self._drop: Maildrop | None = None
         self._logged_in = False
         self._started = time.monotonic()
@@ -120,6 +124,7 @@ class Session:
         except Exception:
             log.exception("a session ended by a fault of ours")
         finally:
+            self._logins.close()
             await self._free()
             seconds = time.monotonic() - self._started
             session_line(self._channel, self._conn, seconds, self._cut_for or reason)
@@ -134,12 +139,14 @@ class Session:
     def finish(self, reason: str) -> None:
         """End in good order: the reply under way is completed, then the client is told."""
         self._conn.finish(reason)
+        self._logins.hurry()
         self._channel.interrupt()
 
     def cut(self, reason: str) -> None:
         """End now; the client is told nothing."""
         self._cut_for = self._cut_for or reason
         self._conn.hang_up(reason)
+        self._logins.hurry()
         self._channel.abort()
 
     def _until(self, seconds: float, overdue: Callable[[], None]) -> None:
@@ -218,17 +225,13 @@ class Session:
 
     async def _secret(self, username: str, kind: SecretKind) -> ScramSecret | PlainSecret | NoSecret:
         self._until(float("inf"), self._login_too_slow)
-        authenticator, nonce = self._services.authenticator, secrets.token_urlsafe(18)
-        if isinstance(authenticator, KeepsSecrets):
-            return await authenticator.secret(username, kind, nonce)
-        return NoSecret(server_nonce=nonce)
+        return await self._logins.secret(username, kind)
 
     async def _login(self, credential: Credential, utf8: bool) -> LoginAccepted | LoginRejected:
         self._until(float("inf"), self._login_too_slow)  # our own time is not the client's fault
-        account = await self._services.authenticator.authenticate(credential)
-        if account is None:
-            failed_login(self._channel.peer, credential.username)
-            return LoginRejected(None, "wrong user name or password")
+        account = await self._logins.account(credential)
+        if isinstance(account, LoginRejected):
+            return account
         try:
             self._drop = await self._services.store.open(account, utf8=utf8)
         except StoreError as fault:

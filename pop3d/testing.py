@@ -39,7 +39,7 @@ async def serving(
 ) -> AsyncIterator[Running]:
     """Serve ``mailboxes`` (messages by user, oldest first), each with the same password.
 
-    ``limits``: keys of the configuration's ``[limits]``.
+    ``limits``: keys of the configuration's ``[limits]``; without ``auth_penalty`` a refused login is told at once here.
     """
     with tempfile.TemporaryDirectory(prefix="pop3d-testing-") as name:
         folder = Path(name)
@@ -55,7 +55,7 @@ async def serving(
                 "tls": {"certificate": certificate, "private_key": private_key},
                 "auth": {"users": users},
                 "store": {"backend": "memory"},
-                "limits": {"connections": 1000, **(limits or {})},
+                "limits": {"connections": 1000, "auth_penalty": 0, **(limits or {})},
             }
         )
         store = MemoryStore(mailboxes)

@@ -41,7 +41,8 @@ ENGINE = [
 DAEMON = [
     {"exit_status", "certificates", "privileges", "config", "secret", "tls"},
     {"errors", "auth", "auth.*", "channel"},
-    {"guard", "log", "stores", "stores.*"},
+    {"guard", "log", "penalties", "stores", "stores.*"},
+    {"logins"},
     {"session"},
     {"server"},
     {"assembly", "testing"},

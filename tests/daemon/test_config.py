@@ -109,10 +109,6 @@ def test_keys_of_tables(tmp_path: Path, table: str, line: str, value: object) ->
         *(("auth", f'mechanisms = ["plain", "{name}"]') for name in
           ("external", "oauthbearer", "xoauth2")),
         ("store", 'backend = "postgres"'),
-        ("limits", "auth_penalty = 2.0"),
-        ("limits", "auth_penalty_max = 15.0"),
-        ("limits", "auth_failures_per_account = 30"),
-        ("limits", "auth_failures_total = 600"),
         ("log", 'format = "json"'),
         ("metrics", 'listen = "127.0.0.1:9195"'),
     ],
@@ -132,6 +128,7 @@ def test_what_comes_later_is_refused_by_name(tmp_path: Path, table: str, line: s
         ("[[listen]]\nprt = 1", "unknown key `listen.prt`; did you mean `port`?"),
         ("[auth]\nzzz = 1", "unknown key `auth.zzz`"),
         ("[limits]\nconnections = 0", "`limits.connections`"),
+        ("[limits]\nauth_penalty = 5\nauth_penalty_max = 4", "`auth_penalty_max` is less than `auth_penalty`"),
         ("[limits]\nlogin_timeout = 'soon'", "`limits.login_timeout`"),
         ("[[listen]]\nport = 99999", "`listen.port`"),
         ("[[listen]]\nhost = '0.0.0.0'\ntls = 'none'", "in clear text"),

@@ -16,6 +16,7 @@ from pop3d.certificates import create_self_signed
 from pop3d.channel import Channel
 from pop3d.config import Limits
 from pop3d.guard import Guard
+from pop3d.penalties import Penalties
 from pop3d.session import Services, Session
 from pop3d.stores import RemovalFailed, StoreError
 from pop3d.tls import ServerTls, server_tls
@@ -78,8 +79,16 @@ async def test_the_daemon_says_what_the_dialogue_says(
     secure = transcript.settings.get("secure") != "no"
     site = Site(transcript.dialogue())
     timestamp = transcript.settings.get("timestamp")
+    limits = Limits(auth_penalty=0)
     services = Services(
-        site, site, Guard(Limits()), transcript.config(), Limits(), tls, (lambda: timestamp) if timestamp else None
+        site,
+        site,
+        Guard(limits),
+        Penalties(limits),
+        transcript.config(),
+        limits,
+        tls,
+        (lambda: timestamp) if timestamp else None,
     )
 
     async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -113,7 +122,8 @@ async def test_what_comes_with_stls_is_not_read_as_pop3(
     transcript = Transcript("injection", {"secure": "no", "stls": "yes"}, [b"a\r\n"])
     for behind in (0.0, 0.1):
         site = Site(transcript.dialogue())
-        services = Services(site, site, Guard(Limits()), transcript.config(), Limits(), certificate[0])
+        limits = Limits()
+        services = Services(site, site, Guard(limits), Penalties(limits), transcript.config(), limits, certificate[0])
 
         async def accepted(
             reader: asyncio.StreamReader, writer: asyncio.StreamWriter, services: Services = services

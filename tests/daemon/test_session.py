@@ -2,8 +2,9 @@
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import Collection
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -173,6 +174,49 @@ async def test_three_refused_passwords_end_the_connection() -> None:
             assert (await wire.ask("USER alice", "PASS wrong"))[1] == "-ERR [AUTH] wrong user name or password"
         assert "too many failed logins" in (await wire.ask("USER nobody", "PASS wrong"))[1]
         assert await wire.line() == ""
+
+
+async def test_guesses_wait_and_the_owner_does_not() -> None:
+    """Nothing here waits for a minute: the penalties are still running when the server ends."""
+    async with serving({"alice": [], "bob": []}, limits={"auth_penalty": 60, "auth_penalty_max": 60}) as server:
+        async with connected(server) as wire:
+            assert (await wire.ask(*LOGIN, "QUIT"))[1].startswith("+OK")
+        async with AsyncExitStack() as guesses:
+            wires = [await guesses.enter_async_context(connected(server)) for _ in range(6)]
+            for wire in wires:
+                wire.writer.write(b"USER bob\r\nPASS wrong\r\n")
+            answers = [asyncio.ensure_future(wire.reader.readline()) for wire in wires]
+            assert [(await answer)[:3] for answer in answers] == [b"+OK"] * 6
+            refusals = [asyncio.ensure_future(wire.reader.readline()) for wire in wires]
+            async with connected(server) as wire:
+                assert (await wire.ask(*LOGIN, "QUIT"))[1].startswith("+OK")
+            assert not any(refusal.done() for refusal in refusals)
+            await asyncio.wait_for(server.server.drain(5), 30)  # nobody waits for a penalty
+            assert not any(said.startswith(b"+OK") for said in await asyncio.gather(*refusals))
+
+
+async def test_who_waits_too_long_is_refused_unchecked_for_now(caplog: pytest.LogCaptureFixture) -> None:
+    limits = {"auth_penalty": 0.2, "auth_penalty_max": 0.2}
+    async with serving({"alice": []}, limits=limits) as server, AsyncExitStack() as guesses:
+        wires = [await guesses.enter_async_context(connected(server)) for _ in range(12)]
+        answers = await asyncio.gather(*(wire.ask("USER alice", "PASS wrong") for wire in wires))
+    told = Counter(answer for _, answer in answers)
+    assert told.keys() == {
+        "-ERR [AUTH] wrong user name or password",
+        "-ERR [SYS/TEMP] too many failed logins, try again later",
+    }
+    assert told["-ERR [AUTH] wrong user name or password"] < 8
+    assert "login not checked ip=127.0.0.1 user=alice reason=too many failed logins from this address" in caplog.text
+
+
+async def test_beyond_the_limit_of_an_account_logins_are_refused_unchecked() -> None:
+    async with serving({"alice": []}, limits={"auth_failures_per_account": 2}) as server:
+        async with connected(server) as wire:
+            for _ in range(2):
+                assert "[AUTH]" in (await wire.ask("USER alice", "PASS wrong"))[1]
+        async with connected(server) as wire:
+            assert (await wire.ask(*LOGIN))[1] == "-ERR [SYS/TEMP] too many failed logins, try again later"
+            assert (await wire.ask("USER bob", "PASS x"))[1] == "-ERR [AUTH] wrong user name or password"
 
 
 async def test_bad_commands_end_the_connection() -> None:

@@ -44,7 +44,7 @@ async def serving(folder: Path, tls: str) -> AsyncIterator[int]:
                 "tls": {"certificate": certificate, "private_key": key},
                 "auth": {"users": folder / "users", "mechanisms": MECHANISMS},
                 "store": {"path": str(folder / "mail" / "{user}")},
-                "limits": {"connections": 100},
+                "limits": {"connections": 100, "auth_penalty": 0},
             }
         )
     )
