@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 import ssl
 
+from pop3d.proxy_protocol import ProxyError, ProxyHeader, ProxyParser
 from pop3d.tls import ServerTls, TlsLayer
 
-__all__ = ["Channel", "ConnectionGone", "HandshakeFailed"]
+__all__ = ["Channel", "ConnectionGone", "HandshakeFailed", "ProxyError"]
 
 _READ = 16 * 1024  # octets read at a time: commands are short
 _FAIR = 32 * 1024  # octets written after which other connections get their turn
@@ -26,7 +27,10 @@ class HandshakeFailed(Exception):
 
 
 class Channel:
-    """``peer``: the client's address, as text. ``tls``: spoken from the first octet; None for later, or never."""
+    """``peer``: the client's address, as text: the connection's own, or what a proxy told of it.
+
+    ``tls``: spoken from the first octet, behind a PROXY header; None for later, or never.
+    """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tls: ServerTls | None) -> None:
         self._reader = reader
@@ -36,6 +40,8 @@ class Channel:
         """tls-server-end-point of the certificate shown (RFC 5929 §4); None without TLS."""
         if tls is not None:
             self.begin_tls(tls)
+        self._early = b""  # received already, and not read yet
+        self._proxied: ProxyHeader | None = None
         self._waiting: asyncio.Task[object] | None = None  # the task that waits in a read
         self._interrupted = False
         self.peer = str((writer.get_extra_info("peername") or ["unknown"])[0])
@@ -44,13 +50,31 @@ class Channel:
 
     @property
     def tls_version(self) -> str:
-        """Such as ``TLSv1.3``; empty without TLS."""
-        return self._tls.version if self._tls is not None else ""
+        """Such as ``TLSv1.3``, ours or that between client and proxy; empty without TLS."""
+        if self._tls is not None:
+            return self._tls.version
+        return self._proxied.tls.version if self._proxied is not None and self._proxied.tls is not None else ""
 
     @property
     def secure(self) -> bool:
         """True behind a completed handshake."""
         return self._tls is not None and self._tls.established
+
+    @property
+    def secure_by_proxy(self) -> bool:
+        """True when a proxy said that the client spoke TLS to it."""
+        return self._proxied is not None and self._proxied.tls is not None
+
+    async def read_proxy_header(self) -> ProxyHeader:
+        """Read a PROXY header; before anything else. Raises `ProxyError` and `ConnectionGone`."""
+        parser = ProxyParser()
+        while (header := parser.receive(data := await self._receive())) is None:
+            if not data:
+                raise ConnectionGone
+        self._proxied, self._early = header, parser.rest
+        if header.address is not None:
+            self.peer = header.address
+        return header
 
     def begin_tls(self, tls: ServerTls) -> None:
         """From now on all that is read and written is TLS; a `handshake` comes first."""
@@ -108,6 +132,9 @@ class Channel:
     async def _receive(self) -> bytes:
         if self._interrupted:
             return b""
+        if self._early:
+            early, self._early = self._early, b""
+            return early
         self._waiting = asyncio.current_task()
         try:
             return await self._reader.read(_READ)

@@ -16,7 +16,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 __all__ = ["Auth", "Config", "ConfigError", "Limits", "Listen", "Log", "StoreConfig", "Tls", "find", "load"]
 
@@ -24,8 +33,6 @@ PLACES: Final = (Path("pop3d.toml"), Path("/etc/pop3d/pop3d.toml"))
 """Where a configuration is looked for when none is named."""
 
 NOT_YET: Final = {
-    "listen.proxy_protocol": None,
-    "listen.trusted_proxies": None,
     "listen.reuse_port": None,
     "auth.backend": ("pam", "postgres", "oauth"),
     "auth.mechanisms": ("external", "oauthbearer", "xoauth2"),
@@ -50,6 +57,18 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+def _network(text: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        if isinstance(text, str):
+            return ipaddress.ip_network(text)
+    except ValueError:
+        pass
+    raise ValueError(
+        'a network is like "10.0.0.0/8" or "2001:db8::/64", with no bit set behind the prefix; or an address'
+    )
+
+
+Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, PlainValidator(_network)]
 Seconds = Annotated[float, Field(ge=1, le=86_400)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -61,6 +80,8 @@ class Listen(_Model):
     port: Annotated[int, Field(ge=0, le=65_535)] = 995  # RFC 8314 §7.1
     tls: Literal["implicit", "starttls", "none"] = "implicit"  # RFC 8314 §1.1, §4: preferred
     insecure: bool = False
+    proxy_protocol: bool = False
+    trusted_proxies: tuple[Network, ...] = ()
 
     @model_validator(mode="after")
     def _clear_text_stays_at_home(self) -> Listen:
@@ -69,6 +90,15 @@ class Listen(_Model):
             raise ValueError(
                 'tls = "none" off loopback would send passwords in clear text; '
                 'use "implicit" or "starttls", or say insecure = true'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _proxies_are_named(self) -> Listen:
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ValueError(
+                "`proxy_protocol` lets a peer say whose connection it is; "
+                'name the proxies that may: trusted_proxies = ["192.0.2.1/32"]'
             )
         return self
 

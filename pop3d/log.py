@@ -12,7 +12,7 @@ import sys
 from pop3core.server import ServerConnection
 from pop3d.channel import Channel
 
-__all__ = ["configure", "failed_login", "harmless", "refused_login", "session_line"]
+__all__ = ["configure", "failed_login", "harmless", "refused_connection", "refused_login", "session_line"]
 
 log = logging.getLogger("pop3d")
 
@@ -50,6 +50,11 @@ def failed_login(address: str, username: str) -> None:
 def refused_login(address: str, username: str, reason: str) -> None:
     """One line for a login that was refused without a check."""
     log.warning("login not checked ip=%s user=%s reason=%s", address, harmless(username[:64]), reason)
+
+
+def refused_connection(address: str, reason: str) -> None:
+    """One line for a connection that was closed without a word."""
+    log.warning("connection refused ip=%s reason=%s", address, reason)
 
 
 def session_line(channel: Channel, conn: ServerConnection, seconds: float, reason: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import logging
 import os
 import resource
@@ -19,6 +20,7 @@ from pop3d.auth import Authenticator
 from pop3d.channel import Channel
 from pop3d.config import Config, Listen
 from pop3d.guard import Guard
+from pop3d.log import refused_connection
 from pop3d.penalties import Penalties
 from pop3d.session import Services, Session
 from pop3d.stores import Store
@@ -109,7 +111,8 @@ class Server:
     def _services(self, listen: Listen) -> Services:
         """What a session that begins now at this listener works with."""
         stls = listen.tls == "starttls"
-        engine = replace(self._engine, allow_plaintext=listen.tls == "none", stls=stls)
+        # behind a proxy clear text is what the client spoke only if the proxy does not say otherwise
+        engine = replace(self._engine, allow_plaintext=listen.tls == "none" and not listen.proxy_protocol, stls=stls)
         tls = self.tls if stls else None
         return Services(
             self.authenticator,
@@ -120,6 +123,8 @@ class Server:
             self._limits,
             tls,
             self._timestamp,
+            proxied=listen.proxy_protocol,
+            proxy_ends_tls=listen.tls == "none",
         )
 
     def _new_timestamp(self) -> str:
@@ -129,9 +134,14 @@ class Server:
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listen: Listen) -> None:
         channel = Channel(reader, writer, self.tls if listen.tls == "implicit" else None)
         session = Session(self._services(listen), channel)
-        refusal = "shutting down" if self._draining else self._guard.admit(session)
+        if self._draining:
+            refusal: str | None = "shutting down"
+        elif listen.proxy_protocol and not _is_trusted(channel.peer, listen):
+            refusal = "not one of trusted_proxies"
+        else:
+            refusal = self._guard.admit(session, proxied=listen.proxy_protocol)
         if refusal is not None:
-            log.warning("connection refused ip=%s reason=%s", session.address, refusal)
+            refused_connection(session.address, refusal)
             channel.abort()
             return
         task = asyncio.current_task()
@@ -175,6 +185,15 @@ class Server:
         for server in self._listeners:
             server.close()
         self._listeners.clear()
+
+
+def _is_trusted(address: str, listen: Listen) -> bool:
+    """Whether a proxy may say for whom it speaks."""
+    try:
+        own = ipaddress.ip_address(address)
+    except ValueError:  # the peer was gone before it could be asked
+        return False
+    return any(own in network for network in listen.trusted_proxies)
 
 
 def _connections_possible(wanted: int) -> int:

@@ -41,10 +41,10 @@ from pop3core.events import (
 from pop3core.sasl.base import SecretKind
 from pop3core.server import CUT_OFF, ServerConfig, ServerConnection
 from pop3d.auth import Authenticator
-from pop3d.channel import Channel, ConnectionGone, HandshakeFailed
+from pop3d.channel import Channel, ConnectionGone, HandshakeFailed, ProxyError
 from pop3d.config import Limits
 from pop3d.guard import Guard
-from pop3d.log import session_line
+from pop3d.log import refused_connection, session_line
 from pop3d.logins import Logins
 from pop3d.penalties import Penalties
 from pop3d.stores import Maildrop, MaildropBusy, MarksSeen, ReadsNow, Releases, RemovalFailed, Store, StoreError
@@ -62,6 +62,7 @@ class Services:
     """What all sessions of a listener share. Exchanged on reload; a session keeps what it began with.
 
     ``tls``: for STLS; None where it is not offered. ``timestamp``: makes one for a greeting, where APOP is offered.
+    ``proxied``: connections begin with a PROXY header. ``proxy_ends_tls``: what that says of the client's TLS counts.
     """
 
     authenticator: Authenticator
@@ -72,6 +73,12 @@ class Services:
     limits: Limits
     tls: ServerTls | None = None
     timestamp: Callable[[], str] | None = None
+    proxied: bool = False
+    proxy_ends_tls: bool = False
+
+
+class _Refused(Exception):
+    """The connection may not go on; the text says why."""
 
 
 class Session:
@@ -102,21 +109,25 @@ class Session:
         self._started = time.monotonic()
         self._login_deadline = self._started + services.limits.login_timeout
         self.deadline = self._started + services.limits.handshake_timeout
-        self._overdue: Callable[[], None] = self._handshake_too_slow
+        self._overdue: Callable[[], None] = self._header_too_slow if services.proxied else self._handshake_too_slow
         self._cut_for: str | None = None
 
     @property
     def address(self) -> str:
-        """The client's address."""
+        """The client's address; behind a proxy, the proxy's until it has told."""
         return self._channel.peer
 
     # --- start, run, stop ---
 
     async def run(self) -> None:
         """Serve the connection to its end. Raises nothing but asyncio.CancelledError."""
-        reason = "a fault of ours"
+        reason, refusal = "a fault of ours", None
         try:
+            if self._services.proxied:
+                await self._meet_the_proxy()
             reason = await self._handshake_and_serve()
+        except _Refused as fault:
+            refusal = str(fault)
         except HandshakeFailed as fault:
             reason = f"TLS handshake failed: {fault}"
         except ConnectionGone:
@@ -126,8 +137,11 @@ class Session:
         finally:
             self._logins.close()
             await self._free()
-            seconds = time.monotonic() - self._started
-            session_line(self._channel, self._conn, seconds, self._cut_for or reason)
+            if refusal is not None:
+                refused_connection(self._channel.peer, refusal)
+            else:
+                seconds = time.monotonic() - self._started
+                session_line(self._channel, self._conn, seconds, self._cut_for or reason)
             self._until(_SHUTDOWN, self._channel.abort)
             await self._channel.close(linger=reason in CUT_OFF)
 
@@ -155,10 +169,23 @@ class Session:
 
     # --- the life of a session ---
 
+    async def _meet_the_proxy(self) -> None:
+        proxy = self._channel.peer
+        try:
+            header = await self._channel.read_proxy_header()
+        except ProxyError as fault:
+            raise _Refused(f"no PROXY header: {fault}") from None
+        log.debug("proxied ip=%s port=%d by=%s name=%s", self.address, header.port, proxy, header.authority or "-")
+        if (refusal := self._services.guard.introduce(self)) is not None:
+            raise _Refused(refusal)
+        self._overdue = self._handshake_too_slow
+
     async def _handshake_and_serve(self) -> str:
         await self._channel.handshake()  # RFC 8314 §3.1: where TLS is implicit, at once, before a greeting
         if self._channel.secure:
             self._conn.answer(TlsEstablished(self._channel.end_point))
+        elif self._services.proxy_ends_tls and self._channel.secure_by_proxy:
+            self._conn.answer(TlsEstablished())  # without a binding: the certificate that was shown is not ours
         return (await self._serve()).reason
 
     async def _serve(self) -> Closed:
@@ -199,6 +226,9 @@ class Session:
         self._until(self._services.limits.write_timeout, self._takes_nothing)
         await self._channel.write(data)
         self.deadline, self._overdue = before
+
+    def _header_too_slow(self) -> None:
+        self.cut("no PROXY header in time")
 
     def _handshake_too_slow(self) -> None:
         self.cut("no TLS handshake in time")

@@ -100,8 +100,6 @@ def test_keys_of_tables(tmp_path: Path, table: str, line: str, value: object) ->
 @pytest.mark.parametrize(
     ("table", "line"),
     [
-        ("[listen]", "proxy_protocol = false"),
-        ("[listen]", 'trusted_proxies = ["127.0.0.1/32"]'),
         ("[listen]", "reuse_port = false"),
         ("auth", 'backend = "pam"'),
         ("auth", 'backend = "postgres"'),
@@ -132,6 +130,9 @@ def test_what_comes_later_is_refused_by_name(tmp_path: Path, table: str, line: s
         ("[limits]\nlogin_timeout = 'soon'", "`limits.login_timeout`"),
         ("[[listen]]\nport = 99999", "`listen.port`"),
         ("[[listen]]\nhost = '0.0.0.0'\ntls = 'none'", "in clear text"),
+        ("[[listen]]\nproxy_protocol = true", "name the proxies that may"),
+        ("[[listen]]\ntrusted_proxies = ['10.0.0.1/8']", "`listen.trusted_proxies`: a network is like"),
+        ("[[listen]]\ntrusted_proxies = [5]", "`listen.trusted_proxies`: a network is like"),
         ("[auth]\nmechanisms = []", "nobody could log in"),
         ("[store]\npath = 'mail'", "all users would share one mailbox"),
         ("[store]\npath = 'mail/{local}'", "users of two domains would share one mailbox"),
@@ -156,6 +157,14 @@ def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
 def test_tls_needs_a_certificate(tmp_path: Path) -> None:
     (fault,) = faults(tmp_path, "[[listen]]\nport = 995\n")
     assert "[tls] is missing" in fault
+
+
+def test_listeners_behind_a_proxy(tmp_path: Path) -> None:
+    networks = "trusted_proxies = ['127.0.0.1', '2001:db8::/32']"
+    config = load(write(tmp_path, f"{BASE}\n[[listen]]\nproxy_protocol = true\n{networks}"))
+    *_, listen = config.listen
+    assert listen.proxy_protocol
+    assert [str(network) for network in listen.trusted_proxies] == ["127.0.0.1/32", "2001:db8::/32"]
 
 
 def test_clear_text_is_for_loopback_or_the_insecure(tmp_path: Path) -> None:
