@@ -33,7 +33,6 @@ PLACES: Final = (Path("pop3d.toml"), Path("/etc/pop3d/pop3d.toml"))
 """Where a configuration is looked for when none is named."""
 
 NOT_YET: Final = {
-    "listen.reuse_port": None,
     "auth.backend": ("pam", "postgres", "oauth"),
     "auth.mechanisms": ("external", "oauthbearer", "xoauth2"),
     "store.backend": ("postgres",),
@@ -82,6 +81,7 @@ class Listen(_Model):
     insecure: bool = False
     proxy_protocol: bool = False
     trusted_proxies: tuple[Network, ...] = ()
+    reuse_port: bool = False
 
     @model_validator(mode="after")
     def _clear_text_stays_at_home(self) -> Listen:
@@ -92,6 +92,13 @@ class Listen(_Model):
                 'use "implicit" or "starttls", or say insecure = true'
             )
         return self
+
+    @field_validator("reuse_port")
+    @classmethod
+    def _system_has_it(cls, reuse_port: bool) -> bool:
+        if reuse_port and not hasattr(socket, "SO_REUSEPORT"):
+            raise ValueError("this system lets one process only listen on a port; remove it")
+        return reuse_port
 
     @model_validator(mode="after")
     def _proxies_are_named(self) -> Listen:

@@ -22,10 +22,8 @@ _OCTETS: Final = 32
 def secret_of(state: Path) -> bytes:
     """32 octets, made when they are not there. Blocking: for the start."""
     path = state / "secret"
-    with contextlib.suppress(OSError):
-        kept = path.read_bytes()
-        if len(kept) == _OCTETS:
-            return kept
+    if (kept := _kept(path)) is not None:
+        return kept
     made = os.urandom(_OCTETS)
     beside = path.with_name(f".secret.{os.getpid()}")
     try:
@@ -33,7 +31,23 @@ def secret_of(state: Path) -> bytes:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(descriptor, "wb") as file:
             file.write(made)
-        os.replace(beside, path)
+        try:
+            os.link(beside, path)  # of several processes that start at once, the first one's is kept
+        except FileExistsError:
+            if (kept := _kept(path)) is not None:
+                return kept
+            os.replace(beside, path)  # what was there is none
     except OSError as fault:
         log.warning("%s: %s; salts of unknown users change at each start", path, fault.strerror)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
     return made
+
+
+def _kept(path: Path) -> bytes | None:
+    with contextlib.suppress(OSError):
+        kept = path.read_bytes()
+        if len(kept) == _OCTETS:
+            return kept
+    return None

@@ -93,7 +93,14 @@ class Server:
         async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await self._accepted(reader, writer, listen)
 
-        server = await asyncio.start_server(accepted, listen.host, listen.port, limit=_BUFFER, backlog=_BACKLOG)
+        server = await asyncio.start_server(
+            accepted,
+            listen.host,
+            listen.port,
+            limit=_BUFFER,
+            backlog=_BACKLOG,
+            reuse_port=listen.reuse_port or None,
+        )
         self._listeners.append(server)
 
     @property

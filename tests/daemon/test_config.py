@@ -100,7 +100,6 @@ def test_keys_of_tables(tmp_path: Path, table: str, line: str, value: object) ->
 @pytest.mark.parametrize(
     ("table", "line"),
     [
-        ("[listen]", "reuse_port = false"),
         ("auth", 'backend = "pam"'),
         ("auth", 'backend = "postgres"'),
         ("auth", 'backend = "oauth"'),

@@ -279,6 +279,29 @@ def test_a_taken_port_is_one_clear_line(site: Site, daemon: Daemon, run_pop3d) -
     )
 
 
+def test_two_processes_on_one_port(site: Site) -> None:
+    site.config.write_text(site.config.read_text().replace("[tls]", "reuse_port = true\n[tls]"))
+    site.maildir("alice", MAIL)
+    first, second = Daemon(site), Daemon(site)
+    try:
+        holder = login(site)
+        for _ in range(40):  # the system deals them out by a hash of both addresses
+            Raw(site).close()
+            login_refused_as_busy(site)  # one mailbox, one session, whichever process has it
+        holder.quit()
+        login(site).quit()
+        first.send(signal.SIGTERM)
+        assert first.process.wait(timeout=20) == 0
+        for _ in range(10):
+            login(site).quit()
+    finally:
+        codes = first.end(), second.end()
+    assert codes == (0, 0)
+    sessions = first.log.count("session ip="), second.log.count("session ip=")
+    assert min(sessions) > 0
+    assert sum(sessions) == 1 + 2 * 40 + 1 + 10
+
+
 def test_a_faulty_certificate_is_a_configuration_fault(site: Site, run_pop3d) -> None:
     create_self_signed(["localhost"], site.root / "other")
     (site.root / "key.pem").write_bytes((site.root / "other" / "key.pem").read_bytes())

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -276,3 +278,10 @@ def test_the_secret_of_the_site(tmp_path: Path, caplog: pytest.LogCaptureFixture
     (tmp_path / "file").write_bytes(b"")
     assert len(secret_of(tmp_path / "file")) == 32
     assert "salts of unknown users change" in caplog.text
+
+
+def test_processes_that_start_at_once_agree_on_the_secret(tmp_path: Path) -> None:
+    program = f"from pathlib import Path; from pop3d.secret import secret_of; print(secret_of(Path({str(tmp_path)!r})))"
+    started = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert len({process.communicate(timeout=60)[0] for process in started}) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
