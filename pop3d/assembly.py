@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pop3d.auth import Authenticator
 from pop3d.auth.users_file import UsersFile
+from pop3d.certificates import load_faults
 from pop3d.config import Config
 from pop3d.secret import secret_of
 from pop3d.server import Server
@@ -12,7 +13,7 @@ from pop3d.stores.maildir import MaildirOptions, MaildirStore
 from pop3d.stores.memory import MemoryStore
 from pop3d.tls import ServerTls, server_tls
 
-__all__ = ["assemble", "tls_of"]
+__all__ = ["assemble", "tls_faults", "tls_of"]
 
 
 def assemble(config: Config) -> Server:
@@ -27,7 +28,19 @@ def tls_of(config: Config) -> ServerTls | None:
     """TLS as configured; None when no listener has it. Raises OSError (ssl.SSLError is one)."""
     if config.tls is None or all(listen.tls == "none" for listen in config.listen):
         return None
-    return server_tls(config.tls.certificate, config.tls.private_key, config.tls.minimum_version)
+    first, *more = config.tls.pairs
+    names = {host: sni.pairs for sni in config.tls.sni for host in sni.hosts}
+    return server_tls(*first, config.tls.minimum_version, more=more, names=names)
+
+
+def tls_faults(config: Config) -> list[str]:
+    """What makes files of ``[tls]`` unusable, one line each; empty when nothing does."""
+    faults: list[str] = []
+    for files in (config.tls, *config.tls.sni) if config.tls is not None else ():
+        beside = files.certificate_rsa is not None
+        for number, pair in enumerate(files.pairs):
+            faults += load_faults(*pair, rsa=number == 1 if beside else None)
+    return list(dict.fromkeys(faults))  # two names may share a file
 
 
 def _authenticator(config: Config) -> Authenticator:

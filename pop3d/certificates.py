@@ -11,6 +11,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 __all__ = ["create_self_signed", "load_faults"]
@@ -96,8 +97,11 @@ def _certificate(
     return builder.sign(key, hashes.SHA256())
 
 
-def load_faults(certificate: Path, private_key: Path) -> list[str]:
-    """What makes the two files unusable, one line each; empty when nothing does."""
+def load_faults(certificate: Path, private_key: Path, *, rsa: bool | None = None) -> list[str]:
+    """What makes the two files unusable, one line each; empty when nothing does.
+
+    ``rsa``: whether the key must be an RSA one, or must not be one; None: as it is.
+    """
     faults: list[str] = []
     chain = _read_chain(certificate, faults)
     key = _read_key(private_key, faults)
@@ -107,6 +111,11 @@ def load_faults(certificate: Path, private_key: Path) -> list[str]:
             faults.append(
                 f"private key {private_key}: does not belong to certificate {certificate}; give the right pair"
             )
+    if chain and rsa is not None and isinstance(chain[0].public_key(), RSAPublicKey) is not rsa:
+        faults.append(
+            f"certificate {certificate}: its key is {'not ' if rsa else ''}RSA; "
+            "`certificate_rsa` is the RSA one, `certificate` beside it another"
+        )
     if chain:
         now = datetime.datetime.now(datetime.UTC)
         if chain[0].not_valid_after_utc < now:

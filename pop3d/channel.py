@@ -36,8 +36,7 @@ class Channel:
         self._reader = reader
         self._writer = writer
         self._tls: TlsLayer | None = None
-        self.end_point: bytes | None = None
-        """tls-server-end-point of the certificate shown (RFC 5929 §4); None without TLS."""
+        self._served: ServerTls | None = None
         if tls is not None:
             self.begin_tls(tls)
         self._early = b""  # received already, and not read yet
@@ -54,6 +53,13 @@ class Channel:
         if self._tls is not None:
             return self._tls.version
         return self._proxied.tls.version if self._proxied is not None and self._proxied.tls is not None else ""
+
+    @property
+    def end_point(self) -> bytes | None:
+        """tls-server-end-point of the certificate shown (RFC 5929 §4); None without TLS, or where it is not known."""
+        if self._tls is None or self._served is None:
+            return None
+        return self._served.end_points.get(self._tls.context)
 
     @property
     def secure(self) -> bool:
@@ -78,7 +84,7 @@ class Channel:
 
     def begin_tls(self, tls: ServerTls) -> None:
         """From now on all that is read and written is TLS; a `handshake` comes first."""
-        self._tls, self.end_point = TlsLayer(tls.context), tls.end_point
+        self._tls, self._served = TlsLayer(tls.context), tls
 
     async def handshake(self) -> None:
         """Do the TLS handshake, when there is TLS. Raises `HandshakeFailed` and `ConnectionGone`."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 import socket
 import string
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -27,7 +28,20 @@ from pydantic import (
     model_validator,
 )
 
-__all__ = ["Auth", "Config", "ConfigError", "Limits", "Listen", "Log", "StoreConfig", "Tls", "find", "load"]
+__all__ = [
+    "Auth",
+    "Certificates",
+    "Config",
+    "ConfigError",
+    "Limits",
+    "Listen",
+    "Log",
+    "Sni",
+    "StoreConfig",
+    "Tls",
+    "find",
+    "load",
+]
 
 PLACES: Final = (Path("pop3d.toml"), Path("/etc/pop3d/pop3d.toml"))
 """Where a configuration is looked for when none is named."""
@@ -41,6 +55,7 @@ NOT_YET: Final = {
 }
 """Keys (None), or some values of a key, whose feature comes later."""
 
+_SERVER_NAME: Final = re.compile(r"(\*\.)?[a-zA-Z0-9_-]{1,63}(\.[a-zA-Z0-9_-]{1,63})*")
 _PLACEHOLDERS: Final = ("user", "local", "domain", "home")
 
 
@@ -110,12 +125,60 @@ class Listen(_Model):
         return self
 
 
-class Tls(_Model):
-    """``[tls]``: what the listeners with TLS show."""
+class Certificates(_Model):
+    """A certificate and its key, and perhaps RSA ones beside them."""
 
     certificate: Path
     private_key: Path
+    certificate_rsa: Path | None = None
+    private_key_rsa: Path | None = None
+
+    @model_validator(mode="after")
+    def _rsa_is_whole(self) -> Self:
+        if (self.certificate_rsa is None) is not (self.private_key_rsa is None):
+            raise ValueError("`certificate_rsa` and `private_key_rsa` go together; give both, or none")
+        return self
+
+    @property
+    def pairs(self) -> list[tuple[Path, Path]]:
+        """Certificate and key; and the RSA ones."""
+        pairs = [(self.certificate, self.private_key)]
+        if self.certificate_rsa is not None and self.private_key_rsa is not None:
+            pairs.append((self.certificate_rsa, self.private_key_rsa))
+        return pairs
+
+
+class Sni(Certificates):
+    """``[[tls.sni]]``: what is shown to clients that ask for one of these names."""
+
+    hosts: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @field_validator("hosts")
+    @classmethod
+    def _names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not _SERVER_NAME.fullmatch(host) or len(host) > 255:
+                raise ValueError(
+                    'a name is like "mail.example.org" or "*.example.org", in ASCII (an international one as xn--...)'
+                )
+        return tuple(host.lower() for host in hosts)
+
+
+class Tls(Certificates):
+    """``[tls]``: what the listeners with TLS show."""
+
     minimum_version: Literal["1.2", "1.3"] = "1.2"
+    sni: tuple[Sni, ...] = ()
+
+    @field_validator("sni")
+    @classmethod
+    def _each_name_once(cls, sni: tuple[Sni, ...]) -> tuple[Sni, ...]:
+        seen: set[str] = set()
+        for host in (host for one in sni for host in one.hosts):
+            if host in seen:
+                raise ValueError(f"the name {host} stands there twice; leave one")
+            seen.add(host)
+        return sni
 
 
 class Auth(_Model):
@@ -219,6 +282,16 @@ class Config(_Model):
     limits: Limits = Limits()
     log: Log = Log()
 
+    @model_validator(mode="after")
+    def _one_certificate_to_bind_to(self) -> Config:
+        pairs = [] if self.tls is None else [self.tls.pairs, *(sni.pairs for sni in self.tls.sni)]
+        if "scram-sha-256-plus" in self.auth.mechanisms and any(len(one) > 1 for one in pairs):
+            raise ValueError(
+                "scram-sha-256-plus binds a login to the certificate that was shown, and with `certificate_rsa` that "
+                "cannot be known; remove one of the two"
+            )
+        return self
+
     @field_validator("hostname")
     @classmethod
     def _fit_for_a_greeting(cls, hostname: str) -> str:
@@ -265,8 +338,8 @@ def load(path: Path) -> Config:
 def _absolute(config: Config, base: Path) -> Config:
     tls = config.tls
     if tls is not None:
-        update = {"certificate": base / tls.certificate, "private_key": base / tls.private_key}
-        tls = tls.model_copy(update=update)
+        sni = tuple(one.model_copy(update=_files(one, base)) for one in tls.sni)
+        tls = tls.model_copy(update={**_files(tls, base), "sni": sni})
     return config.model_copy(
         update={
             "state": base / config.state,
@@ -280,6 +353,11 @@ def _absolute(config: Config, base: Path) -> Config:
             ),
         }
     )
+
+
+def _files(model: _Model, base: Path) -> dict[str, Path]:
+    """Its fields that are paths, below a folder."""
+    return {name: base / value for name, value in model if isinstance(value, Path)}
 
 
 def _under(base: Path, template: str) -> str:
@@ -322,9 +400,9 @@ def _described(error: Any, later: list[str]) -> str | None:
 
 def _closest(keys: list[str]) -> str:
     models: dict[str, type[BaseModel]] = {
-        "listen": Listen, "tls": Tls, "auth": Auth, "store": StoreConfig, "limits": Limits, "log": Log
+        "listen": Listen, "tls": Tls, "tls.sni": Sni, "auth": Auth, "store": StoreConfig, "limits": Limits, "log": Log
     }  # fmt: skip
-    model = models.get(keys[0], Config) if len(keys) > 1 else Config
+    model = models.get(".".join(keys[:-1]), Config)
     close = difflib.get_close_matches(keys[-1], model.model_fields, n=1)
     return f"; did you mean `{close[0]}`?" if close else ""
 

@@ -12,7 +12,15 @@ import sys
 from pop3core.server import ServerConnection
 from pop3d.channel import Channel
 
-__all__ = ["configure", "failed_login", "harmless", "refused_connection", "refused_login", "session_line"]
+__all__ = [
+    "configure",
+    "failed_login",
+    "harmless",
+    "refused_connection",
+    "refused_login",
+    "session_line",
+    "unraisable",
+]
 
 log = logging.getLogger("pop3d")
 
@@ -40,6 +48,14 @@ def configure(level: str) -> None:
     log.handlers[:] = [handler]
     log.setLevel(level.upper())
     log.propagate = False
+
+
+def unraisable(fault: sys.UnraisableHookArgs) -> None:
+    """For `sys.unraisablehook`: what happens where nothing can be raised is one line, and no traceback.
+
+    A client can make it happen: a server name that is not ASCII, before our code sees it.
+    """
+    log.warning("ignored %s: %s", fault.exc_type.__name__, fault.exc_value)
 
 
 def failed_login(address: str, username: str) -> None:

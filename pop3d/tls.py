@@ -10,14 +10,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ssl
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Final, TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-__all__ = ["ServerTls", "TlsLayer", "server_context", "server_tls"]
+__all__ = ["Pair", "ServerTls", "TlsLayer", "server_context", "server_tls"]
+
+Pair: TypeAlias = tuple[Path, Path]
+"""PEM files: a certificate with its chain, and its private key."""
 
 # TLS 1.2: forward secrecy and AEAD only. TLS 1.3 has nothing else.
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -25,9 +30,12 @@ _RECORD: Final = 16 * 1024  # octets of plaintext in a full TLS record
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
-def server_context(certificate: Path, private_key: Path, minimum_version: str = "1.2") -> ssl.SSLContext:
+def server_context(
+    certificate: Path, private_key: Path, minimum_version: str = "1.2", *, more: Sequence[Pair] = ()
+) -> ssl.SSLContext:
     """What all connections of a server share. Raises OSError (ssl.SSLError is one) when the files are not usable.
 
+    ``more``: certificates with keys of other kinds, such as RSA beside ECDSA; the client gets what it understands.
     RFC 2595 §9, RFC 8314 §4, §4.1: no weak version and no weak cipher. RFC 8314 §4.2: no client certificate is wanted.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -36,26 +44,66 @@ def server_context(certificate: Path, private_key: Path, minimum_version: str = 
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.num_tickets = 1  # a client that polls can resume; each ticket costs the server about 25 us a handshake
     # never asks for a passphrase on the terminal: an encrypted key is a fault
-    context.load_cert_chain(certificate, private_key, password=lambda: b"")
+    for files in ((certificate, private_key), *more):
+        context.load_cert_chain(*files, password=lambda: b"")
     return context
 
 
 @dataclass(frozen=True, slots=True)
 class ServerTls:
-    """TLS as a server has it. ``end_point``: tls-server-end-point of its certificate (RFC 5929 §4), for SCRAM-PLUS."""
+    """TLS as a server has it. ``context``: for all connections; turns to another one by the name a client asks for.
+
+    ``end_points``: tls-server-end-point of each context's certificate (RFC 5929 §4), for SCRAM-PLUS; None where the
+    context has several, for nobody can tell which of them OpenSSL has shown.
+    """
 
     context: ssl.SSLContext
-    end_point: bytes
+    end_points: Mapping[ssl.SSLContext, bytes | None]
 
 
-def server_tls(certificate: Path, private_key: Path, minimum_version: str = "1.2") -> ServerTls:
-    """As `server_context`. Raises OSError, and ValueError for a file without a certificate."""
-    context = server_context(certificate, private_key, minimum_version)
+def server_tls(
+    certificate: Path,
+    private_key: Path,
+    minimum_version: str = "1.2",
+    *,
+    more: Sequence[Pair] = (),
+    names: Mapping[str, Sequence[Pair]] = MappingProxyType({}),
+) -> ServerTls:
+    """As `server_context`. Raises OSError, and ValueError for a file without a certificate.
+
+    ``names``: what is shown to clients that ask for such a server name, in small letters; ``*.example.org`` is any
+    name with one label more. To all others, and to who asks for none, the first is shown.
+    """
+    contexts: dict[tuple[Pair, ...], ssl.SSLContext] = {}
+    end_points: dict[ssl.SSLContext, bytes | None] = {}
+
+    def context_of(pairs: Sequence[Pair]) -> ssl.SSLContext:
+        first, *others = pairs
+        if (context := contexts.get(tuple(pairs))) is None:
+            context = contexts[tuple(pairs)] = server_context(*first, minimum_version, more=others)
+            end_points[context] = None if others else _end_point(first[0])
+        return context
+
+    default = context_of([(certificate, private_key), *more])
+    named = {name: context_of(pairs) for name, pairs in names.items()}
+
+    def choose(tls: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        name = (name or "").lower()
+        chosen = named.get(name) or named.get(f"*.{name.partition('.')[2]}")
+        if chosen is not None:
+            tls.context = chosen
+
+    if named:
+        default.sni_callback = choose
+    return ServerTls(default, end_points)
+
+
+def _end_point(certificate: Path) -> bytes:
     own = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
     # RFC 5929 §4.1: the hash of the certificate's own signature, but SHA-256 in place of MD5 and SHA-1, or of none
     algorithm = own.signature_hash_algorithm
     name = algorithm.name if algorithm is not None and algorithm.name not in ("md5", "sha1") else "sha256"
-    return ServerTls(context, hashlib.new(name, own.public_bytes(Encoding.DER)).digest())
+    return hashlib.new(name, own.public_bytes(Encoding.DER)).digest()
 
 
 class TlsLayer:
@@ -80,6 +128,11 @@ class TlsLayer:
     def version(self) -> str:
         """Such as ``TLSv1.3``; empty before the handshake is complete."""
         return (self._object.version() or "") if self._object is not None and self.established else ""
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """What the connection is made with: the one given, or what its server name turned to."""
+        return self._object.context if self._object is not None else self._context
 
     def receive(self, data: bytes) -> None:
         """Take ciphertext; ``b""`` when the peer's stream has ended."""

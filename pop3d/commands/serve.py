@@ -9,13 +9,12 @@ import signal
 import sys
 from pathlib import Path
 
-from pop3d.assembly import assemble, tls_of
+from pop3d.assembly import assemble, tls_faults, tls_of
 from pop3d.auth import AuthError
-from pop3d.certificates import load_faults
 from pop3d.config import Config, find, load
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
-from pop3d.log import configure
+from pop3d.log import configure, unraisable
 from pop3d.privileges import Identity, become, resolve
 from pop3d.server import ListenError, Server
 
@@ -28,8 +27,9 @@ def serve(path: Path | None) -> None:
     """Serve the configuration at ``path``, or the one found. Returns when SIGTERM or SIGINT has ended it."""
     config = load(find(path))
     configure(config.log.level)
+    sys.unraisablehook = unraisable
     identity = _identity(config)
-    if config.tls is not None and (faults := load_faults(config.tls.certificate, config.tls.private_key)):
+    if faults := tls_faults(config):
         raise CommandError("\n".join(faults), ExitStatus.CONFIG)
     try:
         server = assemble(config)
@@ -139,7 +139,7 @@ class Ending:
 async def _reload(server: Server, config: Config) -> None:
     """SIGHUP: certificate and users again. What is faulty stays as it was."""
     if config.tls is not None:
-        faults = await asyncio.to_thread(load_faults, config.tls.certificate, config.tls.private_key)
+        faults = await asyncio.to_thread(tls_faults, config)
         if faults:
             log.error("certificate not reloaded, the old one stays: %s", "; ".join(faults))
         else:

@@ -1,0 +1,74 @@
+"""A certificate authority for tests: certificates of servers and of clients, with keys of either kind."""
+
+import datetime
+import ipaddress
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+NOW = datetime.datetime.now(datetime.UTC)
+
+
+class Authority:
+    """Issues certificates; its own is ``folder/NAME.pem``."""
+
+    def __init__(self, folder: Path, name: str = "authority") -> None:
+        self.folder, self.name = folder, name
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        folder.mkdir(exist_ok=True)
+        own = self._builder(name, self._key.public_key(), 365).add_extension(
+            x509.BasicConstraints(ca=True, path_length=0), critical=True
+        )
+        self.certificate = self._write(f"{name}.pem", own)
+
+    def issue(
+        self,
+        file: str,
+        *,
+        dns: Sequence[str] = (),
+        emails: Sequence[str] = (),
+        cn: Sequence[str] = ("somebody",),
+        key: str = "ec",
+        client: bool = False,
+        days: float = 30,
+    ) -> tuple[Path, Path]:
+        """``folder/FILE.pem`` and ``folder/FILE.key``."""
+        private = rsa.generate_private_key(65537, 2048) if key == "rsa" else ec.generate_private_key(ec.SECP256R1())
+        builder = self._builder(cn, private.public_key(), days)
+        names: list[x509.GeneralName] = [x509.RFC822Name(email) for email in emails]
+        for name in dns:
+            try:
+                names.append(x509.IPAddress(ipaddress.ip_address(name)))
+            except ValueError:
+                names.append(x509.DNSName(name))
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        secret = self.folder / f"{file}.key"
+        secret.write_bytes(
+            private.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return self._write(f"{file}.pem", builder), secret
+
+    def _builder(self, cn: str | Sequence[str], public, days: float) -> x509.CertificateBuilder:
+        names = [cn] if isinstance(cn, str) else cn
+        return x509.CertificateBuilder(
+            issuer_name=x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.name)]),
+            subject_name=x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names]),
+            public_key=public,
+            serial_number=x509.random_serial_number(),
+            not_valid_before=NOW - datetime.timedelta(days=2),
+            not_valid_after=NOW + datetime.timedelta(days=days),
+        )
+
+    def _write(self, name: str, builder: x509.CertificateBuilder) -> Path:
+        path = self.folder / name
+        path.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return path
