@@ -87,16 +87,17 @@ async def test_a_cut_at_any_time_takes_nothing_that_was_not_marked(image: Path, 
         os.sync()
         store = MaildirStore(str(disk / "{user}"))
         cutting = asyncio.ensure_future(cut_again_and_again())
-        for _ in range(3):
+        for number in range(15):
             drop = await store.open(ALICE, utf8=False)
-            await drop.remove(range(1, 6))
+            await drop.remove([1])
             await drop.close()
-            await asyncio.sleep(0.02)
+            while len(cuts) <= number // 3:  # one begins with every third session at least
+                await asyncio.sleep(0.01)
         cutting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await cutting
-    assert len(cuts) > 2
-    left = [set(await left_by(cut)) for cut in cuts[:-1][:8]]
+    left = [set(await left_by(cut)) for cut in cuts[:-1][:8]]  # the last may not be whole
+    assert len(left) >= 4
     kept = set(expected(*range(16, 37)))
     assert all(kept <= found <= set(expected(*range(1, 37))) for found in left)
     assert all(later <= earlier for earlier, later in itertools.pairwise(left))  # nothing comes back
