@@ -16,6 +16,7 @@ __all__ = ["Channel", "ConnectionGone", "HandshakeFailed", "ProxyError"]
 
 _READ = 16 * 1024  # octets read at a time: commands are short
 _FAIR = 32 * 1024  # octets written after which other connections get their turn
+_LINGER_OCTETS_MAX = 64 * 1024  # octets read away behind our last reply, from a peer that we are rid of
 
 
 class ConnectionGone(Exception):
@@ -180,7 +181,8 @@ class Channel:
         """Say goodbye and close; returns when the connection is gone.
 
         ``linger``: the peer may still be sending. To close on octets that nobody read makes the system reset the
-        connection, and the peer may never see our last reply; so what it sends is read away until it closes too.
+        connection, and the peer may never see our last reply; so what it sends is read away until it closes too, within
+        bounds.
         """
         with contextlib.suppress(OSError, ConnectionGone):
             if self._tls is not None:
@@ -189,8 +191,12 @@ class Channel:
             if linger and self._writer.can_write_eof():
                 self._writer.write_eof()
                 self._interrupted = False
-                while await self._receive():
-                    pass
+                patience = _LINGER_OCTETS_MAX
+                while patience > 0 and (data := await self._receive()):
+                    patience -= len(data)
         self._writer.close()
-        with contextlib.suppress(OSError):
+        try:
             await self._writer.wait_closed()
+        except OSError as fault:
+            # the stream keeps it: with its frames it would keep this channel, its TLS and its buffers alive in a circle
+            fault.__traceback__ = None

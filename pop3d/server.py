@@ -32,6 +32,7 @@ log = logging.getLogger("pop3d.server")
 
 _SWEEP = 1.0  # seconds between two looks at all deadlines
 _BACKLOG = 1024  # connections the system holds while we are busy
+_ACCEPTED_AT_ONCE = 16  # before any of them is looked at, and perhaps refused; within the spare descriptors
 _DESCRIPTORS_SPARE = 64  # for listeners, logs, threads, libraries
 _DESCRIPTORS_EACH = 3  # a session's socket, its Maildir, the message it reads
 _BUFFER = 16 * 1024  # octets a stream holds before it stops reading from its socket
@@ -98,9 +99,12 @@ class Server:
             listen.host,
             listen.port,
             limit=_BUFFER,
-            backlog=_BACKLOG,
+            backlog=_ACCEPTED_AT_ONCE,
             reuse_port=listen.reuse_port or None,
         )
+        for sock in server.sockets:
+            with sock.dup() as same:
+                same.listen(_BACKLOG)
         self._listeners.append(server)
 
     @property

@@ -5,6 +5,7 @@ import socket
 import ssl
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +47,8 @@ def free_port() -> int:
 class Daemon:
     """`pop3d serve` as a process; what it logged is in `log` once it has ended."""
 
-    def __init__(self, site: Site) -> None:
-        arguments = [sys.executable, "-m", "pop3d", "serve", "--config", str(site.config)]
+    def __init__(self, site: Site, *, prefix: Sequence[str] = ()) -> None:
+        arguments = [*prefix, sys.executable, "-m", "pop3d", "serve", "--config", str(site.config)]
         self.process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
         self.log = ""
         assert self.process.stderr is not None

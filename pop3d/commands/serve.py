@@ -16,6 +16,7 @@ from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.log import configure, unraisable
 from pop3d.privileges import Identity, become, resolve
+from pop3d.process import no_new_privileges, tune
 from pop3d.server import ListenError, Server
 
 __all__ = ["Ending", "serve"]
@@ -35,6 +36,7 @@ def serve(path: Path | None) -> None:
         server = assemble(config)
     except (AuthError, OSError) as fault:
         raise CommandError(str(fault), ExitStatus.CONFIG) from None
+    tune()
     asyncio.run(_serve(server, config, identity))
 
 
@@ -63,13 +65,7 @@ def _identity(config: Config) -> Identity | None:
     return identity
 
 
-_SWITCH_SECONDS = 0.001
-"""How long a thread that lists a mailbox may hold the interpreter while the event loop wants it; Python's own 5 ms add
-up, several times over in one reply."""
-
-
 async def _serve(server: Server, config: Config, identity: Identity | None) -> None:
-    sys.setswitchinterval(_SWITCH_SECONDS)
     ending = Ending()
     reloading: set[asyncio.Future[None]] = set()  # keeps the tasks alive
 
@@ -85,6 +81,7 @@ async def _serve(server: Server, config: Config, identity: Identity | None) -> N
     if identity is not None:
         _own_state(config, identity)
         become(identity)
+    no_new_privileges()
     for host, port in server.addresses:
         log.info("listening on %s port %d", host, port)
 

@@ -1,5 +1,6 @@
 """`pop3d serve` as a process: real configuration, real TLS, real Maildir, real signals."""
 
+import contextlib
 import os
 import poplib
 import signal
@@ -50,6 +51,33 @@ class Raw:
 
 
 MAIL = {"new/1.host": b"Subject: one\n\n1\n", "cur/2.host:2,S": b"Subject: two\n\n2\n", "new/3.host": b"three\n"}
+
+
+def test_more_connections_than_descriptors(site: Site) -> None:
+    """They are refused before descriptors are used up: an accept that fails is tried again and again, and logged."""
+    site.config.write_text(
+        site.config.read_text() + "\n[limits]\nconnections_per_ip = 9000\nunauthenticated_per_ip = 9000\n"
+    )
+    site.maildir("alice", MAIL)
+    daemon = Daemon(site, prefix=("prlimit", "--nofile=200:200"))
+    try:
+        old = login(site)
+        strangers = [socket.create_connection(("127.0.0.1", site.port), timeout=20) for _ in range(400)]
+        assert old.noop().startswith(b"+OK")
+        for stranger in strangers:
+            stranger.close()
+        old.quit()
+        for _ in range(100):  # until the server has seen them go
+            with contextlib.suppress(OSError):
+                login(site).quit()
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail("nobody gets in any more")
+    finally:
+        daemon.end()
+    assert "out of system resource" not in daemon.log
+    assert "connections lowered from 10000 to 45: the limit on open files is 200" in daemon.log
 
 
 def test_a_whole_session(site: Site, daemon: Daemon) -> None:

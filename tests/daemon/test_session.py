@@ -1,6 +1,7 @@
 """Sessions against a server in this process: what a store does wrong, what a client does at the wrong moment."""
 
 import asyncio
+import gc
 import ssl
 from collections import Counter
 from collections.abc import Collection
@@ -11,6 +12,7 @@ import pytest
 from pop3core.answers import Content
 from pop3core.maildrop import Listing
 from pop3d.auth import Account
+from pop3d.channel import Channel
 from pop3d.stores import RemovalFailed, StoreError
 from pop3d.testing import Running, serving
 
@@ -233,6 +235,22 @@ async def test_a_plaintext_client_on_the_tls_port_is_dropped() -> None:
         assert b"OK" not in answer
         writer.close()
         await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+
+
+async def test_a_session_that_was_cut_leaves_no_circle_behind() -> None:
+    """Memory is free again at once, and not when the collector comes by."""
+    async with serving({"alice": [b"x" * 78 + b"\n"] * 2 + [b"y" * 4_000_000 + b"\n"]}) as server:
+        gc.collect()
+        gc.disable()
+        try:
+            async with connected(server) as wire:
+                await wire.ask(*LOGIN, "RETR 3")
+                wire.writer.transport.abort()
+            while server.server.sessions:
+                await asyncio.sleep(0.01)
+            assert not [thing for thing in gc.get_objects() if isinstance(thing, Channel)]
+        finally:
+            gc.enable()
 
 
 async def test_a_hundred_sessions_at_once() -> None:
