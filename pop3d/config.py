@@ -170,6 +170,11 @@ class Tls(Certificates):
     minimum_version: Literal["1.2", "1.3"] = "1.2"
     sni: tuple[Sni, ...] = ()
 
+    @property
+    def files(self) -> list[Path]:
+        """All that is read for it."""
+        return [path for certificates in (self, *self.sni) for pair in certificates.pairs for path in pair]
+
     @field_validator("sni")
     @classmethod
     def _each_name_once(cls, sni: tuple[Sni, ...]) -> tuple[Sni, ...]:

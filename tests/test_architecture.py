@@ -46,6 +46,7 @@ DAEMON = [
     {"session"},
     {"server"},
     {"assembly", "testing"},
+    {"renewal"},
     {"commands", "commands.*"},
     {"cli"},
     {"", "__main__"},

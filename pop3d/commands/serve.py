@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from pop3d.assembly import assemble, tls_faults, tls_of
+from pop3d.assembly import assemble, tls_faults
 from pop3d.auth import AuthError
 from pop3d.config import Config, find, load
 from pop3d.errors import CommandError
@@ -17,6 +17,7 @@ from pop3d.exit_status import ExitStatus
 from pop3d.log import configure, unraisable
 from pop3d.privileges import Identity, become, resolve
 from pop3d.process import no_new_privileges, tune
+from pop3d.renewal import Renewal
 from pop3d.server import ListenError, Server
 
 __all__ = ["Ending", "serve"]
@@ -32,12 +33,13 @@ def serve(path: Path | None) -> None:
     identity = _identity(config)
     if faults := tls_faults(config):
         raise CommandError("\n".join(faults), ExitStatus.CONFIG)
+    renewal = Renewal(config)
     try:
         server = assemble(config)
     except (AuthError, OSError) as fault:
         raise CommandError(str(fault), ExitStatus.CONFIG) from None
     tune()
-    asyncio.run(_serve(server, config, identity))
+    asyncio.run(_serve(server, config, identity, renewal))
 
 
 def _identity(config: Config) -> Identity | None:
@@ -65,12 +67,12 @@ def _identity(config: Config) -> Identity | None:
     return identity
 
 
-async def _serve(server: Server, config: Config, identity: Identity | None) -> None:
+async def _serve(server: Server, config: Config, identity: Identity | None, renewal: Renewal) -> None:
     ending = Ending()
     reloading: set[asyncio.Future[None]] = set()  # keeps the tasks alive
 
     def reload() -> None:
-        reloading.add(task := asyncio.ensure_future(_reload(server, config)))
+        reloading.add(task := asyncio.ensure_future(_reload(server, renewal)))
         task.add_done_callback(reloading.discard)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
@@ -85,7 +87,9 @@ async def _serve(server: Server, config: Config, identity: Identity | None) -> N
     for host, port in server.addresses:
         log.info("listening on %s port %d", host, port)
 
+    watch = asyncio.create_task(renewal.watch(server))
     await ending.wait_and_drain(server, config.drain_timeout)
+    watch.cancel()
 
 
 def _own_state(config: Config, identity: Identity) -> None:
@@ -133,18 +137,9 @@ class Ending:
         log.info("ended")
 
 
-async def _reload(server: Server, config: Config) -> None:
-    """SIGHUP: certificate and users again. What is faulty stays as it was."""
-    if config.tls is not None:
-        faults = await asyncio.to_thread(tls_faults, config)
-        if faults:
-            log.error("certificate not reloaded, the old one stays: %s", "; ".join(faults))
-        else:
-            try:
-                server.tls = await asyncio.to_thread(tls_of, config)
-                log.info("certificate reloaded")
-            except OSError as fault:
-                log.error("certificate not reloaded, the old one stays: %s", fault)
+async def _reload(server: Server, renewal: Renewal) -> None:
+    """SIGHUP: certificates and users again. What is faulty stays as it was."""
+    await renewal.renew(server)
     try:
         await server.authenticator.reload()
         log.info("users reloaded")
