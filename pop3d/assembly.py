@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pop3d.auth import Authenticator
 from pop3d.auth.users_file import UsersFile
-from pop3d.certificates import load_faults
+from pop3d.certificates import authority_faults, load_faults
 from pop3d.config import Config
 from pop3d.secret import secret_of
 from pop3d.server import Server
@@ -30,7 +30,7 @@ def tls_of(config: Config) -> ServerTls | None:
         return None
     first, *more = config.tls.pairs
     names = {host: sni.pairs for sni in config.tls.sni for host in sni.hosts}
-    return server_tls(*first, config.tls.minimum_version, more=more, names=names)
+    return server_tls(*first, config.tls.minimum_version, more=more, names=names, client_ca=config.tls.client_ca)
 
 
 def tls_faults(config: Config) -> list[str]:
@@ -40,6 +40,8 @@ def tls_faults(config: Config) -> list[str]:
         beside = files.certificate_rsa is not None
         for number, pair in enumerate(files.pairs):
             faults += load_faults(*pair, rsa=number == 1 if beside else None)
+    if config.tls is not None and config.tls.client_ca is not None:
+        faults += authority_faults(config.tls.client_ca)
     return list(dict.fromkeys(faults))  # two names may share a file
 
 

@@ -7,6 +7,7 @@ import ipaddress
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -14,8 +15,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-__all__ = ["create_self_signed", "load_faults"]
+__all__ = ["ClientName", "authority_faults", "create_self_signed", "identity_of", "load_faults"]
 
+ClientName: TypeAlias = Literal["email", "cn", "dns"]
+"""The field of a client's certificate that says who it is."""
+
+_IDENTITY_MAX = 255  # characters of a user's name
 _COMMON_NAME_MAX = 64  # characters (RFC 5280, appendix A)
 
 
@@ -126,11 +131,50 @@ def load_faults(certificate: Path, private_key: Path, *, rsa: bool | None = None
     return faults
 
 
-def _read_chain(path: Path, faults: list[str]) -> list[x509.Certificate]:
+def authority_faults(path: Path) -> list[str]:
+    """What makes a file of certificate authorities unusable, one line each; empty when nothing does."""
+    faults: list[str] = []
+    _read_chain(path, faults, remedy="give the certificate of whoever signs those of clients")
+    return faults
+
+
+def identity_of(certificate: bytes, field: ClientName) -> str | None:
+    """Whom a client's certificate (DER, verified already) proves it to be; None when the field does not say.
+
+    ``field``: an address or a DNS name among the subjectAltNames (RFC 5280 §4.2.1.6), or the subject's common name. Of
+    several nobody could tell which is meant, so there must be exactly one. A certificate that has ended since it was
+    verified, for TLS sessions can be resumed, proves nothing.
+    """
+    try:
+        own = x509.load_der_x509_certificate(certificate)
+        if own.not_valid_after_utc < datetime.datetime.now(datetime.UTC):
+            return None
+        if field == "cn":
+            found = [attribute.value for attribute in own.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        else:
+            names = own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            found = list(names.get_values_for_type(x509.RFC822Name if field == "email" else x509.DNSName))
+    except (
+        ValueError,
+        x509.DuplicateExtension,
+        x509.ExtensionNotFound,
+        x509.InvalidVersion,
+        x509.UnsupportedGeneralNameType,
+    ):
+        return None
+    if len(found) != 1 or not isinstance(found[0], str):
+        return None
+    name = found[0]
+    return name if name and name.isprintable() and len(name) <= _IDENTITY_MAX else None
+
+
+def _read_chain(
+    path: Path, faults: list[str], *, remedy: str = "`pop3d cert create --host NAME` makes one"
+) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())
     except OSError as fault:
-        faults.append(f"certificate {path}: {fault.strerror}; `pop3d cert create --host NAME` makes one")
+        faults.append(f"certificate {path}: {fault.strerror}; {remedy}")
     except ValueError:
         faults.append(f"certificate {path}: no certificate in PEM form")
     return []

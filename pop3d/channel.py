@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ssl
 
+from pop3d.certificates import ClientName, identity_of
 from pop3d.proxy_protocol import ProxyError, ProxyHeader, ProxyParser
 from pop3d.tls import ServerTls, TlsLayer
 
@@ -61,6 +62,11 @@ class Channel:
         if self._tls is None or self._served is None:
             return None
         return self._served.end_points.get(self._tls.context)
+
+    def identity(self, field: ClientName) -> str | None:
+        """Whom that field of the client's verified certificate says it is; None without."""
+        certificate = self._tls.peer_certificate if self._tls is not None else None
+        return identity_of(certificate, field) if certificate is not None else None
 
     @property
     def secure(self) -> bool:

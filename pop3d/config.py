@@ -48,7 +48,7 @@ PLACES: Final = (Path("pop3d.toml"), Path("/etc/pop3d/pop3d.toml"))
 
 NOT_YET: Final = {
     "auth.backend": ("pam", "postgres", "oauth"),
-    "auth.mechanisms": ("external", "oauthbearer", "xoauth2"),
+    "auth.mechanisms": ("oauthbearer", "xoauth2"),
     "store.backend": ("postgres",),
     "log.format": ("json",),
     "metrics": None,
@@ -168,12 +168,15 @@ class Tls(Certificates):
     """``[tls]``: what the listeners with TLS show."""
 
     minimum_version: Literal["1.2", "1.3"] = "1.2"
+    client_ca: Path | None = None
+    client_name: Literal["email", "cn", "dns"] = "email"
     sni: tuple[Sni, ...] = ()
 
     @property
     def files(self) -> list[Path]:
         """All that is read for it."""
-        return [path for certificates in (self, *self.sni) for pair in certificates.pairs for path in pair]
+        paths = [path for certificates in (self, *self.sni) for pair in certificates.pairs for path in pair]
+        return paths if self.client_ca is None else [*paths, self.client_ca]
 
     @field_validator("sni")
     @classmethod
@@ -191,7 +194,9 @@ class Auth(_Model):
 
     backend: Literal["file"] = "file"
     users: Path = Path("users")
-    mechanisms: tuple[Literal["plain", "login", "apop", "scram-sha-256", "scram-sha-256-plus"], ...] = ("plain",)
+    mechanisms: tuple[Literal["plain", "login", "apop", "scram-sha-256", "scram-sha-256-plus", "external"], ...] = (
+        "plain",
+    )
 
     @field_validator("mechanisms")
     @classmethod
@@ -286,6 +291,14 @@ class Config(_Model):
     store: StoreConfig = StoreConfig()
     limits: Limits = Limits()
     log: Log = Log()
+
+    @model_validator(mode="after")
+    def _certificates_of_clients(self) -> Config:
+        if "external" in self.auth.mechanisms and (self.tls is None or self.tls.client_ca is None):
+            raise ValueError(
+                "the mechanism external is a login by client certificate: name who signs them, `client_ca` in [tls]"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_certificate_to_bind_to(self) -> Config:

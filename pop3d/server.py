@@ -17,6 +17,7 @@ from dataclasses import replace
 from pop3core.limits import Limits as ProtocolLimits
 from pop3core.server import ServerConfig
 from pop3d.auth import Authenticator
+from pop3d.certificates import ClientName
 from pop3d.channel import Channel
 from pop3d.config import Config, Listen
 from pop3d.guard import Guard
@@ -71,6 +72,7 @@ class Server:
             mechanisms=tuple(name.upper() for name in names if name != "apop"),
             limits=engine_limits,
         )
+        self._client_name: ClientName = config.tls.client_name if config.tls is not None else "email"
         self._timestamp = self._new_timestamp if "apop" in names else None
         self.authenticator, self._store = authenticator, store
         self._listeners: list[asyncio.Server] = []
@@ -134,6 +136,7 @@ class Server:
             self._limits,
             tls,
             self._timestamp,
+            self._client_name,
             proxied=listen.proxy_protocol,
             proxy_ends_tls=listen.tls == "none",
         )

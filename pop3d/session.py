@@ -41,6 +41,7 @@ from pop3core.events import (
 from pop3core.sasl.base import SecretKind
 from pop3core.server import CUT_OFF, ServerConfig, ServerConnection
 from pop3d.auth import Authenticator
+from pop3d.certificates import ClientName
 from pop3d.channel import Channel, ConnectionGone, HandshakeFailed, ProxyError
 from pop3d.config import Limits
 from pop3d.guard import Guard
@@ -62,6 +63,7 @@ class Services:
     """What all sessions of a listener share. Exchanged on reload; a session keeps what it began with.
 
     ``tls``: for STLS; None where it is not offered. ``timestamp``: makes one for a greeting, where APOP is offered.
+    ``client_name``: the field of a client's certificate that says who it is.
     ``proxied``: connections begin with a PROXY header. ``proxy_ends_tls``: what that says of the client's TLS counts.
     """
 
@@ -73,6 +75,7 @@ class Services:
     limits: Limits
     tls: ServerTls | None = None
     timestamp: Callable[[], str] | None = None
+    client_name: ClientName = "email"
     proxied: bool = False
     proxy_ends_tls: bool = False
 
@@ -183,7 +186,7 @@ class Session:
     async def _handshake_and_serve(self) -> str:
         await self._channel.handshake()  # RFC 8314 §3.1: where TLS is implicit, at once, before a greeting
         if self._channel.secure:
-            self._conn.answer(TlsEstablished(self._channel.end_point))
+            self._conn.answer(self._tls_established())
         elif self._services.proxy_ends_tls and self._channel.secure_by_proxy:
             self._conn.answer(TlsEstablished())  # without a binding: the certificate that was shown is not ours
         return (await self._serve()).reason
@@ -251,7 +254,10 @@ class Session:
         self._overdue = self._handshake_too_slow
         self._channel.begin_tls(tls)
         await self._channel.handshake()
-        return TlsEstablished(self._channel.end_point)
+        return self._tls_established()
+
+    def _tls_established(self) -> TlsEstablished:
+        return TlsEstablished(self._channel.end_point, self._channel.identity(self._services.client_name))
 
     async def _secret(self, username: str, kind: SecretKind) -> ScramSecret | PlainSecret | NoSecret:
         self._until(float("inf"), self._login_too_slow)

@@ -31,12 +31,19 @@ _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3
 
 
 def server_context(
-    certificate: Path, private_key: Path, minimum_version: str = "1.2", *, more: Sequence[Pair] = ()
+    certificate: Path,
+    private_key: Path,
+    minimum_version: str = "1.2",
+    *,
+    more: Sequence[Pair] = (),
+    client_ca: Path | None = None,
 ) -> ssl.SSLContext:
     """What all connections of a server share. Raises OSError (ssl.SSLError is one) when the files are not usable.
 
     ``more``: certificates with keys of other kinds, such as RSA beside ECDSA; the client gets what it understands.
-    RFC 2595 §9, RFC 8314 §4, §4.1: no weak version and no weak cipher. RFC 8314 §4.2: no client certificate is wanted.
+    ``client_ca``: PEM file of authorities; a client is asked for a certificate, and one that it shows must be theirs.
+    RFC 2595 §9, RFC 8314 §4, §4.1: no weak version and no weak cipher. RFC 8314 §4.2: without ``client_ca`` no client
+    certificate is wanted.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _VERSIONS[minimum_version]
@@ -46,6 +53,9 @@ def server_context(
     # never asks for a passphrase on the terminal: an encrypted key is a fault
     for files in ((certificate, private_key), *more):
         context.load_cert_chain(*files, password=lambda: b"")
+    if client_ca is not None:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_verify_locations(client_ca)
     return context
 
 
@@ -68,6 +78,7 @@ def server_tls(
     *,
     more: Sequence[Pair] = (),
     names: Mapping[str, Sequence[Pair]] = MappingProxyType({}),
+    client_ca: Path | None = None,
 ) -> ServerTls:
     """As `server_context`. Raises OSError, and ValueError for a file without a certificate.
 
@@ -80,7 +91,9 @@ def server_tls(
     def context_of(pairs: Sequence[Pair]) -> ssl.SSLContext:
         first, *others = pairs
         if (context := contexts.get(tuple(pairs))) is None:
-            context = contexts[tuple(pairs)] = server_context(*first, minimum_version, more=others)
+            # all ask for the same certificates of clients: OpenSSL settles that before it knows the name
+            context = server_context(*first, minimum_version, more=others, client_ca=client_ca)
+            contexts[tuple(pairs)] = context
             end_points[context] = None if others else _end_point(first[0])
         return context
 
@@ -133,6 +146,11 @@ class TlsLayer:
     def context(self) -> ssl.SSLContext:
         """What the connection is made with: the one given, or what its server name turned to."""
         return self._object.context if self._object is not None else self._context
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The certificate that the client has shown, verified, as DER; None without one."""
+        return self._object.getpeercert(binary_form=True) if self._object is not None and self.established else None
 
     def receive(self, data: bytes) -> None:
         """Take ciphertext; ``b""`` when the peer's stream has ended."""

@@ -104,7 +104,7 @@ def test_keys_of_tables(tmp_path: Path, table: str, line: str, value: object) ->
         ("auth", 'backend = "postgres"'),
         ("auth", 'backend = "oauth"'),
         *(("auth", f'mechanisms = ["plain", "{name}"]') for name in
-          ("external", "oauthbearer", "xoauth2")),
+          ("oauthbearer", "xoauth2")),
         ("store", 'backend = "postgres"'),
         ("log", 'format = "json"'),
         ("metrics", 'listen = "127.0.0.1:9195"'),
@@ -137,6 +137,7 @@ def test_what_comes_later_is_refused_by_name(tmp_path: Path, table: str, line: s
         ("[store]\npath = 'mail/{local}'", "users of two domains would share one mailbox"),
         ("[store]\npath = 'mail/{name}'", "unknown placeholder {name}"),
         ("[store]\npath = 'mail/{user'", "placeholders are"),
+        ("[auth]\nmechanisms = ['external']", "name who signs them, `client_ca`"),
         ("[log]\nlevel = 'loud'", "`log.level`"),
     ],
 )
@@ -156,6 +157,19 @@ def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
 def test_tls_needs_a_certificate(tmp_path: Path) -> None:
     (fault,) = faults(tmp_path, "[[listen]]\nport = 995\n")
     assert "[tls] is missing" in fault
+
+
+def test_files_of_tls_are_beside_the_configuration(tmp_path: Path) -> None:
+    more = 'certificate_rsa = "r.pem"\nprivate_key_rsa = "r.key"\nclient_ca = "ca.pem"\nclient_name = "dns"\n'
+    more += '[[tls.sni]]\nhosts = ["A.example"]\ncertificate = "/a.pem"\nprivate_key = "a.key"\n'
+    tls = load(write(tmp_path, BASE + more)).tls
+    assert tls is not None
+    assert tls.files == [
+        tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "r.pem", tmp_path / "r.key",
+        Path("/a.pem"), tmp_path / "a.key", tmp_path / "ca.pem",
+    ]  # fmt: skip
+    assert tls.client_name == "dns"
+    assert tls.sni[0].hosts == ("a.example",)
 
 
 def test_listeners_behind_a_proxy(tmp_path: Path) -> None:

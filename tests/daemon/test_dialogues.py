@@ -21,6 +21,7 @@ from pop3d.session import Services, Session
 from pop3d.stores import RemovalFailed, StoreError
 from pop3d.tls import ServerTls, server_tls
 from tests.core.play import Dialogue, Transcript, transcripts
+from tests.pki import Authority
 
 
 class Site:
@@ -69,13 +70,22 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[ServerTls, ss
     return server_tls(*files), ssl.create_default_context(cafile=files[0])
 
 
+def with_client_certificates(folder: Path, identity: str) -> tuple[ServerTls, ssl.SSLContext]:
+    """A server that asks for one, and a client that has one."""
+    authority = Authority(folder)
+    tls = server_tls(*authority.issue("server", dns=["localhost"]), client_ca=authority.certificate)
+    context = ssl.create_default_context(cafile=authority.certificate)
+    context.load_cert_chain(*authority.issue("client", cn=[identity], client=True))
+    return tls, context
+
+
 @pytest.mark.parametrize("transcript", transcripts(), ids=lambda transcript: transcript.name)
 async def test_the_daemon_says_what_the_dialogue_says(
-    transcript: Transcript, certificate: tuple[ServerTls, ssl.SSLContext]
+    transcript: Transcript, certificate: tuple[ServerTls, ssl.SSLContext], tmp_path: Path
 ) -> None:
-    if "identity" in transcript.settings:
-        pytest.skip("pop3d asks for no client certificates yet")
     tls, context = certificate
+    if identity := transcript.settings.get("identity"):
+        tls, context = with_client_certificates(tmp_path, identity)
     secure = transcript.settings.get("secure") != "no"
     site = Site(transcript.dialogue())
     timestamp = transcript.settings.get("timestamp")
@@ -89,6 +99,7 @@ async def test_the_daemon_says_what_the_dialogue_says(
         limits,
         tls,
         (lambda: timestamp) if timestamp else None,
+        client_name="cn",
     )
 
     async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
