@@ -20,8 +20,14 @@ class Authority:
         self.folder, self.name = folder, name
         self._key = ec.generate_private_key(ec.SECP256R1())
         folder.mkdir(exist_ok=True)
-        own = self._builder(name, self._key.public_key(), 365).add_extension(
-            x509.BasicConstraints(ca=True, path_length=0), critical=True
+        usage = x509.KeyUsage(
+            digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
+            data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+        )  # fmt: skip
+        own = (
+            self._builder(name, self._key.public_key(), 365)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(usage, critical=True)
         )
         self.certificate = self._write(f"{name}.pem", own)
 
@@ -59,7 +65,7 @@ class Authority:
 
     def _builder(self, cn: str | Sequence[str], public, days: float) -> x509.CertificateBuilder:
         names = [cn] if isinstance(cn, str) else cn
-        return x509.CertificateBuilder(
+        builder = x509.CertificateBuilder(
             issuer_name=x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.name)]),
             subject_name=x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names]),
             public_key=public,
@@ -67,6 +73,10 @@ class Authority:
             not_valid_before=NOW - datetime.timedelta(days=2),
             not_valid_after=NOW + datetime.timedelta(days=days),
         )
+        # verification that is strict (RFC 5280), as Python 3.13 has it, wants both
+        by = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        own = x509.SubjectKeyIdentifier.from_public_key(public)
+        return builder.add_extension(by, critical=False).add_extension(own, critical=False)
 
     def _write(self, name: str, builder: x509.CertificateBuilder) -> Path:
         path = self.folder / name
