@@ -75,14 +75,16 @@ class Client:
 
     def talk_in_clear(self, *octets: bytes) -> bytes:
         """All that is said until the end."""
-        self.sock.sendall(b"".join(octets))
-        self.sock.shutdown(socket.SHUT_WR)
         said = b""
         try:
+            self.sock.sendall(b"".join(octets))
+            self.sock.shutdown(socket.SHUT_WR)
             while data := self.sock.recv(65536):
                 said += data
-        except ConnectionResetError:
-            pass  # closed on octets that nobody read
+        except TimeoutError:
+            raise
+        except OSError:
+            pass  # closed before we had said all, or on octets that nobody read
         return said
 
     def close(self) -> None:
