@@ -102,20 +102,58 @@ def undelete(user: User, config: Config = None) -> None:
     run(user, config)
 
 
+Users = Annotated[Path | None, typer.Option(help="The users file; default: the configuration's.", metavar="FILE")]
+Scheme = Annotated[
+    str | None,
+    typer.Option(help="argon2id, scram-sha-256 or plain; default: argon2id, or scram-sha-256 where SCRAM is offered."),
+]
+PasswordStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from standard input, one line.")
+]
+
+
 @user_app.command("add")
 def user_add(
-    name: Annotated[str, typer.Argument(help="The user's name.")],
+    name: User,
     config: Config = None,
-    users: Annotated[Path | None, typer.Option(help="The users file; default: the configuration's.")] = None,
-    scheme: Annotated[str, typer.Option(help="argon2id, scram-sha-256 or plain.")] = "argon2id",
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password from standard input, one line.")
-    ] = False,
+    users: Users = None,
+    scheme: Scheme = None,
+    password_stdin: PasswordStdin = False,
 ) -> None:
     """Add a user; asks for the password."""
     from pop3d.commands.user import add
 
     add(name, config=config, users=users, scheme=scheme, password_stdin=password_stdin)
+
+
+@user_app.command("passwd")
+def user_passwd(
+    name: User,
+    config: Config = None,
+    users: Users = None,
+    scheme: Scheme = None,
+    password_stdin: PasswordStdin = False,
+) -> None:
+    """Give a user another password; asks for it. Exit code 67: unknown user."""
+    from pop3d.commands.user import passwd
+
+    passwd(name, config=config, users=users, scheme=scheme, password_stdin=password_stdin)
+
+
+@user_app.command("remove")
+def user_remove(name: User, config: Config = None, users: Users = None) -> None:
+    """Remove a user; the mail stays. Exit code 67: unknown user."""
+    from pop3d.commands.user import remove
+
+    remove(name, config=config, users=users)
+
+
+@user_app.command("list")
+def user_list(config: Config = None, users: Users = None) -> None:
+    """Show names and schemes, never a secret: a table on a terminal, lines with a tab elsewhere."""
+    from pop3d.commands.user import list_users
+
+    list_users(config=config, users=users)
 
 
 @cert_app.command("create")

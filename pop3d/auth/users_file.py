@@ -13,11 +13,9 @@ secret of ours, so that the same name has the same salt for ever, and looks like
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import hmac
 import os
-import stat
+import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from pop3core.answers import NoSecret, PlainSecret, ScramSecret
 from pop3core.events import Credential, Password, Verified
 from pop3core.sasl.base import SecretKind
 from pop3d.auth import Account, AuthError, check_user_name
+from pop3d.auth.edit import edit
 from pop3d.auth.passwords import (
     ARGON2ID,
     DUMMY,
@@ -40,39 +39,84 @@ from pop3d.auth.passwords import (
     verifier_of,
 )
 
-__all__ = ["User", "UserExists", "UsersFile", "add_user", "parse_users"]
+__all__ = [
+    "Line",
+    "UnknownUser",
+    "User",
+    "UserExists",
+    "UsersFile",
+    "add_user",
+    "lines_of",
+    "parse_users",
+    "read_lines",
+    "remove_user",
+    "set_password",
+]
 
 _FILE_OCTETS_MAX = 64 * 1024 * 1024  # some hundred thousand users; more belong into a database
+_FIELDS = ("uid", "gid", "gecos", "home", "shell", "extra")
 
 
 class UserExists(Exception):
     """The users file has that name already."""
 
 
+class UnknownUser(LookupError):
+    """The users file has no such name."""
+
+
 @dataclass(frozen=True, slots=True)
 class User:
-    """A line of the users file."""
+    """A line of the users file. ``fields``: which of those behind the secret are filled in, by their names."""
 
     name: str
     secret: Secret
     home: str | None
+    fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line as it was found. ``number``: from 1; ``user``: None when it is faulty, which ``fault`` then explains."""
+
+    number: int
+    name: str
+    user: User | None
+    fault: str = ""
 
 
 def parse_users(text: str, source: str) -> dict[str, User]:
     """All users by name. ``source``: what a fault calls the file. Raises `AuthError` for the first faulty line."""
     users: dict[str, User] = {}
-    for number, line in enumerate(text.split("\n"), 1):
-        line = line.removesuffix("\r")
-        if not line or line.startswith("#"):
-            continue
-        try:
-            user = _parse_line(line)
-        except ValueError as fault:
-            raise AuthError(f"{source} line {number}: {fault}") from None
-        if user.name in users:
-            raise AuthError(f"{source} line {number}: the user {user.name!r} stands there twice")
-        users[user.name] = user
+    for line in lines_of(text):
+        if line.user is None:
+            raise AuthError(f"{source} line {line.number}: {line.fault}")
+        users[line.name] = line.user
     return users
+
+
+def lines_of(text: str) -> Iterator[Line]:
+    """Every line that is neither empty nor a comment."""
+    seen: set[str] = set()
+    for number, text_line in enumerate(text.split("\n"), 1):
+        body = text_line.removesuffix("\r")
+        if not body or body.startswith("#"):
+            continue
+        name = body.partition(":")[0] if ":" in body else ""  # a line without ":" might be half of a secret
+        try:
+            user = _parse_line(body)
+            if name in seen:
+                raise ValueError(f"the user {name!r} stands there twice")
+        except ValueError as fault:
+            yield Line(number, name, None, str(fault))
+        else:
+            yield Line(number, name, user)
+        seen.add(name)
+
+
+def read_lines(path: Path) -> list[Line]:
+    """The lines of a file, faulty ones too. Raises `AuthError` for a file that cannot be read. Blocking."""
+    return list(lines_of(_read(path)))
 
 
 def _parse_line(line: str) -> User:
@@ -81,8 +125,9 @@ def _parse_line(line: str) -> User:
         raise ValueError("a line is name:{SCHEME}secret")
     check_user_name(name)
     secret, *fields = rest.split(":")
-    home = fields[3] if len(fields) > 3 else ""
-    return User(name, parse_secret(secret), home or None)
+    home = fields[_FIELDS.index("home")] if len(fields) > _FIELDS.index("home") else ""
+    filled = tuple(field for field, value in zip(_FIELDS, fields, strict=False) if value)
+    return User(name, parse_secret(secret), home or None, filled)
 
 
 def _read(path: Path) -> str:
@@ -177,52 +222,64 @@ def add_user(path: Path, name: str, password: str, scheme: str = ARGON2ID) -> No
     """Add a user to the file, which is made, with mode 0600, when it is not there. Every other line stays as it is.
 
     Raises `UserExists`, ValueError for a name or password that cannot be used, `AuthError` for a file that is faulty
-    already, and OSError. The file is exchanged whole: a reader sees it before or after, never in between.
+    already, and OSError. The file is exchanged whole, as `pop3d.auth.edit` says.
     """
     check_user_name(name)
-    if not password:
-        raise ValueError("the password is empty")
-    line = f"{name}:{hashed(password, scheme)}\n"
-    with _locked(path):
-        text = _read(path) if path.exists() else ""
+    if name.startswith("#"):
+        raise ValueError('a user name does not begin with "#", which begins a comment')
+    line = f"{name}:{_hashed(password, scheme)}\n"
+
+    def change(found: Path) -> bytes:
+        text = _read(found) if found.exists() else ""
         if name in parse_users(text, str(path)):
             raise UserExists(f"{path} has a user {name!r} already")
-        _replace(path, text + ("\n" if text and not text.endswith("\n") else "") + line)
+        return (text + ("\n" if text and not text.endswith("\n") else "") + line).encode()
+
+    edit(path, change)
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One editor at a time: a lock on the folder, since the file itself is exchanged."""
-    descriptor = os.open(path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def set_password(path: Path, name: str, password: str, scheme: str = ARGON2ID) -> None:
+    """Give a user another password; the fields behind it, and every other line, stay, faulty ones too.
+
+    Raises `UnknownUser`, ValueError for a password that cannot be used, `AuthError` and OSError.
+    """
+    secret = _hashed(password, scheme)
+
+    def change(found: Path) -> bytes:
+        lines = _read(found).split("\n")
+        numbers = [number for number, line in enumerate(lines) if _is_of(line, name)]
+        if not numbers:
+            raise UnknownUser(f"{path} has no user {name!r}")
+        if len(numbers) > 1:
+            both = " and ".join(str(number + 1) for number in numbers[:2])
+            raise AuthError(f"{path} lines {both}: the user {name!r} stands there twice; remove one")
+        line = lines[numbers[0]]
+        body = line.removesuffix("\r")
+        _, colon, fields = body.partition(":")[2].partition(":")
+        lines[numbers[0]] = f"{name}:{secret}{colon}{fields}{line[len(body) :]}"
+        return "\n".join(lines).encode()
+
+    edit(path, change)
 
 
-def _replace(path: Path, text: str) -> None:
-    path = path.resolve()  # where a link leads: the link stays
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    mode, owner = 0o600, None
-    with contextlib.suppress(FileNotFoundError):
-        found = path.stat()
-        mode, owner = stat.S_IMODE(found.st_mode), (found.st_uid, found.st_gid)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with open(descriptor, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            if owner is not None and owner != (os.geteuid(), os.getegid()):
-                os.fchown(descriptor, *owner)
-            os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def remove_user(path: Path, name: str) -> None:
+    """Remove every line of a user; every other one stays. Raises `UnknownUser`, `AuthError` and OSError."""
+
+    def change(found: Path) -> bytes:
+        lines = re.findall(r"[^\n]*\n|[^\n]+", _read(found))
+        left = [line for line in lines if not _is_of(line, name)]
+        if len(left) == len(lines):
+            raise UnknownUser(f"{path} has no user {name!r}")
+        return "".join(left).encode()
+
+    edit(path, change)
+
+
+def _hashed(password: str, scheme: str) -> str:
+    if not password:
+        raise ValueError("the password is empty")
+    return hashed(password, scheme)
+
+
+def _is_of(line: str, name: str) -> bool:
+    return not line.startswith("#") and line.startswith(f"{name}:")

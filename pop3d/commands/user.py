@@ -4,50 +4,156 @@ from __future__ import annotations
 
 import getpass
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from pop3d.auth import AuthError, check_user_name
 from pop3d.auth.passwords import ARGON2ID, PLAIN, SCRAM
-from pop3d.auth.users_file import UserExists, add_user
+from pop3d.auth.users_file import (
+    Line,
+    UnknownUser,
+    UserExists,
+    add_user,
+    read_lines,
+    remove_user,
+    set_password,
+)
 from pop3d.config import find, load
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
+from pop3d.log import harmless
 
-__all__ = ["add"]
+__all__ = ["add", "list_users", "passwd", "remove"]
 
-_SCHEMES = {"argon2id": ARGON2ID, "scram-sha-256": SCRAM, "plain": PLAIN}
+_SCHEMES: Final = {"argon2id": ARGON2ID, "scram-sha-256": SCRAM, "plain": PLAIN}
+_PASSWORD_MAX: Final = 1024  # octets read from standard input; PASS has room for some 250
 
 
-def add(name: str, *, config: Path | None, users: Path | None, scheme: str, password_stdin: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """Which users file, and what the configuration, if one was read, lets users log in with."""
+
+    path: Path
+    mechanisms: tuple[str, ...] = ()
+
+    def scheme(self, wanted: str | None) -> str:
+        """As wanted; else a SCRAM verifier where SCRAM is offered, which serves passwords too, else Argon2id."""
+        if wanted is None:
+            return SCRAM if any(name.startswith("scram-") for name in self.mechanisms) else ARGON2ID
+        if wanted.lower() not in _SCHEMES:
+            raise CommandError(
+                f"--scheme: no secrets are made for {wanted!r}; use argon2id, scram-sha-256 or plain", ExitStatus.USAGE
+            )
+        return _SCHEMES[wanted.lower()]
+
+    def tell(self, done: str, scheme: str) -> None:
+        print(f"{done}; a daemon that runs takes notice at SIGHUP")
+        if scheme != PLAIN and "apop" in self.mechanisms:
+            print("pop3d: APOP will not work for this user: that takes `--scheme plain`", file=sys.stderr)
+
+
+def _site(config: Path | None, users: Path | None) -> _Site:
+    if users is not None and config is None:
+        return _Site(users)
+    auth = load(find(config)).auth
+    return _Site(auth.users if users is None else users, auth.mechanisms)
+
+
+def add(name: str, *, config: Path | None, users: Path | None, scheme: str | None, password_stdin: bool) -> None:
     """Add a user to ``users``, or to the users file of the configuration."""
-    if scheme.lower() not in _SCHEMES:
-        raise CommandError(
-            f"--scheme: {scheme!r} is not yet supported; use argon2id, scram-sha-256 or plain", ExitStatus.USAGE
-        )
-    path = users if users is not None else load(find(config)).auth.users
-    try:
+    site = _site(config, users)
+    chosen = site.scheme(scheme)
+    with _told("not added", site.path):
         check_user_name(name)
-        add_user(path, name, _password(name, from_stdin=password_stdin), _SCHEMES[scheme.lower()])
+        add_user(site.path, name, _password(name, from_stdin=password_stdin), chosen)
+    site.tell(f"added {name} to {site.path}", chosen)
+
+
+def passwd(name: str, *, config: Path | None, users: Path | None, scheme: str | None, password_stdin: bool) -> None:
+    """Give a user another password."""
+    site = _site(config, users)
+    chosen = site.scheme(scheme)
+    with _told("not changed", site.path):
+        if all(line.name != name for line in read_lines(site.path)):  # before anybody types a password in vain
+            raise UnknownUser(f"{site.path} has no user {name!r}")
+        set_password(site.path, name, _password(name, from_stdin=password_stdin), chosen)
+    site.tell(f"changed the password of {name} in {site.path}", chosen)
+
+
+def remove(name: str, *, config: Path | None, users: Path | None) -> None:
+    """Remove a user; the mail stays."""
+    site = _site(config, users)
+    with _told("not removed", site.path):
+        remove_user(site.path, name)
+    print(f"removed {name} from {site.path}, the mail stays; a daemon that runs takes notice at SIGHUP")
+
+
+def list_users(*, config: Path | None, users: Path | None) -> None:
+    """Show names and schemes: a table on a terminal, lines with a tab elsewhere; never a secret."""
+    site = _site(config, users)
+    with _told("not listed", site.path):
+        lines = read_lines(site.path)
+    console = Console()
+    if not console.is_terminal:
+        for line in lines:
+            print(f"{harmless(line.name) or '?'}\t{_scheme(line)}")
+        return
+    table = Table("name", "scheme", "fields", box=None, header_style="bold", pad_edge=False)
+    for line in lines:
+        fields = ", ".join(line.user.fields) if line.user is not None else f"line {line.number}: {line.fault}"
+        style = "" if line.user is not None else "red"
+        table.add_row(Text(harmless(line.name) or "?"), Text(_scheme(line)), Text(fields, style))
+    console.print(table)
+
+
+def _scheme(line: Line) -> str:
+    return line.user.secret.scheme if line.user is not None else "?"
+
+
+@contextmanager
+def _told(failed: str, path: Path) -> Iterator[None]:
+    """Whatever editing raises, as a line and an exit code."""
+    try:
+        yield
     except UserExists as fault:
-        raise CommandError(f"not added: {fault}; choose another name", ExitStatus.DATA) from None
+        text = f"{failed}: {fault}; `pop3d user passwd` changes a password"
+        raise CommandError(text, ExitStatus.DATA) from None
+    except UnknownUser as fault:
+        text = f"{failed}: {fault.args[0]}; `pop3d user list` shows who is there"
+        raise CommandError(text, ExitStatus.NO_USER) from None
     except ValueError as fault:
-        raise CommandError(f"not added: {fault}", ExitStatus.DATA) from None
+        raise CommandError(f"{failed}: {fault}", ExitStatus.DATA) from None
     except AuthError as fault:
-        raise CommandError(f"not added: {fault}", ExitStatus.CONFIG) from None
+        raise CommandError(f"{failed}: {fault}", ExitStatus.CONFIG) from None
+    except TimeoutError as fault:
+        raise CommandError(f"{failed}: {path}: {fault.strerror}", ExitStatus.TRY_LATER) from None
     except OSError as fault:
-        raise CommandError(f"not added: {path}: {fault.strerror}", ExitStatus.CANNOT_WRITE) from None
-    print(f"added {name} to {path}; a daemon that runs takes notice at SIGHUP")
+        raise CommandError(f"{failed}: {path}: {fault.strerror}", ExitStatus.CANNOT_WRITE) from None
 
 
 def _password(name: str, *, from_stdin: bool) -> str:
     if from_stdin:
+        octets = sys.stdin.buffer.readline(_PASSWORD_MAX + 2).rstrip(b"\r\n")
+        if len(octets) > _PASSWORD_MAX:
+            raise ValueError(f"the password has more than {_PASSWORD_MAX} octets")
         try:
-            return sys.stdin.readline().rstrip("\r\n")
+            return octets.decode("utf-8")
         except UnicodeDecodeError:
             raise ValueError("the password is not UTF-8") from None
     if not sys.stdin.isatty():
         raise CommandError("no terminal to ask for the password on; use --password-stdin", ExitStatus.USAGE)
-    password = getpass.getpass(f"Password for {name}: ")
-    if getpass.getpass("Once more: ") != password:
+    try:
+        password = getpass.getpass(f"Password for {name}: ")
+        again = getpass.getpass("Once more: ")
+    except EOFError:
+        raise ValueError("no password was given") from None
+    if again != password:
         raise ValueError("the two passwords differ")
     return password

@@ -18,7 +18,10 @@ def test_user_add(run_pop3d, tmp_path: Path) -> None:
     assert parse_users(users.read_text(), "users").keys() == {"alice"}
     again = run_pop3d("user", "add", "alice", "--users", str(users), "--password-stdin", stdin="x\n")
     assert again.returncode == 65
-    assert again.stderr == f"pop3d: not added: {users} has a user 'alice' already; choose another name\n"
+    assert (
+        again.stderr
+        == f"pop3d: not added: {users} has a user 'alice' already; `pop3d user passwd` changes a password\n"
+    )
 
 
 @pytest.mark.parametrize(

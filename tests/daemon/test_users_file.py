@@ -1,6 +1,8 @@
 """The users file: reading, checking, adding."""
 
 import asyncio
+import concurrent.futures
+import fcntl
 import os
 import stat
 import subprocess
@@ -14,7 +16,15 @@ from pop3core.events import Password, ProofFailed, Token, Verified
 from pop3core.sasl.scram import verifier
 from pop3d.auth import Account, AuthError, check_user_name
 from pop3d.auth.passwords import hashed
-from pop3d.auth.users_file import UserExists, UsersFile, add_user, parse_users
+from pop3d.auth.users_file import (
+    UnknownUser,
+    UserExists,
+    UsersFile,
+    add_user,
+    parse_users,
+    remove_user,
+    set_password,
+)
 from pop3d.secret import secret_of
 
 
@@ -220,12 +230,157 @@ def test_add_through_a_link_keeps_the_link(tmp_path: Path) -> None:
     assert (tmp_path / "real/users").read_text() == "alice:{PLAIN}x\n"
 
 
-def test_many_editors_at_once_lose_no_user(tmp_path: Path) -> None:
-    import concurrent.futures
+def test_a_name_that_would_be_a_comment_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="comment"):
+        add_user(tmp_path / "users", "#alice", "x")
 
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: add_user(tmp_path / "users", f"u{n}", "x", scheme="PLAIN"), range(30)))
-    assert len(parse_users((tmp_path / "users").read_text(), "users")) == 30
+
+# --- editing ---
+
+FILE = (
+    b"# users\r\n\n"
+    b"alice:{PLAIN}old:1000:1000::/home/alice::userdb_quota=1:2\r\n"
+    b"bob:{NOPE}faulty, but not ours to touch\n"
+    b"  # no comment\n"
+    b"#carol:{PLAIN}x\n"
+    b"carol:{PLAIN}y"
+)
+
+
+def test_another_password_leaves_everything_else(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_bytes(FILE)
+    set_password(path, "alice", "new", scheme="PLAIN")
+    assert path.read_bytes() == FILE.replace(b"{PLAIN}old", b"{PLAIN}new")
+    set_password(path, "carol", "z", scheme="PLAIN")
+    set_password(path, "bob", "mended", scheme="PLAIN")
+    assert path.read_bytes() == (
+        FILE.replace(b"{PLAIN}old", b"{PLAIN}new")
+        .replace(b"{NOPE}faulty, but not ours to touch", b"{PLAIN}mended")
+        .replace(b"carol:{PLAIN}y", b"carol:{PLAIN}z")
+    )
+    for name in ("nobody", "", "#carol", "  # no comment"):
+        with pytest.raises(UnknownUser):
+            set_password(path, name, "x", scheme="PLAIN")
+    with pytest.raises(ValueError, match="empty"):
+        set_password(path, "alice", "")
+
+
+def test_a_user_removed_leaves_everything_else(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_bytes(FILE)
+    remove_user(path, "bob")
+    assert path.read_bytes() == FILE.replace(b"bob:{NOPE}faulty, but not ours to touch\n", b"")
+    remove_user(path, "carol")
+    assert path.read_bytes().endswith(b"#carol:{PLAIN}x\n")
+    with pytest.raises(UnknownUser):
+        remove_user(path, "carol")
+
+
+def test_a_name_that_stands_there_twice(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_text("bob:{PLAIN}x\nalice:{PLAIN}a\nbob:{PLAIN}y\n")
+    with pytest.raises(AuthError, match="lines 1 and 3: the user 'bob' stands there twice"):
+        set_password(path, "bob", "z")
+    remove_user(path, "bob")  # every line: nobody of that name is let in any more
+    assert path.read_text() == "alice:{PLAIN}a\n"
+
+
+def test_mode_owner_and_attributes_stay(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_text("bob:{PLAIN}x\n")
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 54321)
+    path.chmod(0o640)
+    try:
+        os.setxattr(path, "user.note", b"kept")
+    except OSError:
+        attributes = {}
+    else:
+        attributes = {"user.note": b"kept"}
+    os.utime(path, (0, 0))
+    before = path.stat()
+    set_password(path, "bob", "y", scheme="PLAIN")
+    after = path.stat()
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+    assert {name: os.getxattr(path, name) for name in os.listxattr(path) if name == "user.note"} == attributes
+    assert after.st_ino != before.st_ino
+    assert after.st_mtime > 0  # whoever looks at the time sees that it has changed
+
+
+def test_what_a_crash_left_is_no_hindrance(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    (tmp_path / ".users.new").write_text("half a li")
+    add_user(path, "bob", "x", scheme="PLAIN")
+    assert (path.read_text(), os.listdir(tmp_path)) == ("bob:{PLAIN}x\n", ["users"])
+
+
+def test_a_link_and_its_target_have_one_lock(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "users").symlink_to("real/users")
+    editing = subprocess.Popen(
+        [sys.executable, "-c", HOLD_THE_LOCK, str(tmp_path / "real")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert editing.stdin is not None
+    assert editing.stdout is not None
+    editing.stdout.readline()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        adding = pool.submit(add_user, tmp_path / "users", "bob", "x", scheme="PLAIN")
+        with pytest.raises(TimeoutError):
+            adding.result(0.3)
+        assert not (tmp_path / "real/users").exists()
+        editing.communicate()
+        adding.result(20)
+    assert (tmp_path / "real/users").read_text() == "bob:{PLAIN}x\n"
+
+
+HOLD_THE_LOCK = """
+import fcntl, os, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_an_editor_that_never_ends_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pop3d.auth.edit._LOCK_PATIENCE", 0.05)
+    holder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    with pytest.raises(TimeoutError, match="another process"):
+        add_user(tmp_path / "users", "bob", "x", scheme="PLAIN")
+    os.close(holder)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_no_file_is_not_exchanged(tmp_path: Path) -> None:
+    (tmp_path / "users").mkdir()
+    with pytest.raises(AuthError, match="Is a directory"):
+        remove_user(tmp_path / "users", "bob")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="symbolic links"):
+        add_user(tmp_path / "loop", "bob", "x", scheme="PLAIN")
+    assert (tmp_path / "loop").is_symlink()
+
+
+def test_many_editors_at_once_lose_no_user(tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.write_text("# first\nold:{PLAIN}x\n")
+    (tmp_path / "link").symlink_to("users")
+    script = (
+        "import sys; from pathlib import Path; from pop3d.auth.users_file import add_user, remove_user\n"
+        "path, me = Path(sys.argv[1]), sys.argv[2]\n"
+        "for n in range(8): add_user(path, f'{me}-{n}', 'x', scheme='PLAIN')\n"
+        "remove_user(path, f'{me}-0')\n"
+    )
+    editors = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path / ("link" if n % 2 else "users")), f"e{n}"])
+        for n in range(6)
+    ]
+    assert [editor.wait(60) for editor in editors] == [0] * 6
+    wanted = {"old"} | {f"e{n}-{m}" for n in range(6) for m in range(1, 8)}
+    assert parse_users(users.read_text(), "users").keys() == wanted
+    assert users.read_text().startswith("# first\nold:{PLAIN}x\n")
+    assert sorted(os.listdir(tmp_path)) == ["link", "users"]
 
 
 # --- SCRAM and APOP ---
