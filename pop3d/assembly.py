@@ -47,7 +47,10 @@ def tls_faults(config: Config) -> list[str]:
 
 def _authenticator(config: Config) -> Authenticator:
     guessable = {"apop", "scram-sha-256", "scram-sha-256-plus"} & set(config.auth.mechanisms)
-    return UsersFile(config.auth.users, secret_of(config.state) if guessable else None)
+    salts = secret_of(config.state) if guessable else None
+    users = UsersFile(config.auth.users, salts, latin1_passwords=config.auth.latin1_passwords)
+    users.tell_who_cannot_log_in()
+    return users
 
 
 def _store(config: Config) -> Store:

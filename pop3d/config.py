@@ -197,6 +197,7 @@ class Auth(_Model):
     mechanisms: tuple[Literal["plain", "login", "apop", "scram-sha-256", "scram-sha-256-plus", "external"], ...] = (
         "plain",
     )
+    latin1_passwords: bool = False
 
     @field_validator("mechanisms")
     @classmethod

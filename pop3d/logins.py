@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 
 from pop3core.answers import LoginRejected, NoSecret, PlainSecret, ScramSecret
 from pop3core.events import Credential, Verified
 from pop3core.sasl.base import SecretKind
-from pop3d.auth import Account, Authenticator, KeepsSecrets
+from pop3d.auth import Account, Authenticator, AuthUnavailable, KeepsSecrets
 from pop3d.channel import Channel
 from pop3d.config import Limits
 from pop3d.log import failed_login, refused_login
@@ -16,7 +17,10 @@ from pop3d.penalties import Attempt, Penalties, TooMany
 
 __all__ = ["Logins"]
 
+log = logging.getLogger("pop3d.logins")
+
 _TOO_MANY = LoginRejected("SYS/TEMP", "too many failed logins, try again later")
+_UNAVAILABLE = LoginRejected("SYS/TEMP", "logins cannot be checked now, try again later")
 
 
 class Logins:
@@ -49,6 +53,14 @@ class Logins:
 
     async def account(self, credential: Credential) -> Account | LoginRejected:
         """Whose credential it is, or why it is refused."""
+        try:
+            return await self._account(credential)
+        except AuthUnavailable as fault:
+            self.close()  # nobody was wrong
+            log.error("a login could not be checked: %s", fault)
+            return _UNAVAILABLE
+
+    async def _account(self, credential: Credential) -> Account | LoginRejected:
         if isinstance(credential, Verified) and credential.mechanism == "EXTERNAL":
             # nothing was guessed: the certificate's owner proved himself in the handshake
             found = await self._authenticator.authenticate(credential)

@@ -14,13 +14,17 @@ from pop3core.answers import NoSecret, PlainSecret, ScramSecret
 from pop3core.events import Credential
 from pop3core.sasl.base import SecretKind
 
-__all__ = ["Account", "AuthError", "Authenticator", "KeepsSecrets", "check_user_name"]
+__all__ = ["Account", "AuthError", "AuthUnavailable", "Authenticator", "KeepsSecrets", "check_user_name"]
 
 _NAME_OCTETS_MAX: Final = 255  # what fits into one component of a path
 
 
 class AuthError(Exception):
     """What users are read from is not usable; one clear line, without secrets."""
+
+
+class AuthUnavailable(Exception):
+    """Credentials cannot be checked now, for no fault of theirs. One clear line for the log, without secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ class Authenticator(Protocol):
         """Whose credential it is; None when it is refused, for whatever reason. Never blocks the event loop.
 
         `Verified` was checked by the engine already, with what `KeepsSecrets.secret` gave or by the client's
-        certificate: only the account is wanted. A kind of credential that is not known is refused.
+        certificate: only the account is wanted. A kind of credential that is not known is refused. Raises
+        `AuthUnavailable` when it cannot be known now.
         """
         ...
 

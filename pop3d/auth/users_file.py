@@ -3,8 +3,9 @@
 The fields of a Dovecot passwd-file are accepted; of those behind the secret only the home is used. Blanks and any of
 ``,=%+/`` in a secret stand for themselves, a ``:`` ends it. Comments begin with ``#`` at the start of a line. UTF-8.
 
-Slow hashes are computed in a pool of as many threads as there are cores: argon2 and PBKDF2 work without the
-interpreter's lock, so the event loop goes on. An unknown user costs a hash as well.
+Passwords are checked where `pop3d.auth.hashing` says. An unknown user costs a check as well, of the usual kind: against
+a secret of the scheme and parameters that most users have. A user whose scheme needs an extra that is not installed
+cannot log in, and costs the same.
 
 SCRAM needs a verifier: stored as such, or made from a plain secret. What an unknown user's would be is made up from a
 secret of ours, so that the same name has the same salt for ever, and looks like a known one.
@@ -14,10 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,15 +28,19 @@ from pop3core.events import Credential, Password, Verified
 from pop3core.sasl.base import SecretKind
 from pop3d.auth import Account, AuthError, check_user_name
 from pop3d.auth.edit import edit
+from pop3d.auth.hashing import Hashing, variants
 from pop3d.auth.passwords import (
     ARGON2ID,
+    CRYPT_EXTRA,
     DUMMY,
     PLAIN,
+    SCHEMES,
     SCRAM,
     Secret,
     Verifier,
+    cost_of,
     hashed,
-    matches,
+    lacks_extra,
     parse_secret,
     verifier_of,
 )
@@ -52,6 +58,8 @@ __all__ = [
     "remove_user",
     "set_password",
 ]
+
+log = logging.getLogger("pop3d.users")
 
 _FILE_OCTETS_MAX = 64 * 1024 * 1024  # some hundred thousand users; more belong into a database
 _FIELDS = ("uid", "gid", "gecos", "home", "shell", "extra")
@@ -148,26 +156,27 @@ class UsersFile:
     """See `pop3d.auth.Authenticator` and `pop3d.auth.KeepsSecrets`. Raises `AuthError` when the file is not usable.
 
     ``salts``: what salts are made from, where there is none; should be the same for ever. None: new ones each time.
+    ``latin1_passwords``: a password matches in UTF-8 as well as in Latin-1, whichever was sent and stored.
     """
 
-    def __init__(self, path: Path, salts: bytes | None = None) -> None:
+    def __init__(self, path: Path, salts: bytes | None = None, *, latin1_passwords: bool = False) -> None:
         self._path = path
         self._salts = salts or os.urandom(32)
+        self._latin1 = latin1_passwords
         self._users: Mapping[str, User] = {}
         self._dummy = Secret(ARGON2ID, DUMMY)
-        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="pop3d-hash")
         self._take(parse_users(_read(path), str(path)))
+        self._hashing = Hashing()
 
     def _take(self, users: Mapping[str, User]) -> None:
         self._users = users
-        # An unknown user costs what the dearest known one does. A site whose secrets are all plain answers at once.
-        schemes = {user.secret.scheme for user in users.values()} or {ARGON2ID}
-        if ARGON2ID in schemes:
-            self._dummy = Secret(ARGON2ID, DUMMY)
-        elif SCRAM in schemes:
-            self._dummy = next(user.secret for user in users.values() if user.secret.scheme == SCRAM)
-        else:
-            self._dummy = Secret(PLAIN, DUMMY)
+        self._dummy = _usual(user.secret for user in users.values())
+
+    def tell_who_cannot_log_in(self) -> None:
+        """One line of the log for each scheme whose extra is not installed."""
+        lacking = Counter(user.secret.scheme for user in self._users.values() if lacks_extra(user.secret.scheme))
+        for scheme, count in lacking.items():
+            log.warning("%s: %d users of {%s} cannot log in before %s", self._path, count, scheme, CRYPT_EXTRA)
 
     async def authenticate(self, credential: Credential) -> Account | None:
         """See `pop3d.auth.Authenticator.authenticate`. To act as somebody else is refused."""
@@ -181,10 +190,11 @@ class UsersFile:
         return self.account(user.name)
 
     async def _matches(self, user: User | None, password: bytes) -> bool:
-        stored = user.secret if user is not None else self._dummy
-        if stored.scheme == PLAIN:
-            return matches(stored, password)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, matches, stored, password)
+        passwords = variants(password, latin1=self._latin1)
+        if user is None or lacks_extra(user.secret.scheme):
+            await self._hashing.matches(self._dummy, passwords)
+            return False
+        return await self._hashing.matches(user.secret, passwords)
 
     async def secret(self, username: str, kind: SecretKind, server_nonce: str) -> ScramSecret | PlainSecret | NoSecret:
         """See `pop3d.auth.KeepsSecrets.secret`."""
@@ -192,7 +202,7 @@ class UsersFile:
         plain = user.secret.value.encode() if user is not None and user.secret.scheme == PLAIN else None
         salt = hmac.digest(self._salts, username.encode("utf-8", "surrogateescape"), "sha256")[:16]
         # always made, whatever is stored, so that the time does not tell
-        made = await asyncio.get_running_loop().run_in_executor(self._pool, Verifier.made, plain or b"nobody", salt)
+        made = await self._hashing.in_a_thread(Verifier.made, plain or b"nobody", salt)
         if kind == "APOP":
             return PlainSecret(plain) if plain is not None else NoSecret(salt, made.iterations, server_nonce)
         if user is not None and user.secret.scheme == SCRAM:
@@ -209,10 +219,24 @@ class UsersFile:
     async def reload(self) -> None:
         """See `pop3d.auth.Authenticator.reload`."""
         self._take(await asyncio.to_thread(lambda: parse_users(_read(self._path), str(self._path))))
+        self.tell_who_cannot_log_in()
 
     async def close(self) -> None:
         """See `pop3d.auth.Authenticator.close`."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._hashing.close()
+
+
+def _usual(secrets: Iterable[Secret]) -> Secret:
+    """One that costs what most of them do; the slower one where there are as many of both."""
+    kinds: dict[tuple[str, str], Secret] = {}
+    count: Counter[tuple[str, str]] = Counter()
+    for secret in secrets:
+        if not lacks_extra(secret.scheme):
+            count[cost := cost_of(secret)] += 1
+            kinds.setdefault(cost, secret)
+    if not count:
+        return Secret(ARGON2ID, DUMMY)
+    return kinds[max(count, key=lambda cost: (count[cost], -SCHEMES.index(cost[0])))]
 
 
 # --- editing ---

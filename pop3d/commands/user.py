@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pop3d.auth import AuthError, check_user_name
-from pop3d.auth.passwords import ARGON2ID, PLAIN, SCRAM
+from pop3d.auth.passwords import ARGON2ID, PASSWORD_OCTETS_MAX, PLAIN, SCRAM
 from pop3d.auth.users_file import (
     Line,
     UnknownUser,
@@ -33,7 +33,6 @@ from pop3d.log import harmless
 __all__ = ["add", "list_users", "passwd", "remove"]
 
 _SCHEMES: Final = {"argon2id": ARGON2ID, "scram-sha-256": SCRAM, "plain": PLAIN}
-_PASSWORD_MAX: Final = 1024  # octets read from standard input; PASS has room for some 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +139,9 @@ def _told(failed: str, path: Path) -> Iterator[None]:
 
 def _password(name: str, *, from_stdin: bool) -> str:
     if from_stdin:
-        octets = sys.stdin.buffer.readline(_PASSWORD_MAX + 2).rstrip(b"\r\n")
-        if len(octets) > _PASSWORD_MAX:
-            raise ValueError(f"the password has more than {_PASSWORD_MAX} octets")
+        octets = sys.stdin.buffer.readline(PASSWORD_OCTETS_MAX + 2).rstrip(b"\r\n")
+        if len(octets) > PASSWORD_OCTETS_MAX:
+            raise ValueError(f"the password has more than {PASSWORD_OCTETS_MAX} octets")
         try:
             return octets.decode("utf-8")
         except UnicodeDecodeError:

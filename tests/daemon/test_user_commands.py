@@ -95,7 +95,7 @@ def on_a_terminal(folder: Path, *words: str, typed: tuple[str, ...] = ()) -> tup
     process = subprocess.Popen(
         [sys.executable, "-m", "pop3d", "user", *words, "--users", "users"],
         stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, start_new_session=True,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
     )  # fmt: skip
     os.close(theirs)
     seen, answers = b"", list(typed)

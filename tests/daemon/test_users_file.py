@@ -62,7 +62,19 @@ def test_fields_of_a_dovecot_passwd_file() -> None:
         ("alice", "a line is name:"),
         ("alice:secret-in-clear", "no scheme"),
         ("alice:{NOPE}secret-in-clear", "unknown scheme"),
-        ("alice:{SSHA256}secret-in-clear", "{SSHA256} is not yet supported"),
+        ("alice:{SSHA256}secret-in-clear", "{SSHA256} is not a digest and its salt in base64"),
+        ("alice:{SSHA512.HEX}secret-in-clear", "{SSHA512} is not a digest and its salt in hexadecimal digits"),
+        ("alice:{SSHA256}K7gNU3sdo+OL0wNhqoVWhr3g6s1xYv72ol/pe/Unols=", "is not a digest and its salt"),
+        ("alice:{SSHA256.ROT13}secret-in-clear", "unknown scheme"),
+        ("alice:{PLAIN.HEX}secret-in-clear", "unknown scheme"),
+        ("alice:{SHA256-CRYPT}secret-in-clear", "is not $5$salt$hash"),
+        ("alice:{SHA512-CRYPT}$5$abc$secret-in-clear", "is not $6$salt$hash"),
+        (f"alice:{{SHA512-CRYPT}}$6$rounds=999999999$abc${'a' * 86}", "{SHA512-CRYPT} has rounds of 1000 to 1000000"),
+        (f"alice:{{SHA256-CRYPT}}$5$rounds=10$abc${'a' * 43}", "{SHA256-CRYPT} has rounds of 1000 to 1000000"),
+        ("alice:{BLF-CRYPT}$2y$05$secret-in-clear", "is not $2y$NN$"),
+        (f"alice:{{BLF-CRYPT}}$2y$31${'a' * 53}", "{BLF-CRYPT} has a cost of 4 to 16"),
+        ("alice:{ARGON2ID}$argon2id$v=19$m=65536,t=200,p=1$c2FsdHNhbHQ$c2VjcmV0LWluLWNsZWFy", "times passes"),
+        ("alice:{ARGON2ID}$argon2id$v=19$m=65536,t=1,p=999$c2FsdHNhbHQ$c2VjcmV0LWluLWNsZWFy", "lanes"),
         ("alice:{SCRAM-SHA-256}secret-in-clear", "is not iterations,salt,StoredKey,ServerKey"),
         ("alice:{SCRAM-SHA-256}4096,c2E=,c2E=,c2E", "is not iterations,salt,StoredKey,ServerKey"),
         ("alice:{SCRAM-SHA-256}100,c2E=,c2E=,c2E=", "4096 to 1000000 iterations"),
@@ -143,7 +155,7 @@ async def test_an_unknown_user_costs_a_hash_where_hashes_are_used(
         seen.append(stored.scheme)
         return True  # and even if it matched
 
-    monkeypatch.setattr("pop3d.auth.users_file.matches", noting)
+    monkeypatch.setattr("pop3d.auth.hashing.matches", noting)
     users = users_file(tmp_path, f"alice:{hashed('x')}\nbob:{{PLAIN}}y\n")
     assert await check(users, "nobody", b"x") is None
     assert seen == ["ARGON2ID"]

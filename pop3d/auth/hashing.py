@@ -1,0 +1,124 @@
+"""Where passwords are checked, so that the event loop goes on.
+
+What is computed without the interpreter's lock (Argon2id, bcrypt, PBKDF2) runs in threads, as many as there are cores.
+SHA-crypt is Python and holds the lock: it runs in processes, which are started when the first such password comes. One
+that dies takes the checks of all under way with it; they are told to come again, and new ones are started. Salted
+digests and plain secrets take microseconds, and are compared at once.
+
+A worker dies with the daemon, however that ends, and leaves signals of the terminal and of systemd to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Final, ParamSpec, TypeVar
+
+from pop3d.auth import AuthUnavailable
+from pop3d.auth.passwords import PLAIN, SHA256_CRYPT, SHA512_CRYPT, SSHA256, SSHA512, Secret, matches
+
+__all__ = ["WAITING_MAX", "Hashing", "variants"]
+
+log = logging.getLogger("pop3d.hashing")
+
+WAITING_MAX: Final = 512
+"""Passwords being checked or waiting for it. With 20 ms each on two cores the last of them waits 5 seconds."""
+
+_PROCESSES_MAX: Final = 4  # each takes some 30 MiB
+
+_AT_ONCE: Final = frozenset({PLAIN, SSHA256, SSHA512})
+_HOLDS_THE_LOCK: Final = frozenset({SHA256_CRYPT, SHA512_CRYPT})
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def variants(password: bytes, *, latin1: bool) -> tuple[bytes, ...]:
+    """What to compare: the octets as sent; with ``latin1`` also the same text in the other of UTF-8 and Latin-1."""
+    if not latin1 or password.isascii():
+        return (password,)
+    try:
+        text = password.decode("utf-8")
+    except UnicodeDecodeError:
+        return password, password.decode("latin-1").encode("utf-8")
+    try:
+        return password, text.encode("latin-1")
+    except UnicodeEncodeError:
+        return (password,)
+
+
+class Hashing:
+    """Threads and processes for it; `close` frees them."""
+
+    def __init__(self) -> None:
+        self._cores = os.cpu_count() or 1
+        self._threads = ThreadPoolExecutor(self._cores, thread_name_prefix="pop3d-hash")
+        self._processes: ProcessPoolExecutor | None = None
+        self._waiting = 0
+
+    async def matches(self, stored: Secret, passwords: tuple[bytes, ...]) -> bool:
+        """Whether one of ``passwords``, tried in order, is the one stored. Raises `AuthUnavailable`."""
+        if stored.scheme in _AT_ONCE:
+            return _any_matches(stored, passwords)
+        if self._waiting >= WAITING_MAX:
+            raise AuthUnavailable(f"{WAITING_MAX} passwords are being checked already")
+        self._waiting += 1
+        try:
+            if stored.scheme in _HOLDS_THE_LOCK:
+                return await self._in_a_process(stored, passwords)
+            return await self.in_a_thread(_any_matches, stored, passwords)
+        finally:
+            self._waiting -= 1
+
+    async def in_a_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what does not hold the interpreter's lock."""
+        return await asyncio.wrap_future(self._threads.submit(function, *args, **kwargs))
+
+    async def _in_a_process(self, stored: Secret, passwords: tuple[bytes, ...]) -> bool:
+        if self._processes is None:
+            self._processes = ProcessPoolExecutor(
+                min(self._cores, _PROCESSES_MAX),
+                # not "fork": that would copy threads' locks, and other connections' descriptors
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_begin_worker,
+            )
+        pool = self._processes
+        try:
+            # submit may have to start a process, which takes milliseconds
+            submitted = await asyncio.to_thread(pool.submit, _any_matches, stored, passwords)
+            return await asyncio.wrap_future(submitted)
+        except (BrokenProcessPool, OSError, ImportError) as fault:
+            if self._processes is pool:
+                self._processes = None
+                pool.shutdown(wait=False)
+            raise AuthUnavailable(f"a process that checks passwords ended ({type(fault).__name__})") from None
+
+    def close(self) -> None:
+        """Whoever waits is forgotten."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._processes is not None:
+            self._processes.shutdown(wait=False, cancel_futures=True)
+
+
+def _any_matches(stored: Secret, passwords: tuple[bytes, ...]) -> bool:
+    return any(matches(stored, password) for password in passwords)
+
+
+def _begin_worker() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_die_with_the_daemon, daemon=True).start()
+
+
+def _die_with_the_daemon() -> None:
+    daemon = multiprocessing.parent_process()
+    assert daemon is not None
+    daemon.join()
+    os._exit(0)
