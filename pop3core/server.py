@@ -374,6 +374,8 @@ class ServerConnection:
         except BadCommand as fault:
             self._bad_command(fault.text, fault.usage, **fault.values)
             return
+        counts = self.summary.by_keyword
+        counts[rule.keyword] = counts.get(rule.keyword, 0) + 1
         self._target, self._failed = target, rule.failed
         self._HANDLERS[rule.command](self, command)
 
@@ -450,6 +452,8 @@ class ServerConnection:
 
     def _login_accepted(self, credential: Credential, answer: a.LoginAccepted) -> None:
         self._username = getattr(credential, "authzid", "") or credential.username
+        named: str = getattr(credential, "mechanism", "USER")  # USER and PASS have none, nor has AUTH PLAIN
+        self.summary.mechanism = self._mechanism.name if self._mechanism is not None else named
         self._state = self._target
         self._listing = answer.messages
         self._marks = Marks(answer.messages)  # RFC 1939 §4: none is marked when TRANSACTION begins

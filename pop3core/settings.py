@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pop3core.commands import Apop, Auth, Command, Lang, Pass, Stls, User, Utf8
 from pop3core.errors import LocalProtocolError
@@ -73,11 +73,16 @@ class Summary:
     """What happened in a session, counted as it goes. Octets are content as sent, stuffing not counted."""
 
     commands: int = 0
+    """Lines that were taken for a command, good or bad."""
+    by_keyword: dict[str, int] = field(default_factory=dict)
+    """Commands that were understood and valid, by keyword: USER, RETR, ..."""
     bad_commands: int = 0
     auth_failures: int = 0
     retrieved: int = 0
     """Messages sent to their end by RETR."""
     retrieved_octets: int = 0
     """Octets of content sent by RETR and TOP."""
+    mechanism: str = ""
+    """How the user logged in: a SASL name, USER (with PASS) or APOP."""
     deleted: int = 0
     """Messages removed by QUIT."""

@@ -69,6 +69,11 @@ class Channel:
         return identity_of(certificate, field) if certificate is not None else None
 
     @property
+    def cipher(self) -> str:
+        """Such as ``TLS_AES_256_GCM_SHA384``; empty without TLS."""
+        return self._tls.cipher if self._tls is not None else ""
+
+    @property
     def secure(self) -> bool:
         """True behind a completed handshake."""
         return self._tls is not None and self._tls.established

@@ -50,7 +50,6 @@ NOT_YET: Final = {
     "auth.backend": ("pam", "postgres", "oauth"),
     "auth.mechanisms": ("oauthbearer", "xoauth2"),
     "store.backend": ("postgres",),
-    "log.format": ("json",),
     "metrics": None,
 }
 """Keys (None), or some values of a key, whose feature comes later."""
@@ -274,7 +273,7 @@ class Limits(_Model):
 class Log(_Model):
     """``[log]``: what is told, and how."""
 
-    format: Literal["text"] = "text"
+    format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 

@@ -38,6 +38,7 @@ from pop3core.events import (
     SendData,
     TlsRequested,
 )
+from pop3core.maildrop import Listing
 from pop3core.sasl.base import SecretKind
 from pop3core.server import CUT_OFF, ServerConfig, ServerConnection
 from pop3d.auth import Authenticator
@@ -45,9 +46,10 @@ from pop3d.certificates import ClientName
 from pop3d.channel import Channel, ConnectionGone, HandshakeFailed, ProxyError
 from pop3d.config import Limits
 from pop3d.guard import Guard
-from pop3d.log import refused_connection, session_line
+from pop3d.log import Event, refused_connection, session_line
 from pop3d.logins import Logins
 from pop3d.penalties import Penalties
+from pop3d.report import SessionReport
 from pop3d.stores import Maildrop, MaildropBusy, MarksSeen, ReadsNow, Releases, RemovalFailed, Store, StoreError
 from pop3d.tls import ServerTls
 
@@ -92,9 +94,12 @@ class Session:
         "_conn",
         "_cut_for",
         "_drop",
+        "_listing",
         "_logged_in",
         "_login_deadline",
         "_logins",
+        "_octets_in",
+        "_octets_out",
         "_overdue",
         "_services",
         "_started",
@@ -108,6 +113,8 @@ class Session:
         self._conn = ServerConnection(services.engine, timestamp=timestamp)
         self._logins = Logins(services.authenticator, services.penalties, services.limits, channel)
         self._drop: Maildrop | None = None
+        self._listing: Listing | None = None
+        self._octets_in = self._octets_out = 0
         self._logged_in = False
         self._started = time.monotonic()
         self._login_deadline = self._started + services.limits.login_timeout
@@ -143,8 +150,7 @@ class Session:
             if refusal is not None:
                 refused_connection(self._channel.peer, refusal)
             else:
-                seconds = time.monotonic() - self._started
-                session_line(self._channel, self._conn, seconds, self._cut_for or reason)
+                session_line(self._report(self._cut_for or reason))
             self._until(_SHUTDOWN, self._channel.abort)
             await self._channel.close(linger=reason in CUT_OFF)
 
@@ -166,6 +172,25 @@ class Session:
         self._logins.hurry()
         self._channel.abort()
 
+    def _report(self, reason: str) -> SessionReport:
+        channel, summary = self._channel, self._conn.summary
+        return SessionReport(
+            address=channel.peer,
+            user=self._conn.username,
+            tls=channel.tls_version,
+            cipher=channel.cipher,
+            mechanism=summary.mechanism,
+            listing=self._listing,
+            commands=summary.by_keyword,
+            retrieved=summary.retrieved,
+            retrieved_octets=summary.retrieved_octets,
+            octets_in=self._octets_in,
+            octets_out=self._octets_out,
+            deleted=summary.deleted,
+            seconds=time.monotonic() - self._started,
+            reason=reason,
+        )
+
     def _until(self, seconds: float, overdue: Callable[[], None]) -> None:
         self.deadline = time.monotonic() + seconds
         self._overdue = overdue
@@ -178,7 +203,7 @@ class Session:
             header = await self._channel.read_proxy_header()
         except ProxyError as fault:
             raise _Refused(f"no PROXY header: {fault}") from None
-        log.debug("proxied ip=%s port=%d by=%s name=%s", self.address, header.port, proxy, header.authority or "-")
+        log.debug(Event("proxied", ip=self.address, port=header.port, by=proxy, name=header.authority))
         if (refusal := self._services.guard.introduce(self)) is not None:
             raise _Refused(refusal)
         self._overdue = self._handshake_too_slow
@@ -222,12 +247,15 @@ class Session:
             self.deadline, self._overdue = self._login_deadline, self._login_too_slow
         elif not resumed:
             self._until(self._services.limits.idle_timeout, self._idle_too_long)
-        return await self._channel.read()
+        data = await self._channel.read()
+        self._octets_in += len(data)
+        return data
 
     async def _write(self, data: bytes) -> None:
         before = self.deadline, self._overdue
         self._until(self._services.limits.write_timeout, self._takes_nothing)
         await self._channel.write(data)
+        self._octets_out += len(data)
         self.deadline, self._overdue = before
 
     def _header_too_slow(self) -> None:
@@ -272,9 +300,9 @@ class Session:
             self._drop = await self._services.store.open(account, utf8=utf8)
         except StoreError as fault:
             if not isinstance(fault, MaildropBusy):
-                log.error("user=%s login refused: %s; %s", account.name, fault.text, fault.detail)
+                log.error(Event("login refused", user=account.name, why=fault.text, detail=fault.detail))
             return LoginRejected(fault.code or "SYS/TEMP", fault.text)  # RFC 1939 §4: the store has kept no lock
-        self._logged_in = True
+        self._listing, self._logged_in = self._drop.messages, True
         self._services.guard.logged_in(self)
         return LoginAccepted(self._drop.messages)
 
@@ -291,7 +319,7 @@ class Session:
                 drop.retrieved(number)
             return content
         except StoreError as fault:
-            log.warning("user=%s RETR or TOP failed: %s; %s", self._conn.username, fault.text, fault.detail)
+            log.warning(Event("RETR or TOP failed", user=self._conn.username, why=fault.text, detail=fault.detail))
             return ContentFailed(fault.code, fault.text)
 
     async def _commit(self, numbers: tuple[int, ...]) -> Committed | CommitFailed:
@@ -300,7 +328,7 @@ class Session:
         try:
             await drop.remove(numbers)
         except StoreError as fault:
-            log.error("user=%s QUIT: %s; %s", self._conn.username, fault.text, fault.detail)
+            log.error(Event("QUIT failed", user=self._conn.username, why=fault.text, detail=fault.detail))
             return CommitFailed(fault.left if isinstance(fault, RemovalFailed) else numbers, fault.code or "SYS/TEMP")
         finally:
             await self._free()  # RFC 1939 §6: in any case, and before the next session can know of the answer

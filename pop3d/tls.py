@@ -152,6 +152,12 @@ class TlsLayer:
         """The certificate that the client has shown, verified, as DER; None without one."""
         return self._object.getpeercert(binary_form=True) if self._object is not None and self.established else None
 
+    @property
+    def cipher(self) -> str:
+        """OpenSSL's name of what is spoken; empty before the handshake is complete."""
+        cipher = self._object.cipher() if self._object is not None and self.established else None
+        return cipher[0] if cipher is not None else ""
+
     def receive(self, data: bytes) -> None:
         """Take ciphertext; ``b""`` when the peer's stream has ended."""
         if self._object is None:

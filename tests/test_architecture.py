@@ -39,7 +39,7 @@ ENGINE = [
 ]
 # The daemon and the client, likewise.
 DAEMON = [
-    {"exit_status", "certificates", "privileges", "process", "config", "proxy_protocol", "secret", "tls"},
+    {"exit_status", "certificates", "privileges", "process", "config", "proxy_protocol", "report", "secret", "tls"},
     {"errors", "auth", "auth.*", "channel"},
     {"guard", "log", "penalties", "stores", "stores.*"},
     {"logins"},

@@ -28,7 +28,7 @@ log = logging.getLogger("pop3d.serve")
 def serve(path: Path | None) -> None:
     """Serve the configuration at ``path``, or the one found. Returns when SIGTERM or SIGINT has ended it."""
     config = load(find(path))
-    configure(config.log.level)
+    configure(config.log.level, config.log.format)
     sys.unraisablehook = unraisable
     identity = _identity(config)
     if faults := tls_faults(config):

@@ -202,6 +202,25 @@ def test_scram_asks_for_the_secret_and_then_only_for_the_mailbox() -> None:
     assert conn.state is State.TRANSACTION
 
 
+@pytest.mark.parametrize("mechanism", ["USER", "PLAIN", "APOP"])
+def test_how_somebody_logged_in_can_be_read(mechanism: str) -> None:
+    conn = connection(True, timestamp=TIMESTAMP)
+    run(conn, b"AUTH PLAIN AGFsaWNlAHg=\r\n")  # one that is refused is forgotten
+    conn.answer(LoginRejected(None, "no"))
+    assert conn.summary.mechanism == ""
+    lines = {
+        "USER": b"USER alice\r\nPASS x\r\n",
+        "PLAIN": b"AUTH PLAIN AGFsaWNlAHg=\r\n",
+        "APOP": b"APOP alice " + apop_digest(TIMESTAMP, b"tanstaaf").encode() + b"\r\n",
+    }
+    run(conn, lines[mechanism])
+    if mechanism == "APOP":
+        conn.answer(PlainSecret(b"tanstaaf"))
+        run(conn)
+    conn.answer(LoginAccepted(Listing()))
+    assert conn.summary.mechanism == mechanism
+
+
 def test_a_failed_proof_can_only_be_refused() -> None:
     conn = connection(True, timestamp=TIMESTAMP)
     _, event = run(conn, b"APOP alice " + b"0" * 32 + b"\r\n")

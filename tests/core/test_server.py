@@ -610,3 +610,8 @@ def test_what_can_be_read() -> None:
     events(conn)
     summary = conn.summary
     assert (summary.commands, summary.retrieved, summary.retrieved_octets) == (3, 1, 5)
+    assert summary.by_keyword == {"USER": 1, "PASS": 1, "RETR": 1}
+    assert summary.mechanism == "USER"
+    events(conn, b"NONSENSE\r\nRETR 9\r\nRETR x\r\nPASS x\r\n")
+    assert summary.by_keyword == {"USER": 1, "PASS": 1, "RETR": 2}  # those that were understood, and valid there
+    assert summary.commands == 7

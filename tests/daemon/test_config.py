@@ -106,7 +106,6 @@ def test_keys_of_tables(tmp_path: Path, table: str, line: str, value: object) ->
         *(("auth", f'mechanisms = ["plain", "{name}"]') for name in
           ("oauthbearer", "xoauth2")),
         ("store", 'backend = "postgres"'),
-        ("log", 'format = "json"'),
         ("metrics", 'listen = "127.0.0.1:9195"'),
     ],
 )  # fmt: skip

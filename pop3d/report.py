@@ -1,0 +1,40 @@
+"""What a session was, once it has ended: the one noun that the log and the metrics are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pop3core.maildrop import Listing
+
+__all__ = ["SessionReport"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReport:
+    """A session that has ended. ``octets_in``, ``octets_out``: POP3 as said, without what TLS adds."""
+
+    address: str
+    user: str | None
+    """None: never logged in."""
+    tls: str
+    """Such as ``TLSv1.3``; empty without TLS."""
+    cipher: str
+    """OpenSSL's name of it; empty without TLS."""
+    mechanism: str
+    """A SASL name, ``USER`` or ``APOP``; empty before login."""
+    listing: Listing | None
+    """The mailbox as the session saw it; None before login."""
+    commands: Mapping[str, int]
+    """How many of each that were understood, by the keyword of the protocol's table."""
+    retrieved: int
+    """Messages sent to their end by RETR."""
+    retrieved_octets: int
+    """Octets of content sent by RETR and TOP."""
+    octets_in: int
+    octets_out: int
+    deleted: int
+    """Messages removed by QUIT."""
+    seconds: float
+    reason: str
+    """Why it ended, in words of ours."""
