@@ -6,6 +6,7 @@ from pop3d.auth import Authenticator
 from pop3d.auth.users_file import UsersFile
 from pop3d.certificates import authority_faults, load_faults
 from pop3d.config import Config
+from pop3d.report import Observer
 from pop3d.secret import secret_of
 from pop3d.server import Server
 from pop3d.stores import Store
@@ -16,12 +17,12 @@ from pop3d.tls import ServerTls, server_tls
 __all__ = ["assemble", "tls_faults", "tls_of"]
 
 
-def assemble(config: Config) -> Server:
-    """A server that is not started yet.
+def assemble(config: Config, observer: Observer | None = None) -> Server:
+    """A server that is not started yet. ``observer``: told what happens.
 
     Raises `pop3d.auth.AuthError` for a users file that is not usable, OSError for such a certificate.
     """
-    return Server(config, _authenticator(config), _store(config), tls_of(config))
+    return Server(config, _authenticator(config), _store(config), tls_of(config), observer)
 
 
 def tls_of(config: Config) -> ServerTls | None:

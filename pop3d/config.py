@@ -8,6 +8,7 @@ Paths are relative to the file and come out absolute.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import ipaddress
 import re
 import socket
@@ -36,10 +37,12 @@ __all__ = [
     "Limits",
     "Listen",
     "Log",
+    "Metrics",
     "Sni",
     "StoreConfig",
     "Tls",
     "find",
+    "is_loopback",
     "load",
 ]
 
@@ -50,7 +53,6 @@ NOT_YET: Final = {
     "auth.backend": ("pam", "postgres", "oauth"),
     "auth.mechanisms": ("oauthbearer", "xoauth2"),
     "store.backend": ("postgres",),
-    "metrics": None,
 }
 """Keys (None), or some values of a key, whose feature comes later."""
 
@@ -100,7 +102,7 @@ class Listen(_Model):
     @model_validator(mode="after")
     def _clear_text_stays_at_home(self) -> Listen:
         # RFC 2595 §2.3, RFC 8314 §4
-        if self.tls == "none" and not self.insecure and not _is_loopback(self.host):
+        if self.tls == "none" and not self.insecure and not is_loopback(self.host):
             raise ValueError(
                 'tls = "none" off loopback would send passwords in clear text; '
                 'use "implicit" or "starttls", or say insecure = true'
@@ -277,6 +279,38 @@ class Log(_Model):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class Metrics(_Model):
+    """``[metrics]``: where Prometheus may ask."""
+
+    listen: str = "127.0.0.1:9195"
+
+    @field_validator("listen")
+    @classmethod
+    def _host_and_port(cls, listen: str) -> str:
+        host, _, port = listen.rpartition(":")
+        if not host or (":" in host) != (host[0] == "[" and host[-1] == "]"):
+            raise ValueError('say host and port, such as "127.0.0.1:9195" or "[::1]:9195"')
+        if not port.isascii() or not port.isdecimal() or int(port) > 65_535:
+            raise ValueError("a port is a number up to 65535")
+        return listen
+
+    @model_validator(mode="after")
+    def _extra_is_installed(self) -> Metrics:
+        if importlib.util.find_spec("prometheus_client") is None:
+            raise ValueError("prometheus-client is missing: pip install 'pop3core[metrics]'")
+        return self
+
+    @property
+    def host(self) -> str:
+        """Where to listen, without brackets."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """0: any that is free."""
+        return int(self.listen.rpartition(":")[2])
+
+
 class Config(_Model):
     """The whole file."""
 
@@ -291,6 +325,7 @@ class Config(_Model):
     store: StoreConfig = StoreConfig()
     limits: Limits = Limits()
     log: Log = Log()
+    metrics: Metrics | None = None
 
     @model_validator(mode="after")
     def _certificates_of_clients(self) -> Config:
@@ -418,7 +453,8 @@ def _described(error: Any, later: list[str]) -> str | None:
 
 def _closest(keys: list[str]) -> str:
     models: dict[str, type[BaseModel]] = {
-        "listen": Listen, "tls": Tls, "tls.sni": Sni, "auth": Auth, "store": StoreConfig, "limits": Limits, "log": Log
+        "listen": Listen, "tls": Tls, "tls.sni": Sni, "auth": Auth, "store": StoreConfig, "limits": Limits, "log": Log,
+        "metrics": Metrics,
     }  # fmt: skip
     model = models.get(".".join(keys[:-1]), Config)
     close = difflib.get_close_matches(keys[-1], model.model_fields, n=1)
@@ -429,7 +465,8 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(f"{{{name}}}" for name in names)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """True for an address, or name, of this machine that no other can reach."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,13 +1,14 @@
-"""What a session was, once it has ended: the one noun that the log and the metrics are told."""
+"""What a session was, once it has ended, for log and metrics; and who may listen to what happens."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pop3core.answers import LoginAccepted, LoginRejected
 from pop3core.maildrop import Listing
 
-__all__ = ["SessionReport"]
+__all__ = ["Observer", "SessionReport"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +39,25 @@ class SessionReport:
     seconds: float
     reason: str
     """Why it ended, in words of ours."""
+
+
+class Observer:
+    """Whom server and sessions tell what happens, for metrics; this one does not listen."""
+
+    def connected(self) -> None:
+        """A connection was let in."""
+
+    def refused(self, reason: str) -> None:
+        """A connection was not let in. ``reason``: what `pop3d.guard.Guard.admit` said."""
+
+    def login(self, answer: LoginAccepted | LoginRejected, seconds: float) -> None:
+        """A login was answered, so long after the credential had come."""
+
+    def opened(self, seconds: float) -> None:
+        """A mailbox was opened, in that time."""
+
+    def ended(self, report: SessionReport) -> None:
+        """A session that was let in has ended."""
+
+    def lag(self, seconds: float) -> None:
+        """How much later than it should the event loop came back; told each second."""

@@ -23,6 +23,7 @@ from pop3d.config import Config, Listen
 from pop3d.guard import Guard
 from pop3d.log import refused_connection
 from pop3d.penalties import Penalties
+from pop3d.report import Observer
 from pop3d.session import Services, Session
 from pop3d.stores import Store
 from pop3d.tls import ServerTls
@@ -42,14 +43,14 @@ _BUFFER = 16 * 1024  # octets a stream holds before it stops reading from its so
 class ListenError(Exception):
     """A listener cannot be bound; one line that says which, why and what to do."""
 
-    def __init__(self, listen: Listen, fault: OSError) -> None:
+    def __init__(self, host: str, port: int, fault: OSError) -> None:
         why = os.strerror(fault.errno) if fault.errno and fault.errno > 0 else str(fault)
         remedy = {
             errno.EADDRINUSE: "end what listens there, or choose another port",
             errno.EACCES: "ports below 1024 need root, or the capability to bind them",
             errno.EADDRNOTAVAIL: "choose an address of this machine",
         }.get(fault.errno or 0, "choose another host or port")
-        super().__init__(f"cannot listen on {listen.host} port {listen.port}: {why}; {remedy}")
+        super().__init__(f"cannot listen on {host} port {port}: {why}; {remedy}")
 
 
 class Server:
@@ -58,8 +59,16 @@ class Server:
     ``context``: TLS of the listeners that have it; may be exchanged at any time, for the connections that follow.
     """
 
-    def __init__(self, config: Config, authenticator: Authenticator, store: Store, tls: ServerTls | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        authenticator: Authenticator,
+        store: Store,
+        tls: ServerTls | None,
+        observer: Observer | None = None,
+    ) -> None:
         self._config = config
+        self._observer = observer or Observer()
         self.tls = tls
         limits = config.limits.model_copy(update={"connections": _connections_possible(config.limits.connections)})
         self._limits = limits
@@ -89,7 +98,7 @@ class Server:
                 await self._listen(listen)
             except OSError as fault:
                 self._close_listeners()
-                raise ListenError(listen, fault) from None
+                raise ListenError(listen.host, listen.port, fault) from None
         self._sweeper = asyncio.create_task(self._sweep())
 
     async def _listen(self, listen: Listen) -> None:
@@ -119,6 +128,11 @@ class Server:
         """How many connections are open."""
         return len(self._sessions)
 
+    @property
+    def draining(self) -> bool:
+        """True once it is ending: no new connection is let in."""
+        return self._draining
+
     # --- run ---
 
     def _services(self, listen: Listen) -> Services:
@@ -139,6 +153,7 @@ class Server:
             self._client_name,
             proxied=listen.proxy_protocol,
             proxy_ends_tls=listen.tls == "none",
+            observer=self._observer,
         )
 
     def _new_timestamp(self) -> str:
@@ -156,11 +171,13 @@ class Server:
             refusal = self._guard.admit(session, proxied=listen.proxy_protocol)
         if refusal is not None:
             refused_connection(session.address, refusal)
+            self._observer.refused(refusal)
             channel.abort()
             return
         task = asyncio.current_task()
         assert task is not None
         self._sessions[session] = task
+        self._observer.connected()
         try:
             await session.run()
         finally:
@@ -169,8 +186,10 @@ class Server:
 
     async def _sweep(self) -> None:
         while True:
+            due = time.monotonic() + _SWEEP
             await asyncio.sleep(_SWEEP)
             now = time.monotonic()
+            self._observer.lag(max(0.0, now - due))
             for session in [session for session in self._sessions if session.deadline <= now]:
                 session.overdue()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from pop3core.answers import (
@@ -49,7 +49,7 @@ from pop3d.guard import Guard
 from pop3d.log import Event, refused_connection, session_line
 from pop3d.logins import Logins
 from pop3d.penalties import Penalties
-from pop3d.report import SessionReport
+from pop3d.report import Observer, SessionReport
 from pop3d.stores import Maildrop, MaildropBusy, MarksSeen, ReadsNow, Releases, RemovalFailed, Store, StoreError
 from pop3d.tls import ServerTls
 
@@ -80,6 +80,7 @@ class Services:
     client_name: ClientName = "email"
     proxied: bool = False
     proxy_ends_tls: bool = False
+    observer: Observer = field(default_factory=Observer)
 
 
 class _Refused(Exception):
@@ -146,11 +147,10 @@ class Session:
             log.exception("a session ended by a fault of ours")
         finally:
             self._logins.close()
-            await self._free()
-            if refusal is not None:
-                refused_connection(self._channel.peer, refusal)
-            else:
-                session_line(self._report(self._cut_for or reason))
+            try:
+                await self._free()
+            finally:
+                self._tell(self._cut_for or reason, refusal)
             self._until(_SHUTDOWN, self._channel.abort)
             await self._channel.close(linger=reason in CUT_OFF)
 
@@ -171,6 +171,15 @@ class Session:
         self._conn.hang_up(reason)
         self._logins.hurry()
         self._channel.abort()
+
+    def _tell(self, reason: str, refusal: str | None) -> None:
+        if refusal is not None:
+            refused_connection(self._channel.peer, refusal)
+            self._services.observer.refused(refusal)
+            return
+        report = self._report(reason)
+        session_line(report)
+        self._services.observer.ended(report)
 
     def _report(self, reason: str) -> SessionReport:
         channel, summary = self._channel, self._conn.summary
@@ -292,10 +301,17 @@ class Session:
         return await self._logins.secret(username, kind)
 
     async def _login(self, credential: Credential, utf8: bool) -> LoginAccepted | LoginRejected:
+        began = time.monotonic()
+        answer = await self._checked(credential, utf8)
+        self._services.observer.login(answer, time.monotonic() - began)
+        return answer
+
+    async def _checked(self, credential: Credential, utf8: bool) -> LoginAccepted | LoginRejected:
         self._until(float("inf"), self._login_too_slow)  # our own time is not the client's fault
         account = await self._logins.account(credential)
         if isinstance(account, LoginRejected):
             return account
+        began = time.monotonic()
         try:
             self._drop = await self._services.store.open(account, utf8=utf8)
         except StoreError as fault:
@@ -304,6 +320,7 @@ class Session:
             return LoginRejected(fault.code or "SYS/TEMP", fault.text)  # RFC 1939 §4: the store has kept no lock
         self._listing, self._logged_in = self._drop.messages, True
         self._services.guard.logged_in(self)
+        self._services.observer.opened(time.monotonic() - began)
         return LoginAccepted(self._drop.messages)
 
     async def _content(self, number: int, offset: int, lines: int | None) -> Content | ContentFailed | Pending:

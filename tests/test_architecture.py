@@ -39,8 +39,19 @@ ENGINE = [
 ]
 # The daemon and the client, likewise.
 DAEMON = [
-    {"exit_status", "certificates", "privileges", "process", "config", "proxy_protocol", "report", "secret", "tls"},
-    {"errors", "auth", "auth.*", "channel"},
+    {
+        "exit_status",
+        "certificates",
+        "privileges",
+        "process",
+        "config",
+        "exposition",
+        "proxy_protocol",
+        "report",
+        "secret",
+        "tls",
+    },
+    {"errors", "auth", "auth.*", "channel", "metrics"},
     {"guard", "log", "penalties", "stores", "stores.*"},
     {"logins"},
     {"session"},

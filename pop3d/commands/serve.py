@@ -8,10 +8,11 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pop3d.assembly import assemble, tls_faults
 from pop3d.auth import AuthError
-from pop3d.config import Config, find, load
+from pop3d.config import Config, find, is_loopback, load
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.log import configure, unraisable
@@ -19,6 +20,10 @@ from pop3d.privileges import Identity, become, resolve
 from pop3d.process import no_new_privileges, tune
 from pop3d.renewal import Renewal
 from pop3d.server import ListenError, Server
+
+if TYPE_CHECKING:
+    from pop3d.exposition import Exposition
+    from pop3d.metrics import Metrics
 
 __all__ = ["Ending", "serve"]
 
@@ -34,12 +39,24 @@ def serve(path: Path | None) -> None:
     if faults := tls_faults(config):
         raise CommandError("\n".join(faults), ExitStatus.CONFIG)
     renewal = Renewal(config)
+    metrics = _metrics(config)
     try:
-        server = assemble(config)
+        server = assemble(config, metrics)
     except (AuthError, OSError) as fault:
         raise CommandError(str(fault), ExitStatus.CONFIG) from None
     tune()
-    asyncio.run(_serve(server, config, identity, renewal))
+    asyncio.run(_serve(server, config, identity, renewal, metrics))
+
+
+def _metrics(config: Config) -> Metrics | None:
+    """What counts, where it is wanted."""
+    if config.metrics is None:
+        return None
+    from pop3d.metrics import Metrics  # of an extra, which the configuration has looked for
+
+    if not is_loopback(config.metrics.host):
+        log.warning("`metrics.listen` %s is off loopback: who can reach it can read it", config.metrics.listen)
+    return Metrics()
 
 
 def _identity(config: Config) -> Identity | None:
@@ -67,7 +84,9 @@ def _identity(config: Config) -> Identity | None:
     return identity
 
 
-async def _serve(server: Server, config: Config, identity: Identity | None, renewal: Renewal) -> None:
+async def _serve(
+    server: Server, config: Config, identity: Identity | None, renewal: Renewal, metrics: Metrics | None
+) -> None:
     ending = Ending()
     reloading: set[asyncio.Future[None]] = set()  # keeps the tasks alive
 
@@ -78,6 +97,7 @@ async def _serve(server: Server, config: Config, identity: Identity | None, rene
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
     try:
         await server.start()
+        exposition = await _exposed(config, server, metrics)
     except ListenError as fault:
         raise CommandError(str(fault), ExitStatus.UNAVAILABLE) from None
     if identity is not None:
@@ -90,6 +110,24 @@ async def _serve(server: Server, config: Config, identity: Identity | None, rene
     watch = asyncio.create_task(renewal.watch(server))
     await ending.wait_and_drain(server, config.drain_timeout)
     watch.cancel()
+    if exposition is not None:
+        await exposition.close()
+
+
+async def _exposed(config: Config, server: Server, metrics: Metrics | None) -> Exposition | None:
+    """Metrics and health over HTTP, where they are wanted. Raises `ListenError`."""
+    if config.metrics is None or metrics is None:
+        return None
+    from pop3d.exposition import Exposition
+
+    exposition = Exposition(metrics.registry, lambda: not server.draining)
+    try:
+        await exposition.start(config.metrics.host, config.metrics.port)
+    except OSError as fault:
+        raise ListenError(config.metrics.host, config.metrics.port, fault) from None
+    for host, port in exposition.addresses:
+        log.info("metrics on http://%s:%d/metrics", f"[{host}]" if ":" in host else host, port)
+    return exposition
 
 
 def _own_state(config: Config, identity: Identity) -> None:

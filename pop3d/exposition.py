@@ -1,0 +1,96 @@
+"""Metrics and health over HTTP: ``GET /metrics`` and ``GET /health``, and nothing else.
+
+As little HTTP as Prometheus and a load balancer need: one request per connection, whose size, time and number are
+bounded. What is asked for is chosen from two; nothing that was sent is repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+__all__ = ["Exposition"]
+
+_REQUEST_OCTETS_MAX: Final = 8 * 1024  # octets of a request, header fields included
+_SECONDS_MAX: Final = 5.0  # seconds from the connection to the end of the answer
+_VISITS_MAX: Final = 16  # connections at a time; one more is closed without a word
+_TEXT: Final = "text/plain; charset=utf-8"
+
+
+class Exposition:
+    """``serving``: whether the daemon takes new connections, for ``/health``. `start`, then `close`."""
+
+    def __init__(self, registry: CollectorRegistry, serving: Callable[[], bool]) -> None:
+        self._registry, self._serving = registry, serving
+        self._server: asyncio.Server | None = None
+        self._visits: set[asyncio.Task[None]] = set()
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen. Raises OSError."""
+        self._server = await asyncio.start_server(self._visit, host, port, limit=_REQUEST_OCTETS_MAX)
+
+    @property
+    def addresses(self) -> Sequence[tuple[str, int]]:
+        """Where it listens, as bound: host and port."""
+        return [sock.getsockname()[:2] for sock in self._server.sockets] if self._server is not None else []
+
+    async def close(self) -> None:
+        """End it at once."""
+        if self._server is not None:
+            self._server.close()
+        visits = list(self._visits)
+        for task in visits:
+            task.cancel()
+        await asyncio.gather(*visits, return_exceptions=True)
+
+    async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self._visits) >= _VISITS_MAX:
+            writer.transport.abort()
+            return
+        self._visits.add(task)
+        try:
+            # a client that goes, or dawdles, is nobody's business
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_SECONDS_MAX):
+                    writer.write(await self._answer(reader))
+                    await writer.drain()
+                    writer.close()
+                    await writer.wait_closed()
+        finally:
+            self._visits.discard(task)
+            writer.transport.abort()
+
+    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError:
+            return _response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        except asyncio.IncompleteReadError:
+            return _response(HTTPStatus.BAD_REQUEST)
+        words = head.partition(b"\r\n")[0].split(b" ")
+        if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
+            return _response(HTTPStatus.BAD_REQUEST)
+        path = words[1].partition(b"?")[0]
+        if path not in (b"/metrics", b"/health"):
+            return _response(HTTPStatus.NOT_FOUND)
+        if words[0] != b"GET":
+            return _response(HTTPStatus.METHOD_NOT_ALLOWED, extra="Allow: GET\r\n")
+        if path == b"/metrics":
+            return _response(HTTPStatus.OK, generate_latest(self._registry), CONTENT_TYPE_LATEST)
+        if self._serving():
+            return _response(HTTPStatus.OK, b"ok")
+        return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"shutting down")
+
+
+def _response(status: HTTPStatus, body: bytes | None = None, kind: str = _TEXT, extra: str = "") -> bytes:
+    body = status.phrase.encode() if body is None else body
+    head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}Cache-Control: no-store\r\n{extra}Connection: close\r\n\r\n".encode() + body
