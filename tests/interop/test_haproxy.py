@@ -121,4 +121,4 @@ def test_haproxy_takes_clear_text_and_says_so(site: Site) -> None:
 def test_without_its_word_nobody_gets_through(site: Site) -> None:
     with behind_haproxy(site, "implicit", "", "") as (port, daemon), pytest.raises((OSError, ssl.SSLError)):
         FromElsewhere("127.0.0.1", port, context=site.context(), timeout=20)
-    assert "connection refused ip=127.0.0.1 reason=no PROXY header: " in daemon.log
+    assert 'connection refused ip=127.0.0.1 reason="no PROXY header: ' in daemon.log
