@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pop3d.auth import Authenticator
 from pop3d.auth.users_file import UsersFile
 from pop3d.certificates import authority_faults, load_faults
@@ -14,7 +16,7 @@ from pop3d.stores.maildir import MaildirOptions, MaildirStore
 from pop3d.stores.memory import MemoryStore
 from pop3d.tls import ServerTls, server_tls
 
-__all__ = ["assemble", "tls_faults", "tls_of"]
+__all__ = ["assemble", "maildir_store", "tls_faults", "tls_of"]
 
 
 def assemble(config: Config, observer: Observer | None = None) -> Server:
@@ -57,6 +59,11 @@ def _authenticator(config: Config) -> Authenticator:
 def _store(config: Config) -> Store:
     if config.store.backend == "memory":
         return MemoryStore()
+    return maildir_store(config, config.state)
+
+
+def maildir_store(config: Config, state: Path | None) -> MaildirStore:
+    """As configured, but for ``state``: the folder for what can be rebuilt, or None to keep nothing."""
     store = config.store
     options = MaildirOptions(
         utf8_downgrade=store.utf8_downgrade,
@@ -66,4 +73,4 @@ def _store(config: Config) -> Store:
         retention_days=store.retention_days,
         uidl=store.uidl,
     )
-    return MaildirStore(store.path, config.state, options)
+    return MaildirStore(store.path, state, options)

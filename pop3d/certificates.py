@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -15,7 +16,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-__all__ = ["ClientName", "authority_faults", "create_self_signed", "identity_of", "load_faults"]
+__all__ = [
+    "ClientName",
+    "Shown",
+    "authority_faults",
+    "covers",
+    "create_self_signed",
+    "identity_of",
+    "load_faults",
+    "shown_by",
+]
 
 ClientName: TypeAlias = Literal["email", "cn", "dns"]
 """The field of a client's certificate that says who it is."""
@@ -100,6 +110,33 @@ def _certificate(
     ):
         builder = builder.add_extension(extension, critical)
     return builder.sign(key, hashes.SHA256())
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What clients look at. ``names``: subjectAltNames, lower case, addresses as text; ``ends``: in UTC."""
+
+    names: frozenset[str]
+    ends: datetime.datetime
+
+
+def shown_by(certificate: Path) -> Shown:
+    """Of the first certificate in the file. Raises OSError, and ValueError when there is none."""
+    first = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+    try:
+        alternatives = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return Shown(frozenset(), first.not_valid_after_utc)
+    names = [name.lower() for name in alternatives.get_values_for_type(x509.DNSName)]
+    addresses = [str(address) for address in alternatives.get_values_for_type(x509.IPAddress)]
+    return Shown(frozenset(names + addresses), first.not_valid_after_utc)
+
+
+def covers(names: Collection[str], host: str) -> bool:
+    """Whether a certificate for ``names`` is one for ``host``, a DNS name or an IP address."""
+    host = host.lower().removesuffix(".")
+    # RFC 6125 §6.4.3: a "*" stands for the whole first label, and for no more
+    return host in names or f"*.{host.partition('.')[2]}" in names
 
 
 def load_faults(certificate: Path, private_key: Path, *, rsa: bool | None = None) -> list[str]:

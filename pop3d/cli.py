@@ -73,6 +73,14 @@ def demo(
     raise typer.Exit(run(port, once=once))
 
 
+@app.command()
+def check(config: Config = None) -> None:
+    """List all that is wrong with configuration, certificate, users and mail. Exit code 78: there are faults."""
+    from pop3d.commands.check import check as run
+
+    raise typer.Exit(run(config))
+
+
 User = Annotated[str, typer.Argument(help="The user's name.")]
 
 

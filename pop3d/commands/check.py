@@ -1,0 +1,384 @@
+"""`pop3d check`: all that is wrong with a site, or soon will be, before its users notice.
+
+Each finding is a line: where, what, and what to do. A fault keeps the daemon from serving, or somebody from the mail,
+or shows a secret; the rest are warnings. Started as root it looks at configuration, certificates and users as root, as
+`serve` does, and then becomes the configured `user`: what it can open then, so can the daemon. It changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import os
+import shlex
+import stat
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from pop3d.assembly import maildir_store, tls_faults, tls_of
+from pop3d.auth import Account, AuthError, check_user_name
+from pop3d.auth.passwords import CRYPT_EXTRA, PLAIN, SCRAM, lacks_extra
+from pop3d.auth.users_file import Line, User, read_lines
+from pop3d.certificates import covers, shown_by
+from pop3d.config import Config, ConfigError, find, load
+from pop3d.exit_status import ExitStatus
+from pop3d.log import harmless
+from pop3d.privileges import Identity, become, resolve
+from pop3d.stores import MaildropBusy, StoreError
+from pop3d.stores.maildir import mailbox_path
+
+__all__ = ["Finding", "check", "findings"]
+
+_DAYS_LEFT: Final = 14  # a certificate that ends sooner should have been renewed: those of ACME last 90 days, or 47
+_IDLE_LEAST: Final = 600  # seconds (RFC 1939 §3)
+_FILES_MAX: Final = 100_000
+"""Messages whose owner is looked at, in all mailboxes together: some seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line. ``fault``: else it is a warning."""
+
+    fault: bool
+    text: str
+
+
+def check(path: Path | None) -> ExitStatus:
+    """Show what `findings` finds in the configuration at ``path``, or the one found."""
+    found = findings(path)
+    faults = sum(one.fault for one in found)
+    console = Console(highlight=False, soft_wrap=True)
+    for one in found:
+        word, style = ("fault", "bold red") if one.fault else ("warning", "yellow")
+        console.print(Text.assemble((word, style), ": ", harmless(one.text)))
+    style = "bold red" if faults else "yellow" if found else "bold green"
+    console.print(Text(f"{_counted(faults, 'fault')}, {_counted(len(found) - faults, 'warning')}", style))
+    return ExitStatus.CONFIG if faults else ExitStatus.OK
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number or 'no'} {word}{'' if number == 1 else 's'}"
+
+
+def findings(path: Path | None) -> list[Finding]:
+    """All there are. A process of root becomes the configured `user` on the way."""
+    try:
+        config = load(find(path))
+    except ConfigError as fault:
+        return [Finding(True, text) for text in fault.faults]
+    found = [*_limits(config), *_certificates(config), *_state(config.state)]
+    identity = _identity(config, found)
+    try:
+        lines = read_lines(config.auth.users)
+    except AuthError as fault:
+        lines = []
+        found.append(Finding(True, str(fault)))
+    else:
+        found += _users(config, lines)
+    root = os.geteuid() == 0
+    if root and identity is not None and identity.uid != 0:
+        become(identity)
+        found += _reloadable(config)
+    if config.store.backend == "maildir" and (identity is not None or not root):
+        users = [line.user for line in lines if line.user is not None]
+        found += _store(config, users, identity.uid if identity is not None else os.geteuid())
+    return found
+
+
+def _fault(where: object, what: str, remedy: str) -> Finding:
+    return Finding(True, f"{where}: {what}; {remedy}")
+
+
+def _warning(where: object, what: str, remedy: str) -> Finding:
+    return Finding(False, f"{where}: {what}; {remedy}")
+
+
+# --- configuration, certificates, state ---
+
+
+def _limits(config: Config) -> Iterator[Finding]:
+    if config.limits.idle_timeout < _IDLE_LEAST:
+        what = f"{config.limits.idle_timeout:g} seconds is less than RFC 1939 asks for"
+        yield _warning("`limits.idle_timeout`", what, f"clients may count on {_IDLE_LEAST}")
+
+
+def _certificates(config: Config) -> Iterator[Finding]:
+    if config.tls is None:
+        return
+    if faults := tls_faults(config):
+        yield from (Finding(True, text) for text in faults)
+    else:
+        try:
+            tls_of(config)
+        except OSError as fault:
+            what = getattr(fault, "reason", None) or fault.strerror or type(fault).__name__
+            yield _fault("[tls]", f"OpenSSL refuses certificate or key: {what}", "make or request new ones")
+    given = "hostname" in config.model_fields_set
+    for files, hosts in ((config.tls, (config.hostname,)), *((sni, sni.hosts) for sni in config.tls.sni)):
+        for certificate, private_key in files.pairs:
+            yield from _dates_and_names(certificate, hosts, sure=given or files is not config.tls)
+            yield from _mode(private_key, "the private key")
+
+
+def _dates_and_names(certificate: Path, hosts: tuple[str, ...], *, sure: bool) -> Iterator[Finding]:
+    """``sure``: the names were given, and are not this machine's own, which clients may know by another."""
+    try:
+        shown = shown_by(certificate)
+    except (OSError, ValueError):
+        return  # told already
+    where, left = f"certificate {certificate}", shown.ends - datetime.datetime.now(datetime.UTC)
+    if datetime.timedelta() <= left < datetime.timedelta(days=_DAYS_LEFT):
+        yield _warning(where, f"ends on {shown.ends:%Y-%m-%d}, in {left.days} days", "renew it")
+    for host in hosts:
+        if not covers(shown.names, host):
+            names = ", ".join(sorted(shown.names)) or "no name at all"
+            what = f"it is for {names}, not for {host!r}, so clients that connect to that will refuse it"
+            yield Finding(sure or not shown.names, f"{where}: {what}; get one with that name as subjectAltName")
+
+
+def _mode(path: Path, what: str) -> Iterator[Finding]:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return  # told by whoever reads it
+    if mode & stat.S_IRWXO:
+        yield _fault(
+            path, f"everybody on this machine gets at {what} (mode {mode:04o})", f"chmod o= {shlex.quote(str(path))}"
+        )
+
+
+def _state(state: Path) -> Iterator[Finding]:
+    """Looked at as whoever we are: started as root, `serve` gives the folder to `user`."""
+    remedy = "make it a folder that can be written to, or set another `state`; sizes are counted again at each login"
+    try:
+        if state.exists():
+            with tempfile.TemporaryFile(dir=state):
+                return
+        above = next(folder for folder in state.parents if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            yield _fault(f"state folder {state}", f"it is not there, and cannot be made in {above}", remedy)
+    except OSError as fault:
+        yield _fault(f"state folder {state}", f"cannot be written to: {fault.strerror}", remedy)
+
+
+def _identity(config: Config, found: list[Finding]) -> Identity | None:
+    """Whom `serve` becomes."""
+    root = os.geteuid() == 0
+    if config.user is None:
+        if root:
+            what = "not set, and `serve`, started as root, refuses to go on without it"
+            found.append(_fault("`user`", what, 'add user = "vmail" (whoever owns the mail)'))
+        return None
+    try:
+        identity = resolve(config.user, config.group)
+    except LookupError as fault:
+        found.append(_fault("`user` or `group`", str(fault), "name those that own the mail"))
+        return None
+    if identity.uid == 0:
+        found.append(_warning("`user`", "root: every fault would have all rights", "give the mail a user of its own"))
+    elif not root and identity.uid != os.geteuid():
+        what = f"this was checked by another user than {config.user!r}, who may see less or more"
+        found.append(_warning("`user`", what, "run it as root, or as that user"))
+    return identity
+
+
+def _reloadable(config: Config) -> Iterator[Finding]:
+    """As the configured user."""
+    files = [config.auth.users, *(config.tls.files if config.tls is not None else ())]
+    for file in dict.fromkeys(files):
+        try:
+            os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
+        except PermissionError:
+            what = f"{config.user!r} cannot read it, so a new one is not taken without a restart"
+            yield _warning(file, what, "let that user's group read it, and reach its folder (chgrp, chmod 0640)")
+        except OSError:
+            pass  # told already
+
+
+# --- users ---
+
+
+def _users(config: Config, lines: list[Line]) -> Iterator[Finding]:
+    path = config.auth.users
+    yield from _mode(path, "the secrets of users")
+    seen: set[str] = set()
+    for line in lines:
+        where = f"{path} line {line.number}"
+        if line.user is None:
+            yield _fault(where, line.fault, _remedy(line.name, again=line.name in seen))
+        else:
+            yield from _mechanisms(where, line.user, config.auth.mechanisms)
+            yield from _fields(where, line.user, config)
+        seen.add(line.name)
+    users = [line.user for line in lines if line.user is not None]
+    lacking = Counter(user.secret.scheme for user in users if lacks_extra(user.secret.scheme))
+    for scheme, count in lacking.items():
+        yield _fault(path, f"{_counted(count, 'user')} of {{{scheme}}} cannot log in", CRYPT_EXTRA)
+    if not lines:
+        yield _warning(path, "nobody can log in", "`pop3d user add NAME` adds a user")
+
+
+def _remedy(name: str, *, again: bool) -> str:
+    if again:
+        return "remove one of the two lines"
+    try:
+        check_user_name(name)
+    except ValueError:
+        return "mend the line, or remove it"
+    return f"mend the line, or store another secret with `pop3d user passwd {shlex.quote(name)}`"
+
+
+def _mechanisms(where: str, user: User, mechanisms: tuple[str, ...]) -> Iterator[Finding]:
+    """A mechanism that is offered, but not for this user."""
+    scheme = user.secret.scheme
+    wanted = {"apop": (PLAIN,), "scram-sha-256": (SCRAM, PLAIN), "scram-sha-256-plus": (SCRAM, PLAIN)}
+    lacking = [name for name in mechanisms if scheme not in wanted.get(name, (scheme,))]
+    if lacking:
+        option = " --scheme plain" if "apop" in lacking else ""
+        what = f"the user {user.name!r} has {{{scheme}}}, which does not serve {', '.join(lacking)}"
+        if len(lacking) == len(mechanisms):
+            what += ": no login is possible"
+        remedy = f"`pop3d user passwd {shlex.quote(user.name)}{option}` stores what does"
+        yield Finding(len(lacking) == len(mechanisms), f"{where}: {what}; {remedy}")
+
+
+def _fields(where: str, user: User, config: Config) -> Iterator[Finding]:
+    if config.store.backend != "maildir":
+        return
+    for key, template in (("path", config.store.path), ("deleted", config.store.deleted)):
+        try:
+            place = mailbox_path(template, Account(user.name, user.home))
+        except StoreError as fault:
+            what = f"the user {user.name!r} has no mailbox by `{key}`: {fault.detail}"
+            yield _fault(where, what, "fill in that field, or take another path")
+        else:
+            if place and not place.startswith("/"):
+                what = f"the home of {user.name!r} is no absolute path, so the mailbox depends on where `serve` starts"
+                yield _fault(where, what, "let it begin with a slash")
+
+
+# --- mail ---
+
+
+def _store(config: Config, users: list[User], owner: int) -> Iterator[Finding]:
+    """As the configured user, to whom, by number, all mail should belong: ``owner``."""
+    base = _base(config.store.path)
+    try:
+        if base is not None:
+            os.close(os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except FileNotFoundError:
+        yield _warning(base, "it is not there, so all mailboxes are empty", "look whether `path` in [store] is right")
+        return
+    except OSError as fault:
+        yield _fault(base, f"cannot be read: {fault.strerror}", "give folder and mail to `user`, or mend `path`")
+        return
+    yield from _one_file_system(base, config)
+    left, opened = _FILES_MAX, False
+    for user in users:
+        account = Account(user.name, user.home)
+        try:
+            mailbox = mailbox_path(config.store.path, account)
+        except StoreError:
+            continue  # told already
+        try:
+            os.lstat(mailbox)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # an empty mailbox
+        except OSError as fault:
+            yield _fault(mailbox, f"cannot be reached: {fault.strerror}", "let `user` into the folders above it")
+            continue
+        looked_at, others = _owners(mailbox, owner, left)
+        left -= looked_at
+        if others:
+            what = (
+                f"{_counted(sum(others.values()), 'file')} in it belong to another user, such as number {min(others)}"
+            )
+            yield _fault(mailbox, what, f"chown -R {owner} {shlex.quote(mailbox)}")
+        if not opened:
+            opened = True
+            yield from _opened(config, account, mailbox)
+    if left <= 0:
+        what = f"more than {_FILES_MAX} messages: the owners of the others were not looked at"
+        yield _warning(base or "mail", what, "find -not -user tells all")
+
+
+def _base(template: str) -> Path | None:
+    """The folder that all mailboxes are in; None when they are in homes."""
+    before = template.replace("{{", "\0").partition("{")[0].replace("\0", "{").replace("}}", "}")
+    return Path(before.rpartition("/")[0]) if before else None
+
+
+def _one_file_system(base: Path | None, config: Config) -> Iterator[Finding]:
+    deleted = _base(config.store.deleted) if config.store.deleted else None
+    if base is None or deleted is None:
+        return
+    try:
+        there = next(folder for folder in (deleted, *deleted.parents) if folder.exists())
+        other = there.stat().st_dev != base.stat().st_dev
+    except OSError as fault:
+        yield _fault(
+            deleted, f"`deleted` cannot be read: {fault.strerror}", "give it to `user`, or take another folder"
+        )
+        return
+    if other:
+        yield _fault(deleted, f"`deleted` is on another file system than {base}", "take a folder on the same one")
+
+
+def _owners(mailbox: str, owner: int, most: int) -> tuple[int, Counter[int]]:
+    """How many files were looked at, ``most`` at most, and how many belong to whom else."""
+    others: Counter[int] = Counter()
+    looked_at = 0
+    for folder in (mailbox, f"{mailbox}/cur", f"{mailbox}/new"):
+        try:
+            others[os.stat(folder).st_uid] += 1
+            if folder == mailbox:
+                continue
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if looked_at >= most:
+                        break
+                    looked_at += 1
+                    others[entry.stat(follow_symlinks=False).st_uid] += 1
+        except OSError:
+            pass  # not there, which is no fault; or not readable, which opening it tells, or its folder's owner
+    del others[owner]
+    return looked_at, others
+
+
+class _Heard(logging.Handler):
+    """What the store says to the log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def _opened(config: Config, account: Account, mailbox: str) -> Iterator[Finding]:
+    """Open one mailbox as a login does."""
+
+    async def listed() -> None:
+        drop = await maildir_store(config, state=None).open(account, utf8=False)
+        await drop.close()
+
+    log, heard = logging.getLogger("pop3d"), _Heard()
+    log.addHandler(heard)
+    try:
+        asyncio.run(listed())
+    except MaildropBusy:
+        pass  # somebody reads it just now, so it can be opened
+    except StoreError as fault:
+        yield _fault(mailbox, f"cannot be opened: {fault.detail or fault.text}", "give it to `user`")
+    finally:
+        log.removeHandler(heard)
+    yield from (Finding(False, text) for text in heard.lines)
