@@ -15,16 +15,16 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from typing import Final, ParamSpec, TypeVar
 
 from pop3d.auth import AuthUnavailable
 from pop3d.auth.passwords import PLAIN, SHA256_CRYPT, SHA512_CRYPT, SSHA256, SSHA512, Secret, matches
 
-__all__ = ["WAITING_MAX", "Hashing", "variants"]
+__all__ = ["HOLDS_THE_LOCK", "WAITING_MAX", "Hashing", "variants"]
 
 log = logging.getLogger("pop3d.hashing")
 
@@ -34,7 +34,8 @@ WAITING_MAX: Final = 512
 _PROCESSES_MAX: Final = 4  # each takes some 30 MiB
 
 _AT_ONCE: Final = frozenset({PLAIN, SSHA256, SSHA512})
-_HOLDS_THE_LOCK: Final = frozenset({SHA256_CRYPT, SHA512_CRYPT})
+HOLDS_THE_LOCK: Final = frozenset({SHA256_CRYPT, SHA512_CRYPT})
+"""Schemes that are checked in a process."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -71,7 +72,7 @@ class Hashing:
             raise AuthUnavailable(f"{WAITING_MAX} passwords are being checked already")
         self._waiting += 1
         try:
-            if stored.scheme in _HOLDS_THE_LOCK:
+            if stored.scheme in HOLDS_THE_LOCK:
                 return await self._in_a_process(stored, passwords)
             return await self.in_a_thread(_any_matches, stored, passwords)
         finally:
@@ -82,23 +83,26 @@ class Hashing:
         return await asyncio.wrap_future(self._threads.submit(function, *args, **kwargs))
 
     async def _in_a_process(self, stored: Secret, passwords: tuple[bytes, ...]) -> bool:
-        if self._processes is None:
-            self._processes = ProcessPoolExecutor(
-                min(self._cores, _PROCESSES_MAX),
-                # not "fork": that would copy threads' locks, and other connections' descriptors
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_begin_worker,
-            )
         pool = self._processes
         try:
+            if pool is None:
+                pool = self._processes = ProcessPoolExecutor(
+                    min(self._cores, _PROCESSES_MAX),
+                    # not "fork": that would copy threads' locks, and other connections' descriptors
+                    mp_context=multiprocessing.get_context("spawn"),
+                    initializer=_begin_worker,
+                )
             # submit may have to start a process, which takes milliseconds
             submitted = await asyncio.to_thread(pool.submit, _any_matches, stored, passwords)
             return await asyncio.wrap_future(submitted)
-        except (BrokenProcessPool, OSError, ImportError) as fault:
-            if self._processes is pool:
+        except Exception as fault:  # there are many ways not to start a process, and several not to hear from it again
+            if pool is not None and self._processes is pool:
                 self._processes = None
                 pool.shutdown(wait=False)
-            raise AuthUnavailable(f"a process that checks passwords ended ({type(fault).__name__})") from None
+            raise AuthUnavailable(
+                f"a process that checks SHA-crypt passwords did not start, or ended ({type(fault).__name__}); "
+                f"is there memory for it, and may the user of this daemon run {sys.executable}?"
+            ) from None
 
     def close(self) -> None:
         """Whoever waits is forgotten."""

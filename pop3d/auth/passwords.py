@@ -15,7 +15,6 @@ import functools
 import hashlib
 import hmac
 import importlib
-import importlib.util
 import os
 import re
 from dataclasses import dataclass, field
@@ -141,7 +140,12 @@ def lacks_extra(scheme: str) -> bool:
 
 @functools.cache
 def _is_there(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
+    try:
+        # not only looked for: once `serve` has become another user, it may not be able to read it any more
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
 
 
 def cost_of(secret: Secret) -> tuple[str, str]:

@@ -13,6 +13,8 @@ import logging
 import os
 import shlex
 import stat
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +27,7 @@ from rich.text import Text
 
 from pop3d.assembly import maildir_store, tls_faults, tls_of
 from pop3d.auth import Account, AuthError, check_user_name
+from pop3d.auth.hashing import HOLDS_THE_LOCK
 from pop3d.auth.passwords import CRYPT_EXTRA, PLAIN, SCRAM, lacks_extra
 from pop3d.auth.users_file import Line, User, read_lines
 from pop3d.certificates import covers, shown_by
@@ -87,6 +90,8 @@ def findings(path: Path | None) -> list[Finding]:
     if root and identity is not None and identity.uid != 0:
         become(identity)
         found += _reloadable(config)
+        if any(line.user is not None and line.user.secret.scheme in HOLDS_THE_LOCK for line in lines):
+            found += _processes()
     if config.store.backend == "maildir" and (identity is not None or not root):
         users = [line.user for line in lines if line.user is not None]
         found += _store(config, users, identity.uid if identity is not None else os.geteuid())
@@ -201,6 +206,18 @@ def _reloadable(config: Config) -> Iterator[Finding]:
             yield _warning(file, what, "let that user's group read it, and reach its folder (chgrp, chmod 0640)")
         except OSError:
             pass  # told already
+
+
+def _processes() -> Iterator[Finding]:
+    """As the configured user, who checks passwords of SHA-crypt in processes."""
+    try:
+        started = subprocess.run([sys.executable, "-c", "import pop3d.auth.hashing"], capture_output=True)
+        works = started.returncode == 0
+    except OSError:
+        works = False
+    if not works:
+        what = "`user` cannot run it with what is installed there, so no SHA-crypt password can be checked"
+        yield _fault(sys.executable, what, "install where that user can read, such as /opt, and not in root's home")
 
 
 # --- users ---

@@ -368,6 +368,17 @@ def test_as_root_it_becomes_the_user(open_site: Site) -> None:
 
 
 @as_root
+def test_a_python_that_the_user_cannot_run(open_site: Site) -> None:
+    (open_site.root / "users").write_text(f"alice:{MADE_ELSEWHERE[5]}\n")
+    try:
+        subprocess.run([sys.executable, "-c", "import pop3d"], user=12345, check=True, capture_output=True, cwd="/")
+        can = True
+    except (OSError, subprocess.CalledProcessError):
+        can = False
+    assert any("so no SHA-crypt password can be checked" in line for line in checked(open_site)) is not can
+
+
+@as_root
 def test_mail_of_others_is_a_fault(open_site: Site) -> None:
     mail = open_site.root / "mail"
     os.chown(mail / "bob/new/1.host", 0, 0)

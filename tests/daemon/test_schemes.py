@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import multiprocessing
+import multiprocessing.spawn
 import os
 import poplib
 import re
@@ -183,6 +184,19 @@ async def test_a_worker_that_dies_is_replaced(hashing: Hashing) -> None:
     assert await hashing.matches(stored, (b"secret",))
 
 
+async def test_processes_that_cannot_be_started(hashing: Hashing) -> None:
+    stored = parse_secret(SHA512)
+    executable = multiprocessing.spawn.get_executable()
+    multiprocessing.set_executable("/nowhere/python")
+    try:
+        for _ in range(2):
+            with pytest.raises(AuthUnavailable, match="did not start"):
+                await hashing.matches(stored, (b"secret",))
+    finally:
+        multiprocessing.set_executable(executable)
+    assert await hashing.matches(stored, (b"secret",))
+
+
 async def test_workers_leave_signals_to_the_daemon(hashing: Hashing) -> None:
     stored = parse_secret(SHA512)
     assert await hashing.matches(stored, (b"secret",))
@@ -294,7 +308,9 @@ def test_a_check_that_dies_is_no_failed_login(site: Site) -> None:
         assert logged_in(site, "alice", "secret").startswith("+OK")
     finally:
         assert daemon.end() == 0
-    assert "a login could not be checked: a process that checks passwords ended" in daemon.log
+    assert (
+        "a login could not be checked: a process that checks SHA-crypt passwords did not start, or ended" in daemon.log
+    )
     assert "authentication failed" not in daemon.log
     assert "Traceback" not in daemon.log
 
