@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import ipaddress
 import logging
 import os
 import resource
 import secrets
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pop3core.limits import Limits as ProtocolLimits
@@ -91,32 +93,33 @@ class Server:
 
     # --- start ---
 
-    async def start(self) -> None:
-        """Bind all listeners. Raises `ListenError` for the first that cannot be bound; nothing is left open then."""
-        for listen in self._config.listen:
+    async def start(self, activated: Mapping[int, Sequence[socket.socket]] | None = None) -> None:
+        """Bind all listeners. Raises `ListenError` for the first that cannot be bound; nothing is left open then.
+
+        ``activated``: sockets that listen already, by the index of their ``[[listen]]``.
+        """
+        for index, listen in enumerate(self._config.listen):
             try:
-                await self._listen(listen)
+                await self._listen(listen, (activated or {}).get(index, ()))
             except OSError as fault:
                 self._close_listeners()
                 raise ListenError(listen.host, listen.port, fault) from None
         self._sweeper = asyncio.create_task(self._sweep())
 
-    async def _listen(self, listen: Listen) -> None:
+    async def _listen(self, listen: Listen, activated: Sequence[socket.socket]) -> None:
         async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await self._accepted(reader, writer, listen)
 
-        server = await asyncio.start_server(
-            accepted,
-            listen.host,
-            listen.port,
-            limit=_BUFFER,
-            backlog=_ACCEPTED_AT_ONCE,
-            reuse_port=listen.reuse_port or None,
-        )
-        for sock in server.sockets:
-            with sock.dup() as same:
-                same.listen(_BACKLOG)
-        self._listeners.append(server)
+        start = functools.partial(asyncio.start_server, accepted, limit=_BUFFER, backlog=_ACCEPTED_AT_ONCE)
+        if activated:
+            listeners = [await start(sock=sock) for sock in activated]
+        else:
+            listeners = [await start(listen.host, listen.port, reuse_port=listen.reuse_port or None)]
+        for server in listeners:
+            for sock in server.sockets:
+                with sock.dup() as same:
+                    same.listen(_BACKLOG)
+        self._listeners += listeners
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass
@@ -47,16 +48,12 @@ def free_port() -> int:
 class Daemon:
     """`pop3d serve` as a process; what it logged is in `log` once it has ended."""
 
-    def __init__(self, site: Site, *, prefix: Sequence[str] = ()) -> None:
+    def __init__(self, site: Site, prefix: Sequence[str] = (), wait_for: str = "listening on", **options: Any) -> None:
+        """``prefix``: a command that runs the rest of its command line; ``options``: of `subprocess.Popen`."""
         arguments = [*prefix, sys.executable, "-m", "pop3d", "serve", "--config", str(site.config)]
-        self.process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, **options)
         self.log = ""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.log += line
-            if "listening" in line:
-                return
-        raise AssertionError(f"pop3d did not start: {self.log}")
+        self.wait_for(wait_for)
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

@@ -51,7 +51,7 @@ DAEMON = [
         "secret",
         "tls",
     },
-    {"errors", "auth", "auth.*", "channel", "metrics"},
+    {"errors", "auth", "auth.*", "channel", "metrics", "systemd"},
     {"guard", "log", "penalties", "stores", "stores.*"},
     {"logins"},
     {"session"},

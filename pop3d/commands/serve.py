@@ -6,7 +6,10 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +23,7 @@ from pop3d.privileges import Identity, become, resolve
 from pop3d.process import no_new_privileges, tune
 from pop3d.renewal import Renewal
 from pop3d.server import ListenError, Server
+from pop3d.systemd import ActivationError, Notifier, activated, matched
 
 if TYPE_CHECKING:
     from pop3d.exposition import Exposition
@@ -35,6 +39,11 @@ def serve(path: Path | None) -> None:
     config = load(find(path))
     configure(config.log.level, config.log.format)
     sys.unraisablehook = unraisable
+    notifier = Notifier(os.environ)
+    try:
+        sockets = matched(activated(os.environ), config.listen)
+    except ActivationError as fault:
+        raise CommandError(str(fault), ExitStatus.CONFIG) from None
     identity = _identity(config)
     if faults := tls_faults(config):
         raise CommandError("\n".join(faults), ExitStatus.CONFIG)
@@ -45,7 +54,7 @@ def serve(path: Path | None) -> None:
     except (AuthError, OSError) as fault:
         raise CommandError(str(fault), ExitStatus.CONFIG) from None
     tune()
-    asyncio.run(_serve(server, config, identity, renewal, metrics))
+    asyncio.run(_serve(_Service(server, config, renewal, metrics, notifier), identity, sockets))
 
 
 def _metrics(config: Config) -> Metrics | None:
@@ -84,20 +93,30 @@ def _identity(config: Config) -> Identity | None:
     return identity
 
 
-async def _serve(
-    server: Server, config: Config, identity: Identity | None, renewal: Renewal, metrics: Metrics | None
-) -> None:
+@dataclass(frozen=True)
+class _Service:
+    """What runs, and with what."""
+
+    server: Server
+    config: Config
+    renewal: Renewal
+    metrics: Metrics | None
+    notifier: Notifier
+
+
+async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[int, Sequence[socket.socket]]) -> None:
+    server, config, notifier = service.server, service.config, service.notifier
     ending = Ending()
     reloading: set[asyncio.Future[None]] = set()  # keeps the tasks alive
 
     def reload() -> None:
-        reloading.add(task := asyncio.ensure_future(_reload(server, renewal)))
+        reloading.add(task := asyncio.ensure_future(_reload(service)))
         task.add_done_callback(reloading.discard)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
     try:
-        await server.start()
-        exposition = await _exposed(config, server, metrics)
+        await server.start(sockets)
+        exposition = await _exposed(config, server, service.metrics)
     except ListenError as fault:
         raise CommandError(str(fault), ExitStatus.UNAVAILABLE) from None
     if identity is not None:
@@ -107,9 +126,15 @@ async def _serve(
     for host, port in server.addresses:
         log.info("listening on %s port %d", host, port)
 
-    watch = asyncio.create_task(renewal.watch(server))
-    await ending.wait_and_drain(server, config.drain_timeout)
-    watch.cancel()
+    notifier.ready()
+    beside = [
+        asyncio.create_task(service.renewal.watch(server)),
+        asyncio.create_task(notifier.keep_telling(lambda: f"{server.sessions} sessions")),
+    ]
+    await ending.wait_and_drain(server, config.drain_timeout, notifier.stopping)
+    for task in beside:
+        task.cancel()
+    notifier.close()
     if exposition is not None:
         await exposition.close()
 
@@ -157,9 +182,13 @@ class Ending:
     def _end(self) -> None:
         (self._at_once if self._told.is_set() else self._told).set()
 
-    async def wait_and_drain(self, server: Server, drain_timeout: float) -> None:
-        """Wait until told, then end the server."""
+    async def wait_and_drain(
+        self, server: Server, drain_timeout: float, told: Callable[[], None] | None = None
+    ) -> None:
+        """Wait until told, then end the server. ``told``: called between the two."""
         await self._told.wait()
+        if told is not None:
+            told()
         log.info("ending: no new connections, %d open", server.sessions)
         drain = asyncio.ensure_future(server.drain(drain_timeout))
         hurry = asyncio.ensure_future(self._at_once.wait())
@@ -175,9 +204,18 @@ class Ending:
         log.info("ended")
 
 
-async def _reload(server: Server, renewal: Renewal) -> None:
-    """SIGHUP: certificates and users again. What is faulty stays as it was."""
-    await renewal.renew(server)
+async def _reload(service: _Service) -> None:
+    """SIGHUP: what can be read again is; systemd hears of begin and end."""
+    service.notifier.reloading()
+    try:
+        await service.renewal.renew(service.server)
+        await _users_again(service.server)
+    finally:
+        service.notifier.ready()
+
+
+async def _users_again(server: Server) -> None:
+    """What is faulty stays as it was."""
     try:
         await server.authenticator.reload()
         log.info("users reloaded")
