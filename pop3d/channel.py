@@ -94,6 +94,11 @@ class Channel:
             self.peer = header.address
         return header
 
+    @property
+    def reading(self) -> bool:
+        """True while a `read` or a `handshake` waits for the peer."""
+        return self._waiting is not None
+
     def begin_tls(self, tls: ServerTls) -> None:
         """From now on all that is read and written is TLS; a `handshake` comes first."""
         self._tls, self._served = TlsLayer(tls.context), tls

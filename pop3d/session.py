@@ -95,6 +95,7 @@ class Session:
         "_conn",
         "_cut_for",
         "_drop",
+        "_linger",
         "_listing",
         "_logged_in",
         "_login_deadline",
@@ -122,6 +123,7 @@ class Session:
         self.deadline = self._started + services.limits.handshake_timeout
         self._overdue: Callable[[], None] = self._header_too_slow if services.proxied else self._handshake_too_slow
         self._cut_for: str | None = None
+        self._linger = False
 
     @property
     def address(self) -> str:
@@ -152,7 +154,7 @@ class Session:
             finally:
                 self._tell(self._cut_for or reason, refusal)
             self._until(_SHUTDOWN, self._channel.abort)
-            await self._channel.close(linger=reason in CUT_OFF)
+            await self._channel.close(linger=self._linger or reason in CUT_OFF)
 
     def overdue(self) -> None:
         """The deadline has passed."""
@@ -161,6 +163,8 @@ class Session:
 
     def finish(self, reason: str) -> None:
         """End in good order: the reply under way is completed, then the client is told."""
+        # a client that is being answered may have sent more, which nobody will read: see `Channel.close`
+        self._linger = not self._channel.reading
         self._conn.finish(reason)
         self._logins.hurry()
         self._channel.interrupt()

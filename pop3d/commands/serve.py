@@ -200,7 +200,8 @@ class Ending:
         if drain.done():
             drain.result()
         else:
-            drain.cancel()  # what is left is cut as the loop closes
+            drain.cancel()
+            server.cut()  # or a client that takes nothing would hold us up for ever
         log.info("ended")
 
 
