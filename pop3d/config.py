@@ -319,6 +319,7 @@ class Config(_Model):
     group: str | None = None
     state: Path = Path("state")
     drain_timeout: Annotated[float, Field(ge=0, le=3_600)] = 10
+    loop: Literal["asyncio", "uvloop"] = "asyncio"
     listen: Annotated[tuple[Listen, ...], Field(min_length=1)]
     tls: Tls | None = None
     auth: Auth = Auth()
@@ -352,6 +353,13 @@ class Config(_Model):
         if not hostname.isascii() or not hostname.isprintable() or " " in hostname or len(hostname) > 253:
             raise ValueError("a host name is at most 253 ASCII characters without blanks")
         return hostname
+
+    @field_validator("loop")
+    @classmethod
+    def _loop_is_installed(cls, loop: str) -> str:
+        if loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
+            raise ValueError("uvloop is missing: pip install 'pop3core[uvloop]'")
+        return loop
 
     @model_validator(mode="after")
     def _certificate_for_tls(self) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 import signal
@@ -54,7 +55,10 @@ def serve(path: Path | None) -> None:
     except (AuthError, OSError) as fault:
         raise CommandError(str(fault), ExitStatus.CONFIG) from None
     tune()
-    asyncio.run(_serve(_Service(server, config, renewal, metrics, notifier), identity, sockets))
+    # imported by name: the extra is there only where the configuration wants it
+    factory = importlib.import_module("uvloop").new_event_loop if config.loop == "uvloop" else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(_serve(_Service(server, config, renewal, metrics, notifier), identity, sockets))
 
 
 def _metrics(config: Config) -> Metrics | None:

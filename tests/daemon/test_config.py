@@ -58,6 +58,7 @@ def test_defaults(tmp_path: Path) -> None:
         ('group = "#1000"', "group", "#1000"),
         ('state = "/var/lib/pop3d"', "state", Path("/var/lib/pop3d")),
         ("drain_timeout = 3", "drain_timeout", 3),
+        ('loop = "asyncio"', "loop", "asyncio"),
     ],
 )
 def test_keys_at_the_top(tmp_path: Path, line: str, where: str, value: object) -> None:
