@@ -132,9 +132,9 @@ class Server:
         return len(self._sessions)
 
     @property
-    def draining(self) -> bool:
-        """True once it is ending: no new connection is let in."""
-        return self._draining
+    def serving(self) -> bool:
+        """True while new connections are let in: from `start` to `drain`."""
+        return bool(self._listeners)
 
     # --- run ---
 

@@ -119,8 +119,8 @@ async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
     try:
-        await server.start(sockets)
         exposition = await _exposed(config, server, service.metrics)
+        await server.start(sockets)  # the last to wait before `become`
     except ListenError as fault:
         raise CommandError(str(fault), ExitStatus.UNAVAILABLE) from None
     if identity is not None:
@@ -149,7 +149,7 @@ async def _exposed(config: Config, server: Server, metrics: Metrics | None) -> E
         return None
     from pop3d.exposition import Exposition
 
-    exposition = Exposition(metrics.registry, lambda: not server.draining)
+    exposition = Exposition(metrics.registry, lambda: server.serving)
     try:
         await exposition.start(config.metrics.host, config.metrics.port)
     except OSError as fault:
