@@ -19,6 +19,7 @@ from pop3core.maildrop import Listing, PackedOctets
 from pop3core.sasl import login, plain, scram
 from pop3d.log import Event, configure, failed_login, harmless, session_line
 from pop3d.report import SessionReport
+from tests.interop.test_mechanisms import end_point
 from tests.site import Daemon, Site
 
 
@@ -213,16 +214,19 @@ PASSWORD = "pässword with blanks, =:+/ and more"
 async def test_no_mechanism_leaves_a_secret_in_the_log(site: Site, form: str) -> None:
     (site.root / "users").write_text(f"alice:{{PLAIN}}{PASSWORD.replace(':', ';')}\n")
     password = PASSWORD.replace(":", ";").encode()
-    names = ["plain", "login", "apop", "scram-sha-256"]
+    names = ["plain", "login", "apop", "scram-sha-256", "scram-sha-256-plus"]
     text = site.config.read_text().replace("[auth]", f"[auth]\nmechanisms = {json.dumps(names)}")
     site.config.write_text(f'{text}\n[log]\nformat = "{form}"\nlevel = "debug"\n')
     site.maildir("alice", {"new/1.host": b"Subject: x\n\nhello\n"})
     daemon = await asyncio.to_thread(Daemon, site)
     try:
-        for mechanism in ("PLAIN", "LOGIN", "SCRAM-SHA-256"):
+        for mechanism in ("PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"):
+            binding = end_point(site.certificate) if mechanism.endswith("PLUS") else None
             for secret in (password, password + b" wrong"):
                 steps = {"PLAIN": plain.client, "LOGIN": login.client}.get(mechanism)
-                generator = steps("alice", secret) if steps else scram.client("alice", secret, "nonce")
+                generator = (
+                    steps("alice", secret) if steps else scram.client("alice", secret, "nonce", channel_binding=binding)
+                )
                 async with Session() as session, asyncio.timeout(30):
                     context = client_context(site.certificate)
                     await session.connect("127.0.0.1", site.port, tls=context, implicit=True, timeout=10)
@@ -237,7 +241,7 @@ async def test_no_mechanism_leaves_a_secret_in_the_log(site: Site, form: str) ->
         status = await asyncio.to_thread(daemon.end)
     assert status == 0
     mechanisms = re.findall(r'mechanism(?:=|": ")([-A-Z0-9]+)', daemon.log)
-    assert {"PLAIN", "LOGIN", "SCRAM-SHA-256", "USER", "APOP"} <= set(mechanisms)
+    assert {"PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "USER", "APOP"} <= set(mechanisms)
     for secret in (password, password + b" wrong", password[:-1], password[3:-3]):
         for before in (b"", b"x", b"xx", b"\0alice\0"):
             for word in (secret, before + secret):
