@@ -17,7 +17,7 @@ __all__ = ["Channel", "ConnectionGone", "HandshakeFailed", "ProxyError"]
 
 _READ = 16 * 1024  # octets read at a time: commands are short
 _FAIR = 32 * 1024  # octets written after which other connections get their turn
-_LINGER_OCTETS_MAX = 64 * 1024  # octets read away behind our last reply, from a peer that we are rid of
+_LINGER_OCTETS_MAX = 1024 * 1024  # octets read away behind our last reply: what may be on its way already, no flood
 
 
 class ConnectionGone(Exception):

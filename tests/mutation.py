@@ -51,6 +51,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("framing", 'if b"\\r" in data:', "b\"\\r\" -> (b'')"): _FASTER,
     (
         "framing",
+        'added = data.count(b"\\n") - data.count(b"\\r\\n") if b"\\r" in data else data.count(b"\\n")',
+        "b\"\\r\" -> (b'')",
+    ): _FASTER,
+    (
+        "framing",
         'if b"." in data:  # memchr: base64 has no dot, and most of what is large is base64',
         "b\".\" -> (b'')",
     ): _FASTER,

@@ -181,7 +181,8 @@ class Ending:
         self._told = asyncio.Event()
         self._at_once = asyncio.Event()
         for number in self._SIGNALS:
-            self._loop.add_signal_handler(number, self._end)
+            # not the loop's own handlers: whoever takes those away leaves, for an instant, the one that kills
+            signal.signal(number, lambda *_: self._loop.call_soon_threadsafe(self._end))
 
     def _end(self) -> None:
         (self._at_once if self._told.is_set() else self._told).set()
@@ -198,7 +199,6 @@ class Ending:
         hurry = asyncio.ensure_future(self._at_once.wait())
         await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
         for number in self._SIGNALS:
-            self._loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)  # we are going; one more must not make it look like a crash
         hurry.cancel()
         if drain.done():

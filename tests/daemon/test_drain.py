@@ -67,7 +67,8 @@ def test_the_idle_are_told_wherever_they_are(site: Site, drain_timeout: float) -
         raw.close()
     assert daemon.end() == 0
     assert len(list(box.glob("new/*"))) == 2  # what was marked, and never committed, stays
-    assert daemon.log.count('reason="shutting down"') == 4
+    told = [line for line in daemon.log.splitlines() if " session ip=" in line and 'reason="shutting down"' in line]
+    assert len(told) == 4
 
 
 def test_a_reply_under_way_arrives_whole_though_more_was_sent_ahead(site: Site) -> None:

@@ -216,7 +216,7 @@ async def test_no_mechanism_leaves_a_secret_in_the_log(site: Site, form: str) ->
     password = PASSWORD.replace(":", ";").encode()
     names = ["plain", "login", "apop", "scram-sha-256", "scram-sha-256-plus"]
     text = site.config.read_text().replace("[auth]", f"[auth]\nmechanisms = {json.dumps(names)}")
-    site.config.write_text(f'{text}\n[log]\nformat = "{form}"\nlevel = "debug"\n')
+    site.config.write_text(f'{text}\n[log]\nformat = "{form}"\nlevel = "debug"\n[limits]\nauth_penalty = 0\n')
     site.maildir("alice", {"new/1.host": b"Subject: x\n\nhello\n"})
     daemon = await asyncio.to_thread(Daemon, site)
     try:
