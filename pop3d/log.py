@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
@@ -35,6 +36,7 @@ log = logging.getLogger("pop3d")
 _TEXT_MAX: Final = 2000  # characters of a sentence
 _VALUE_OCTETS_MAX: Final = 512  # octets of a field's value, escapes counted: a user name has 255 at most
 _NAME_OCTETS_MAX: Final = 64  # octets of the name in a failed login, so that a flood of them stays small
+_REFUSALS_TOLD: Final = 10  # refused connections a second that have a line each
 _HASHED_MAX: Final = 1000  # unique-ids that are hashed for the log: some 0.2 ms; of more, none are
 _PLAIN = re.compile(r'[^\s"\\=]+')  # a value that needs no quotes
 
@@ -154,9 +156,31 @@ def refused_login(address: str, username: str, reason: str) -> None:
     log.warning(Event("login not checked", ip=address, user=_clipped(username, _NAME_OCTETS_MAX), reason=reason))
 
 
+class _Refusals:
+    """So many lines a second for refused connections: a flood of those must be no flood of the disk."""
+
+    def __init__(self, lines: int) -> None:
+        self._lines, self._left, self._untold, self._second = lines, lines, 0, 0
+
+    def tell(self, address: str, reason: str, now: float) -> None:
+        if int(now) != self._second:
+            untold, self._untold = self._untold, 0
+            self._second, self._left = int(now), self._lines
+            if untold:
+                log.warning(Event("more connections refused", number=untold))
+        if self._left:
+            self._left -= 1
+            log.warning(Event("connection refused", ip=address, reason=reason))
+        else:
+            self._untold += 1
+
+
+_refusals = _Refusals(_REFUSALS_TOLD)
+
+
 def refused_connection(address: str, reason: str) -> None:
-    """One line for a connection that was closed without a word."""
-    log.warning(Event("connection refused", ip=address, reason=reason))
+    """One line for a connection that was closed without a word; of a flood, a few and how many more there were."""
+    _refusals.tell(address, reason, time.monotonic())
 
 
 def session_line(report: SessionReport) -> None:

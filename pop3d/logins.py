@@ -13,7 +13,7 @@ from pop3d.auth import Account, Authenticator, AuthUnavailable, KeepsSecrets
 from pop3d.channel import Channel
 from pop3d.config import Limits
 from pop3d.log import failed_login, refused_login
-from pop3d.penalties import Attempt, Penalties, TooMany
+from pop3d.penalties import Attempt, Penalties, TooMany, source_of
 
 __all__ = ["Logins"]
 
@@ -74,7 +74,7 @@ class Logins:
             return _TOO_MANY
         attempt = self._attempt
         assert attempt is not None
-        found = await self._authenticator.authenticate(credential)
+        found = await self._authenticator.authenticate(credential, source_of(self._channel.peer))
         self._attempt = None
         if found is not None:
             self._penalties.accepted(attempt)

@@ -35,6 +35,7 @@ __all__ = ["ListenError", "Server"]
 log = logging.getLogger("pop3d.server")
 
 _SWEEP = 1.0  # seconds between two looks at all deadlines
+_CUT = 5.0  # seconds for a session that was cut to free what it holds: a removal under way runs to its end
 _BACKLOG = 1024  # connections the system holds while we are busy
 _ACCEPTED_AT_ONCE = 16  # before any of them is looked at, and perhaps refused; within the spare descriptors
 _DESCRIPTORS_SPARE = 64  # for listeners, logs, threads, libraries
@@ -56,7 +57,7 @@ class ListenError(Exception):
 
 
 class Server:
-    """Serves a configuration: `start`, then `drain` when it is to end.
+    """Serves a configuration: `start`, or `bind` and `serve`; then `drain` when it is to end.
 
     ``context``: TLS of the listeners that have it; may be exchanged at any time, for the connections that follow.
     """
@@ -93,33 +94,42 @@ class Server:
 
     # --- start ---
 
-    async def start(self, activated: Mapping[int, Sequence[socket.socket]] | None = None) -> None:
-        """Bind all listeners. Raises `ListenError` for the first that cannot be bound; nothing is left open then.
+    async def start(self) -> None:
+        """Bind all listeners, and let connections in. Raises `ListenError`."""
+        await self.bind()
+        await self.serve()
+
+    async def bind(self, activated: Mapping[int, Sequence[socket.socket]] | None = None) -> None:
+        """Bind all listeners; nobody is let in yet. Raises `ListenError`; nothing is left open then.
 
         ``activated``: sockets that listen already, by the index of their ``[[listen]]``.
         """
         for index, listen in enumerate(self._config.listen):
             try:
-                await self._listen(listen, (activated or {}).get(index, ()))
+                self._listeners += await self._bound(listen, (activated or {}).get(index, ()))
             except OSError as fault:
                 self._close_listeners()
                 raise ListenError(listen.host, listen.port, fault) from None
-        self._sweeper = asyncio.create_task(self._sweep())
 
-    async def _listen(self, listen: Listen, activated: Sequence[socket.socket]) -> None:
-        async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._accepted(reader, writer, listen)
-
-        start = functools.partial(asyncio.start_server, accepted, limit=_BUFFER, backlog=_ACCEPTED_AT_ONCE)
-        if activated:
-            listeners = [await start(sock=sock) for sock in activated]
-        else:
-            listeners = [await start(listen.host, listen.port, reuse_port=listen.reuse_port or None)]
-        for server in listeners:
+    async def serve(self) -> None:
+        """Let connections in."""
+        for server in self._listeners:
+            await server.start_serving()
             for sock in server.sockets:
                 with sock.dup() as same:
                     same.listen(_BACKLOG)
-        self._listeners += listeners
+        self._sweeper = asyncio.create_task(self._sweep())
+
+    async def _bound(self, listen: Listen, activated: Sequence[socket.socket]) -> list[asyncio.Server]:
+        async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self._accepted(reader, writer, listen)
+
+        start = functools.partial(
+            asyncio.start_server, accepted, limit=_BUFFER, backlog=_ACCEPTED_AT_ONCE, start_serving=False
+        )
+        if activated:
+            return [await start(sock=sock) for sock in activated]
+        return [await start(listen.host, listen.port, reuse_port=listen.reuse_port or None)]
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
@@ -134,7 +144,7 @@ class Server:
     @property
     def serving(self) -> bool:
         """True while new connections are let in: from `start` to `drain`."""
-        return bool(self._listeners)
+        return any(server.is_serving() for server in self._listeners)
 
     # --- run ---
 
@@ -210,7 +220,7 @@ class Server:
             session.cut("shutting down")
         if tasks := list(self._sessions.values()):
             log.warning("%d sessions did not end in time and were cut", len(tasks))
-            await asyncio.wait(tasks, timeout=seconds)
+            await asyncio.wait(tasks, timeout=_CUT)
         if self._sweeper is not None:
             self._sweeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -38,9 +38,10 @@ class Account:
 class Authenticator(Protocol):
     """Checks credentials."""
 
-    async def authenticate(self, credential: Credential) -> Account | None:
+    async def authenticate(self, credential: Credential, source: str = "") -> Account | None:
         """Whose credential it is; None when it is refused, for whatever reason. Never blocks the event loop.
 
+        ``source``: where it comes from (see `pop3d.penalties.source_of`); work that waits is done in turn for each.
         `Verified` was checked by the engine already, with what `KeepsSecrets.secret` gave or by the client's
         certificate: only the account is wanted. A kind of credential that is not known is refused. Raises
         `AuthUnavailable` when it cannot be known now.

@@ -1,9 +1,13 @@
-"""Where passwords are checked, so that the event loop goes on.
+"""Where passwords are checked, so that the event loop goes on, and nobody waits for all the others.
 
 What is computed without the interpreter's lock (Argon2id, bcrypt, PBKDF2) runs in threads, as many as there are cores.
 SHA-crypt is Python and holds the lock: it runs in processes, which are started when the first such password comes. One
 that dies takes the checks of all under way with it; they are told to come again, and new ones are started. Salted
 digests and plain secrets take microseconds, and are compared at once.
+
+As many are checked at a time as there are cores, at a lower priority than the event loop's. Of those that wait, the one
+comes next whose source (an address) had the fewest before it: fifty logins from one place delay one from elsewhere by
+one of them, not by fifty.
 
 A worker dies with the daemon, however that ends, and leaves signals of the terminal and of systemd to it.
 """
@@ -11,13 +15,17 @@ A worker dies with the daemon, however that ends, and leaves signals of the term
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import heapq
+import itertools
 import logging
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar
 
@@ -32,6 +40,9 @@ WAITING_MAX: Final = 512
 """Passwords being checked or waiting for it. With 20 ms each on two cores the last of them waits 5 seconds."""
 
 _PROCESSES_MAX: Final = 4  # each takes some 30 MiB
+
+_NICE: Final = 5
+"""How much threads and processes that hash give way: a reply takes microseconds, a hash 20 ms and more."""
 
 _AT_ONCE: Final = frozenset({PLAIN, SSHA256, SSHA512})
 HOLDS_THE_LOCK: Final = frozenset({SHA256_CRYPT, SHA512_CRYPT})
@@ -60,21 +71,26 @@ class Hashing:
 
     def __init__(self) -> None:
         self._cores = os.cpu_count() or 1
-        self._threads = ThreadPoolExecutor(self._cores, thread_name_prefix="pop3d-hash")
+        self._threads = ThreadPoolExecutor(self._cores, thread_name_prefix="pop3d-hash", initializer=_give_way)
+        self._turns = _Turns(self._cores)
         self._processes: ProcessPoolExecutor | None = None
         self._waiting = 0
 
-    async def matches(self, stored: Secret, passwords: tuple[bytes, ...]) -> bool:
-        """Whether one of ``passwords``, tried in order, is the one stored. Raises `AuthUnavailable`."""
+    async def matches(self, stored: Secret, passwords: tuple[bytes, ...], source: str = "") -> bool:
+        """Whether one of ``passwords``, tried in order, is the one stored. Raises `AuthUnavailable`.
+
+        ``source``: who waits with whom for a turn.
+        """
         if stored.scheme in _AT_ONCE:
             return _any_matches(stored, passwords)
         if self._waiting >= WAITING_MAX:
             raise AuthUnavailable(f"{WAITING_MAX} passwords are being checked already")
         self._waiting += 1
         try:
-            if stored.scheme in HOLDS_THE_LOCK:
-                return await self._in_a_process(stored, passwords)
-            return await self.in_a_thread(_any_matches, stored, passwords)
+            async with self._turns.turn(source):
+                if stored.scheme in HOLDS_THE_LOCK:
+                    return await self._in_a_process(stored, passwords)
+                return await self.in_a_thread(_any_matches, stored, passwords)
         finally:
             self._waiting -= 1
 
@@ -111,6 +127,59 @@ class Hashing:
             self._processes.shutdown(wait=False, cancel_futures=True)
 
 
+class _Turns:
+    """So many places. Who waits for one is let in by how many of the same source were there before."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._order = itertools.count()
+        self._of: Counter[str] = Counter()
+
+    @contextlib.asynccontextmanager
+    async def turn(self, source: str) -> AsyncIterator[None]:
+        before = self._of[source]
+        self._of[source] += 1
+        try:
+            await self._place(before)
+            try:
+                yield
+            finally:
+                self._pass_on()
+        finally:
+            self._of[source] -= 1
+            if not self._of[source]:
+                del self._of[source]
+
+    async def _place(self, before: int) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        mine = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (before, next(self._order), mine))
+        try:
+            await mine
+        except asyncio.CancelledError:
+            if not mine.cancelled():  # it was given, and is not wanted any more
+                self._pass_on()
+            raise
+
+    def _pass_on(self) -> None:
+        while self._waiting:
+            _, _, next_one = heapq.heappop(self._waiting)
+            if not next_one.done():
+                next_one.set_result(None)
+                return
+        self._free += 1
+
+
+def _give_way() -> None:
+    # of this thread alone, as Linux has it; elsewhere all threads of the process would give way
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _NICE)
+
+
 def _any_matches(stored: Secret, passwords: tuple[bytes, ...]) -> bool:
     return any(matches(stored, password) for password in passwords)
 
@@ -118,6 +187,8 @@ def _any_matches(stored: Secret, passwords: tuple[bytes, ...]) -> bool:
 def _begin_worker() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.nice(_NICE)
     threading.Thread(target=_die_with_the_daemon, daemon=True).start()
 
 

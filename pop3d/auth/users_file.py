@@ -178,23 +178,23 @@ class UsersFile:
         for scheme, count in lacking.items():
             log.warning("%s: %d users of {%s} cannot log in before %s", self._path, count, scheme, CRYPT_EXTRA)
 
-    async def authenticate(self, credential: Credential) -> Account | None:
+    async def authenticate(self, credential: Credential, source: str = "") -> Account | None:
         """See `pop3d.auth.Authenticator.authenticate`. To act as somebody else is refused."""
         if not isinstance(credential, Password | Verified):
             return None
         user = self._users.get(credential.username)
-        if isinstance(credential, Password) and not await self._matches(user, credential.secret):
+        if isinstance(credential, Password) and not await self._matches(user, credential.secret, source):
             return None
         if user is None or credential.authzid not in ("", user.name):
             return None
         return self.account(user.name)
 
-    async def _matches(self, user: User | None, password: bytes) -> bool:
+    async def _matches(self, user: User | None, password: bytes, source: str) -> bool:
         passwords = variants(password, latin1=self._latin1)
         if user is None or lacks_extra(user.secret.scheme):
-            await self._hashing.matches(self._dummy, passwords)
+            await self._hashing.matches(self._dummy, passwords, source)
             return False
-        return await self._hashing.matches(user.secret, passwords)
+        return await self._hashing.matches(user.secret, passwords, source)
 
     async def secret(self, username: str, kind: SecretKind, server_nonce: str) -> ScramSecret | PlainSecret | NoSecret:
         """See `pop3d.auth.KeepsSecrets.secret`."""

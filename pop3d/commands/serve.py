@@ -120,13 +120,14 @@ async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
     try:
         exposition = await _exposed(config, server, service.metrics)
-        await server.start(sockets)  # the last to wait before `become`
+        await server.bind(sockets)
+        if identity is not None:
+            _own_state(config, identity)
+            become(identity)
+        no_new_privileges()
+        await server.serve()  # nobody is let in before
     except ListenError as fault:
         raise CommandError(str(fault), ExitStatus.UNAVAILABLE) from None
-    if identity is not None:
-        _own_state(config, identity)
-        become(identity)
-    no_new_privileges()
     for host, port in server.addresses:
         log.info("listening on %s port %d", host, port)
 

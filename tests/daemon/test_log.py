@@ -17,7 +17,7 @@ from pop3cli.session import Session
 from pop3cli.tls import client_context
 from pop3core.maildrop import Listing, PackedOctets
 from pop3core.sasl import login, plain, scram
-from pop3d.log import Event, configure, failed_login, harmless, session_line
+from pop3d.log import Event, _Refusals, configure, failed_login, harmless, session_line
 from pop3d.report import SessionReport
 from tests.interop.test_mechanisms import end_point
 from tests.site import Daemon, Site
@@ -201,6 +201,17 @@ def test_level(capsys: pytest.CaptureFixture[str]) -> None:
         logging.getLogger("pop3d.x").warning("not told")
         session_line(report(None))
     assert told.lines == []
+
+
+def test_a_flood_of_refused_connections_is_told_in_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    refusals = _Refusals(2)
+    with Lines(capsys, "info") as told:
+        for now in (1.0, 1.2, 1.4, 1.9, 2.0, 3.0):
+            refusals.tell("192.0.2.7", "too many", now)
+    refused = 'connection refused ip=192.0.2.7 reason="too many"'
+    assert [line.partition(" WARNING ")[2] for line in told.lines] == [
+        refused, refused, "more connections refused number=2", refused, refused,
+    ]  # fmt: skip
 
 
 def test_harmless_text_stays() -> None:

@@ -10,6 +10,8 @@ import poplib
 import re
 import shutil
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -213,6 +215,40 @@ async def test_only_so_many_wait(hashing: Hashing, monkeypatch: pytest.MonkeyPat
     assert [type(answer) for answer in answers[3:]] == [AuthUnavailable] * 2
     assert await hashing.matches(parse_secret("{PLAIN}x"), (b"x",))
     assert await hashing.matches(stored, (b"secret",))
+
+
+async def test_who_waits_comes_next_by_how_many_of_the_same_source_were_before_him(hashing: Hashing) -> None:
+    stored = parse_secret(hashed("secret"))
+    done: list[str] = []
+
+    async def check(source: str) -> None:
+        assert await hashing.matches(stored, (b"secret",), source)
+        done.append(source)
+
+    many = os.cpu_count() or 1
+    floods = [asyncio.create_task(check("a")) for _ in range(4 * many)]
+    floods += [asyncio.create_task(check("b")) for _ in range(4 * many)]
+    await asyncio.sleep(0)
+    await check("c")
+    # before him: those under way, the first of b, and perhaps some that ended at the same moment
+    assert len(done) <= 3 * many + 1
+    given_up = [asyncio.create_task(check("d")) for _ in range(4 * many)]
+    await asyncio.sleep(0)
+    for task in given_up:
+        task.cancel()
+    await asyncio.gather(*floods)
+    assert (done.count("a"), done.count("b"), done.count("d")) == (4 * many, 4 * many, 0)
+    await asyncio.gather(*(check("e") for _ in range(2 * many)))  # no place was lost with those who gave up
+    assert done.count("e") == 2 * many
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
+async def test_threads_that_hash_give_way_to_the_event_loop(hashing: Hashing) -> None:
+    ours = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert await hashing.in_a_thread(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())) == min(
+        19, ours + 5
+    )
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == ours
 
 
 async def test_an_unknown_user_costs_what_most_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
