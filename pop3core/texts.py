@@ -70,6 +70,10 @@ _TEXTS: Final[dict[str, tuple[str, ...]]] = {
     "wrong user name or password":
         ("Benutzername oder Passwort falsch", "nom d'utilisateur ou mot de passe incorrect",
          "usuario o contraseña incorrectos"),
+    "logins cannot be checked now, try again later":
+        ("Anmeldungen können gerade nicht geprüft werden, bitte später wieder versuchen",
+         "les identifiants ne peuvent être vérifiés maintenant, réessayez plus tard",
+         "los accesos no se pueden comprobar ahora, inténtelo más tarde"),
     "too many failed logins, try again later":
         ("zu viele gescheiterte Anmeldungen, später wieder versuchen",
          "trop de connexions échouées, réessayez plus tard",

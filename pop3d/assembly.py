@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pop3d.auth import Authenticator
+from pop3d.auth import Account, Authenticator, AuthError, check_user_name
 from pop3d.auth.users_file import UsersFile
 from pop3d.certificates import authority_faults, load_faults
-from pop3d.config import Config
+from pop3d.config import Config, OAuth
 from pop3d.report import Observer
 from pop3d.secret import secret_of
 from pop3d.server import Server
@@ -16,7 +16,7 @@ from pop3d.stores.maildir import MaildirOptions, MaildirStore
 from pop3d.stores.memory import MemoryStore
 from pop3d.tls import ServerTls, server_tls
 
-__all__ = ["assemble", "maildir_store", "tls_faults", "tls_of"]
+__all__ = ["account_of", "assemble", "maildir_store", "tls_faults", "tls_of", "with_tokens"]
 
 
 def assemble(config: Config, observer: Observer | None = None) -> Server:
@@ -49,11 +49,44 @@ def tls_faults(config: Config) -> list[str]:
 
 
 def _authenticator(config: Config) -> Authenticator:
-    guessable = {"apop", "scram-sha-256", "scram-sha-256-plus"} & set(config.auth.mechanisms)
-    salts = secret_of(config.state) if guessable else None
-    users = UsersFile(config.auth.users, salts, latin1_passwords=config.auth.latin1_passwords)
-    users.tell_who_cannot_log_in()
+    auth = config.auth
+    users = None
+    if auth.backend == "file":
+        guessable = {"apop", "scram-sha-256", "scram-sha-256-plus"} & set(auth.mechanisms)
+        salts = secret_of(config.state) if guessable else None
+        users = UsersFile(auth.users, salts, latin1_passwords=auth.latin1_passwords)
+        users.tell_who_cannot_log_in()
+    if auth.oauth is not None:
+        return with_tokens(auth.oauth, users)
+    assert users is not None  # without it tokens are the only way, and those the configuration has seen to
     return users
+
+
+def account_of(config: Config, user: str) -> Account | None:
+    """A user by name, to whom mail is delivered; None when there is no such. Raises `pop3d.auth.AuthError`.
+
+    Where users are not in a file, any name that could be one is: what delivers mail has to know its users.
+    """
+    if config.auth.backend == "file":
+        return UsersFile(config.auth.users).account(user)
+    try:
+        check_user_name(user)
+    except ValueError:
+        return None
+    return Account(user)
+
+
+def with_tokens(oauth: OAuth, users: UsersFile | None) -> Authenticator:
+    """Tokens beside the users of a file, or alone. Raises `pop3d.auth.AuthError`."""
+    try:
+        from pop3d.auth.oauth import oauth_tokens
+    except ModuleNotFoundError as fault:
+        raise _extra_missing("[auth.oauth]", "oauth", fault) from None
+    return oauth_tokens(oauth, users)
+
+
+def _extra_missing(what: str, extra: str, fault: ModuleNotFoundError) -> AuthError:
+    return AuthError(f"{what} needs the Python module {fault.name}: pip install 'pop3core[{extra}]'")
 
 
 def _store(config: Config) -> Store:

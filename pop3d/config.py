@@ -17,6 +17,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -38,6 +39,7 @@ __all__ = [
     "Listen",
     "Log",
     "Metrics",
+    "OAuth",
     "Sni",
     "StoreConfig",
     "Tls",
@@ -50,8 +52,7 @@ PLACES: Final = (Path("pop3d.toml"), Path("/etc/pop3d/pop3d.toml"))
 """Where a configuration is looked for when none is named."""
 
 NOT_YET: Final = {
-    "auth.backend": ("pam", "postgres", "oauth"),
-    "auth.mechanisms": ("oauthbearer", "xoauth2"),
+    "auth.backend": ("pam", "postgres"),
     "store.backend": ("postgres",),
 }
 """Keys (None), or some values of a key, whose feature comes later."""
@@ -190,15 +191,57 @@ class Tls(Certificates):
         return sni
 
 
+Text = Annotated[str, Field(min_length=1, max_length=2048)]
+
+
+class OAuth(_Model):
+    """``[auth.oauth]``: whose tokens are believed, and how they are checked."""
+
+    issuer: Text | None = None
+    audience: Text | None = None
+    jwks: Text | None = None
+    introspection: Text | None = None
+    client_id: Text | None = None
+    client_secret_file: Path | None = None
+    user_claim: Text = "email"
+    scope: Text | None = None
+    leeway_seconds: Annotated[int, Field(ge=0, le=300)] = 30
+
+    @field_validator("jwks", "introspection")
+    @classmethod
+    def _nobody_listens(cls, place: str | None, info: ValidationInfo) -> str | None:
+        if place is None or (info.field_name == "jwks" and "://" not in place):
+            return place
+        if not _is_private(place):
+            raise ValueError("use an https:// URL without user and fragment; http:// is for loopback")
+        return place
+
+    @model_validator(mode="after")
+    def _can_be_checked(self) -> OAuth:
+        if (self.jwks is None) is (self.introspection is None):
+            raise ValueError("tokens are checked by `jwks` or by `introspection`; give one of them")
+        # a token that was made for another program must not open a mailbox
+        if self.jwks is not None and (self.issuer is None or self.audience is None):
+            raise ValueError("with `jwks`, `issuer` and `audience` are needed: whose tokens, made for whom")
+        if self.introspection is not None and self.audience is None and self.scope is None:
+            raise ValueError("with `introspection`, `audience` or `scope` is needed: tokens made for whom")
+        of_introspection = {self.client_id is None, self.client_secret_file is None, self.introspection is None}
+        if len(of_introspection) > 1:
+            raise ValueError("`introspection`, `client_id` and `client_secret_file` go together")
+        return self
+
+
 class Auth(_Model):
     """``[auth]``: who may log in."""
 
-    backend: Literal["file"] = "file"
+    backend: Literal["file", "oauth"] = "file"
     users: Path = Path("users")
-    mechanisms: tuple[Literal["plain", "login", "apop", "scram-sha-256", "scram-sha-256-plus", "external"], ...] = (
-        "plain",
-    )
+    mechanisms: tuple[
+        Literal["plain", "login", "apop", "scram-sha-256", "scram-sha-256-plus", "external", "oauthbearer", "xoauth2"],
+        ...,
+    ] = ("plain",)
     latin1_passwords: bool = False
+    oauth: OAuth | None = None
 
     @field_validator("mechanisms")
     @classmethod
@@ -207,6 +250,20 @@ class Auth(_Model):
             # RFC 1939 §4: at least one way of logging in
             raise ValueError('nobody could log in; say mechanisms = ["plain"]')
         return mechanisms
+
+    @model_validator(mode="after")
+    def _tokens_can_be_checked(self) -> Auth:
+        tokens = {"oauthbearer", "xoauth2"}
+        if self.backend == "oauth" and (others := set(self.mechanisms) - tokens):
+            raise ValueError(
+                f'with backend = "oauth" users are known by their tokens only, so {", ".join(sorted(others))} cannot '
+                'work; say mechanisms = ["oauthbearer", "xoauth2"]'
+            )
+        if (self.oauth is not None) is not bool(tokens & set(self.mechanisms)):
+            raise ValueError(
+                "the mechanisms oauthbearer and xoauth2 go with the table [auth.oauth]; give both, or none"
+            )
+        return self
 
 
 class StoreConfig(_Model):
@@ -346,6 +403,12 @@ class Config(_Model):
             )
         return self
 
+    @model_validator(mode="after")
+    def _homes_are_known(self) -> Config:
+        if self.auth.backend == "oauth" and "{home}" in self.store.path + self.store.deleted:
+            raise ValueError("{home} comes from the users file, and there is none; use {user} in the path")
+        return self
+
     @field_validator("hostname")
     @classmethod
     def _fit_for_a_greeting(cls, hostname: str) -> str:
@@ -401,11 +464,14 @@ def _absolute(config: Config, base: Path) -> Config:
     if tls is not None:
         sni = tuple(one.model_copy(update=_files(one, base)) for one in tls.sni)
         tls = tls.model_copy(update={**_files(tls, base), "sni": sni})
+    oauth = config.auth.oauth
     return config.model_copy(
         update={
             "state": base / config.state,
             "tls": tls,
-            "auth": config.auth.model_copy(update={"users": base / config.auth.users}),
+            "auth": config.auth.model_copy(
+                update={**_files(config.auth, base), "oauth": oauth and oauth.model_copy(update=_keys(oauth, base))}
+            ),
             "store": config.store.model_copy(
                 update={
                     "path": _under(base, config.store.path),
@@ -419,6 +485,11 @@ def _absolute(config: Config, base: Path) -> Config:
 def _files(model: _Model, base: Path) -> dict[str, Path]:
     """Its fields that are paths, below a folder."""
     return {name: base / value for name, value in model if isinstance(value, Path)}
+
+
+def _keys(oauth: OAuth, base: Path) -> dict[str, Any]:
+    jwks = oauth.jwks
+    return {**_files(oauth, base), "jwks": str(base / jwks) if jwks is not None and "://" not in jwks else jwks}
 
 
 def _under(base: Path, template: str) -> str:
@@ -461,8 +532,8 @@ def _described(error: Any, later: list[str]) -> str | None:
 
 def _closest(keys: list[str]) -> str:
     models: dict[str, type[BaseModel]] = {
-        "listen": Listen, "tls": Tls, "tls.sni": Sni, "auth": Auth, "store": StoreConfig, "limits": Limits, "log": Log,
-        "metrics": Metrics,
+        "listen": Listen, "tls": Tls, "tls.sni": Sni, "auth": Auth, "auth.oauth": OAuth,
+        "store": StoreConfig, "limits": Limits, "log": Log, "metrics": Metrics,
     }  # fmt: skip
     model = models.get(".".join(keys[:-1]), Config)
     close = difflib.get_close_matches(keys[-1], model.model_fields, n=1)
@@ -471,6 +542,18 @@ def _closest(keys: list[str]) -> str:
 
 def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(f"{{{name}}}" for name in names)
+
+
+def _is_private(text: str) -> bool:
+    """Whether nobody listens to what is asked at this URL."""
+    try:
+        url = urlsplit(text)
+        host, _ = url.hostname or "", url.port
+    except ValueError:
+        return False
+    if not text.isascii() or not text.isprintable() or " " in text or url.username is not None or url.fragment:
+        return False
+    return bool(host) and (url.scheme == "https" or (url.scheme == "http" and is_loopback(host)))
 
 
 def is_loopback(host: str) -> bool:

@@ -25,13 +25,13 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from pop3d.assembly import maildir_store, tls_faults, tls_of
+from pop3d.assembly import maildir_store, tls_faults, tls_of, with_tokens
 from pop3d.auth import Account, AuthError, check_user_name
 from pop3d.auth.hashing import HOLDS_THE_LOCK
 from pop3d.auth.passwords import CRYPT_EXTRA, PLAIN, SCRAM, lacks_extra
 from pop3d.auth.users_file import Line, User, read_lines
 from pop3d.certificates import covers, shown_by
-from pop3d.config import Config, ConfigError, find, load
+from pop3d.config import Config, ConfigError, OAuth, find, load
 from pop3d.exit_status import ExitStatus
 from pop3d.log import harmless
 from pop3d.privileges import Identity, become, resolve
@@ -79,13 +79,15 @@ def findings(path: Path | None) -> list[Finding]:
         return [Finding(True, text) for text in fault.faults]
     found = [*_limits(config), *_certificates(config), *_state(config.state)]
     identity = _identity(config, found)
+    lines: list[Line] = []
     try:
-        lines = read_lines(config.auth.users)
+        if config.auth.backend == "file":
+            lines = read_lines(config.auth.users)
+            found += _users(config, lines)
     except AuthError as fault:
-        lines = []
         found.append(Finding(True, str(fault)))
-    else:
-        found += _users(config, lines)
+    if config.auth.oauth is not None:
+        found += _tokens(config.auth.oauth)
     root = os.geteuid() == 0
     if root and identity is not None and identity.uid != 0:
         become(identity)
@@ -197,7 +199,7 @@ def _identity(config: Config, found: list[Finding]) -> Identity | None:
 
 def _reloadable(config: Config) -> Iterator[Finding]:
     """As the configured user."""
-    files = [config.auth.users, *(config.tls.files if config.tls is not None else ())]
+    files = [*_files_of_users(config), *(config.tls.files if config.tls is not None else ())]
     for file in dict.fromkeys(files):
         try:
             os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
@@ -206,6 +208,16 @@ def _reloadable(config: Config) -> Iterator[Finding]:
             yield _warning(file, what, "let that user's group read it, and reach its folder (chgrp, chmod 0640)")
         except OSError:
             pass  # told already
+
+
+def _files_of_users(config: Config) -> Iterator[Path]:
+    if config.auth.backend == "file":
+        yield config.auth.users
+    if (oauth := config.auth.oauth) is not None:
+        if oauth.client_secret_file is not None:
+            yield oauth.client_secret_file
+        if oauth.jwks is not None and "://" not in oauth.jwks:
+            yield Path(oauth.jwks)
 
 
 def _processes() -> Iterator[Finding]:
@@ -241,6 +253,24 @@ def _users(config: Config, lines: list[Line]) -> Iterator[Finding]:
         yield _fault(path, f"{_counted(count, 'user')} of {{{scheme}}} cannot log in", CRYPT_EXTRA)
     if not lines:
         yield _warning(path, "nobody can log in", "`pop3d user add NAME` adds a user")
+
+
+def _tokens(oauth: OAuth) -> Iterator[Finding]:
+    """Whether what tokens are checked with can be had."""
+    if oauth.client_secret_file is not None:
+        yield from _mode(oauth.client_secret_file, "our secret for introspection")
+
+    async def ask() -> None:
+        tokens = with_tokens(oauth, None)
+        try:
+            await tokens.reload()  # which asks for keys
+        finally:
+            await tokens.close()
+
+    try:
+        asyncio.run(ask())
+    except AuthError as fault:
+        yield Finding(True, str(fault))
 
 
 def _remedy(name: str, *, again: bool) -> str:

@@ -14,8 +14,8 @@ from typing import BinaryIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pop3d.assembly import account_of
 from pop3d.auth import Account, AuthError
-from pop3d.auth.users_file import UsersFile
 from pop3d.config import Config, find, load
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
@@ -47,11 +47,12 @@ def _mailbox(user: str, path: Path | None) -> _Mailbox:
     if store.backend != "maildir":
         raise CommandError(f'the store is "{store.backend}": there is no Maildir to deliver into', ExitStatus.CONFIG)
     try:
-        account = UsersFile(config.auth.users).account(user)
+        account = account_of(config, user)
     except AuthError as fault:
         raise CommandError(str(fault), ExitStatus.CONFIG) from None
     if account is None:
-        raise CommandError(f"no such user: {user!r}; `pop3d user add` makes one", ExitStatus.NO_USER)
+        remedy = "`pop3d user add` makes one" if config.auth.backend == "file" else "the name cannot be a user's"
+        raise CommandError(f"no such user: {user!r}; {remedy}", ExitStatus.NO_USER)
     _become(config)
     return _located(config, account)
 

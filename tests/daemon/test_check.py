@@ -1,6 +1,7 @@
 """`pop3d check`: every fault that a site can have, made for real."""
 
 import datetime
+import json
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from pop3d.commands.check import Finding, findings
 from pop3d.config import load
 from pop3d.exit_status import ExitStatus
 from tests.daemon.test_schemes import MADE_ELSEWHERE
+from tests.issuer import NAME, Issuer, key_set
 from tests.site import Site
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
@@ -428,3 +430,51 @@ def test_a_finding_is_made_of_where_what_and_remedy(site: Site) -> None:
     for one in findings(site.config):
         assert isinstance(one, Finding)
         assert re.fullmatch(r"[^\n]+: [^\n]+; [^\n]+", one.text)
+
+
+# --- users that are in no file ---
+
+
+def tokens(site: Site, how: str, mechanisms: str = "") -> None:
+    change(site, "[store]", f'[auth.oauth]\nissuer = "{NAME}"\naudience = "pop3"\n{how}\n[store]')
+    change(site, 'users = "users"', mechanisms or 'users = "users"\nmechanisms = ["plain", "xoauth2"]')
+
+
+def test_keys_of_an_issuer(site: Site) -> None:
+    tokens(site, 'jwks = "keys.json"')
+    only(site, "fault", "keys.json: No such file or directory; name a readable file")
+    (site.root / "keys.json").write_text('{"keys": []}')
+    only(site, "fault", "keys.json: no key for RS256")
+    (site.root / "keys.json").write_text(json.dumps(key_set()))
+    assert found(site) == []
+    (site.root / "users").write_text("alice:{NOPE}x\n")
+    only(site, "fault", "users line 1: ")
+    # without a users file
+    change(site, 'users = "users"\nmechanisms = ["plain", "xoauth2"]', 'backend = "oauth"\nmechanisms = ["xoauth2"]')
+    (site.root / "users").unlink()
+    assert found(site) == []
+
+
+def test_keys_of_an_issuer_that_is_asked(site: Site) -> None:
+    issuer = Issuer()
+    try:
+        tokens(site, f'jwks = "{issuer.url}/keys"')
+        assert found(site) == []
+        assert issuer.asked == {"/keys": 1}
+        issuer.status = 404
+        only(site, "fault", "/keys answers with status 404")
+    finally:
+        issuer.close()
+
+
+def test_our_secret_for_introspection(site: Site) -> None:
+    secret = site.root / "secret"
+    tokens(site, 'introspection = "https://127.0.0.1:9/"\nclient_id = "pop3d"\nclient_secret_file = "secret"')
+    only(site, "fault", "secret: No such file or directory")
+    secret.write_text(" \n")
+    secret.chmod(0o600)
+    only(site, "fault", "secret: empty, or not UTF-8")
+    secret.write_text("hidden-secret\n")
+    assert found(site) == []
+    secret.chmod(0o644)
+    assert "hidden-secret" not in only(site, "fault", "secret: .*our secret for introspection")

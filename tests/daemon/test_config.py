@@ -16,6 +16,10 @@ certificate = "cert.pem"
 private_key = "key.pem"
 """
 
+TOKENS = "[auth]\nmechanisms = ['xoauth2']"
+OAUTH = "issuer = 'i'\naudience = 'a'\njwks = 'keys'"
+ASKED = "introspection = 'https://h/'\nclient_id = 'x'\nclient_secret_file = 'f'"
+
 
 def write(folder: Path, text: str) -> Path:
     path = folder / "pop3d.toml"
@@ -105,9 +109,6 @@ def test_keys_of_tables(tmp_path: Path, table: str, line: str, value: object) ->
     [
         ("auth", 'backend = "pam"'),
         ("auth", 'backend = "postgres"'),
-        ("auth", 'backend = "oauth"'),
-        *(("auth", f'mechanisms = ["plain", "{name}"]') for name in
-          ("oauthbearer", "xoauth2")),
         ("store", 'backend = "postgres"'),
     ],
 )  # fmt: skip
@@ -134,6 +135,24 @@ def test_what_comes_later_is_refused_by_name(tmp_path: Path, table: str, line: s
         ("[[listen]]\ntrusted_proxies = ['10.0.0.1/8']", "`listen.trusted_proxies`: a network is like"),
         ("[[listen]]\ntrusted_proxies = [5]", "`listen.trusted_proxies`: a network is like"),
         ("[auth]\nmechanisms = []", "nobody could log in"),
+        ("[auth]\nmechanisms = ['xoauth2']", "go with the table [auth.oauth]"),
+        (f"[auth.oauth]\n{OAUTH}", "go with the table [auth.oauth]"),
+        (f"[auth]\nbackend = 'oauth'\n[auth.oauth]\n{OAUTH}", "users are known by their tokens only, so plain cannot"),
+        (f"{TOKENS}\nbackend = 'oauth'\n[auth.oauth]\n{OAUTH}\n[store]\npath = '{{home}}'", "{home} comes from"),
+        (f"{TOKENS}\n[auth.oauth]\nisuer = 'x'\n{OAUTH}", "`auth.oauth.isuer`; did you mean `issuer`?"),
+        (f"{TOKENS}\n[auth.oauth]\nissuer = 'i'", "`auth.oauth`: tokens are checked by `jwks` or by `introspection`"),
+        (f"{TOKENS}\n[auth.oauth]\n{OAUTH}\nintrospection = 'https://h/'", "give one of them"),
+        (f"{TOKENS}\n[auth.oauth]\njwks = 'k'\nissuer = 'i'", "`issuer` and `audience` are needed"),
+        (f"{TOKENS}\n[auth.oauth]\njwks = 'k'\naudience = 'a'", "`issuer` and `audience` are needed"),
+        (f"{TOKENS}\n[auth.oauth]\n{ASKED}", "`audience` or `scope` is needed"),
+        (f"{TOKENS}\n[auth.oauth]\nscope = 's'\nintrospection = 'https://h/'", "go together"),
+        (f"{TOKENS}\n[auth.oauth]\nclient_id = 'x'\n{OAUTH}", "go together"),
+        (f"{TOKENS}\n[auth.oauth]\nleeway_seconds = 301\n{OAUTH}", "`auth.oauth.leeway_seconds`"),
+        (f"{TOKENS}\n[auth.oauth]\n{OAUTH.replace('keys', 'http://example.org/keys')}", "http:// is for loopback"),
+        (f"{TOKENS}\n[auth.oauth]\n{OAUTH.replace('keys', 'file:///etc/keys')}", "use an https:// URL"),
+        (f"{TOKENS}\n[auth.oauth]\n{OAUTH.replace('keys', 'https://u:p@h/keys')}", "use an https:// URL"),
+        (f"{TOKENS}\n[auth.oauth]\n{OAUTH.replace('keys', 'https://h:port/keys')}", "use an https:// URL"),
+        (f"{TOKENS}\n[auth.oauth]\nscope = 's'\n{ASKED.replace('https://h/', '/h')}", "use an https:// URL"),
         ("[store]\npath = 'mail'", "all users would share one mailbox"),
         ("[store]\npath = 'mail/{local}'", "users of two domains would share one mailbox"),
         ("[store]\npath = 'mail/{name}'", "unknown placeholder {name}"),
@@ -179,6 +198,19 @@ def test_listeners_behind_a_proxy(tmp_path: Path) -> None:
     *_, listen = config.listen
     assert listen.proxy_protocol
     assert [str(network) for network in listen.trusted_proxies] == ["127.0.0.1/32", "2001:db8::/32"]
+
+
+def test_tokens(tmp_path: Path) -> None:
+    oauth = load(write(tmp_path, f"{BASE}{TOKENS}\n[auth.oauth]\n{OAUTH}")).auth.oauth
+    assert oauth is not None
+    assert (oauth.jwks, oauth.user_claim, oauth.leeway_seconds) == (str(tmp_path / "keys"), "email", 30)
+    for url in ("https://example.org:8443/keys", "http://127.0.0.1:80/keys", "http://[::1]/keys"):
+        oauth = load(write(tmp_path, f"{BASE}{TOKENS}\n[auth.oauth]\n{OAUTH.replace('keys', url)}")).auth.oauth
+        assert oauth is not None
+        assert oauth.jwks == url
+    config = load(write(tmp_path, f"{BASE}{TOKENS}\nbackend = 'oauth'\n[auth.oauth]\nscope = 's'\n{ASKED}"))
+    assert config.auth.oauth is not None
+    assert config.auth.oauth.client_secret_file == tmp_path / "f"
 
 
 def test_clear_text_is_for_loopback_or_the_insecure(tmp_path: Path) -> None:
