@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pop3d.auth import Account, Authenticator, AuthError, check_user_name
+from pop3d.auth.stored import StoredPasswords
 from pop3d.auth.users_file import UsersFile
 from pop3d.certificates import authority_faults, load_faults
 from pop3d.config import Config, OAuth
@@ -16,7 +19,20 @@ from pop3d.stores.maildir import MaildirOptions, MaildirStore
 from pop3d.stores.memory import MemoryStore
 from pop3d.tls import ServerTls, server_tls
 
-__all__ = ["account_of", "assemble", "maildir_store", "tls_faults", "tls_of", "with_tokens"]
+if TYPE_CHECKING:
+    from pop3d.auth.postgres import PostgresUsers
+    from pop3d.stores.postgres import PostgresStore
+
+__all__ = [
+    "account_of",
+    "assemble",
+    "maildir_store",
+    "postgres_store",
+    "postgres_users",
+    "tls_faults",
+    "tls_of",
+    "with_tokens",
+]
 
 
 def assemble(config: Config, observer: Observer | None = None) -> Server:
@@ -50,12 +66,14 @@ def tls_faults(config: Config) -> list[str]:
 
 def _authenticator(config: Config) -> Authenticator:
     auth = config.auth
-    users = None
+    users: StoredPasswords | None = None
+    guessable = {"apop", "scram-sha-256", "scram-sha-256-plus"} & set(auth.mechanisms)
+    salts = secret_of(config.state) if guessable else None
     if auth.backend == "file":
-        guessable = {"apop", "scram-sha-256", "scram-sha-256-plus"} & set(auth.mechanisms)
-        salts = secret_of(config.state) if guessable else None
-        users = UsersFile(auth.users, salts, latin1_passwords=auth.latin1_passwords)
-        users.tell_who_cannot_log_in()
+        users = file = UsersFile(auth.users, salts, latin1_passwords=auth.latin1_passwords)
+        file.tell_who_cannot_log_in()
+    elif auth.postgres is not None:
+        users = postgres_users(config, salts)
     if auth.oauth is not None:
         return with_tokens(auth.oauth, users)
     assert users is not None  # without it tokens are the only way, and those the configuration has seen to
@@ -67,8 +85,8 @@ def account_of(config: Config, user: str) -> Account | None:
 
     Where users are not in a file, any name that could be one is: what delivers mail has to know its users.
     """
-    if config.auth.backend == "file":
-        return UsersFile(config.auth.users).account(user)
+    if config.auth.backend in ("file", "postgres"):
+        return asyncio.run(_stored_account(config, user))
     try:
         check_user_name(user)
     except ValueError:
@@ -76,7 +94,33 @@ def account_of(config: Config, user: str) -> Account | None:
     return Account(user)
 
 
-def with_tokens(oauth: OAuth, users: UsersFile | None) -> Authenticator:
+async def _stored_account(config: Config, user: str) -> Account | None:
+    users = UsersFile(config.auth.users) if config.auth.postgres is None else postgres_users(config)
+    try:
+        return await users.account(user)
+    finally:
+        await users.close()
+
+
+def postgres_users(config: Config, salts: bytes | None = None) -> PostgresUsers:
+    """Users as ``[auth.postgres]`` says."""
+    from pop3d.auth.postgres import PostgresUsers  # of an extra, which the configuration has looked for
+
+    auth = config.auth
+    assert auth.postgres is not None
+    conninfo = auth.postgres.conninfo.get_secret_value()
+    return PostgresUsers(conninfo, auth.postgres.query, salts, latin1_passwords=auth.latin1_passwords)
+
+
+def postgres_store(config: Config) -> PostgresStore:
+    """Mail as ``[store.postgres]`` says."""
+    from pop3d.stores.postgres import PostgresStore
+
+    assert config.store.postgres is not None
+    return PostgresStore(config.store.postgres.conninfo.get_secret_value())
+
+
+def with_tokens(oauth: OAuth, users: StoredPasswords | None) -> Authenticator:
     """Tokens beside the users of a file, or alone. Raises `pop3d.auth.AuthError`."""
     try:
         from pop3d.auth.oauth import oauth_tokens
@@ -92,6 +136,8 @@ def _extra_missing(what: str, extra: str, fault: ModuleNotFoundError) -> AuthErr
 def _store(config: Config) -> Store:
     if config.store.backend == "memory":
         return MemoryStore()
+    if config.store.backend == "postgres":
+        return postgres_store(config)
     return maildir_store(config, config.state)
 
 

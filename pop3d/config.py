@@ -24,6 +24,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -40,6 +41,8 @@ __all__ = [
     "Log",
     "Metrics",
     "OAuth",
+    "Postgres",
+    "PostgresUsers",
     "Sni",
     "StoreConfig",
     "Tls",
@@ -52,12 +55,12 @@ PLACES: Final = (Path("pop3d.toml"), Path("/etc/pop3d/pop3d.toml"))
 """Where a configuration is looked for when none is named."""
 
 NOT_YET: Final = {
-    "auth.backend": ("pam", "postgres"),
-    "store.backend": ("postgres",),
+    "auth.backend": ("pam",),
 }
 """Keys (None), or some values of a key, whose feature comes later."""
 
 _SERVER_NAME: Final = re.compile(r"(\*\.)?[a-zA-Z0-9_-]{1,63}(\.[a-zA-Z0-9_-]{1,63})*")
+_OF_MAILDIR: Final = {"path", "uidl", "utf8_downgrade", "sizes_in_names", "mark_seen", "deleted", "retention_days"}
 _PLACEHOLDERS: Final = ("user", "local", "domain", "home")
 
 
@@ -231,10 +234,43 @@ class OAuth(_Model):
         return self
 
 
+class Postgres(_Model):
+    """``[store.postgres]``: which database."""
+
+    conninfo: SecretStr  # it may have a password
+
+    @field_validator("conninfo")
+    @classmethod
+    def _is_understood(cls, conninfo: SecretStr) -> SecretStr:
+        if importlib.util.find_spec("psycopg") is None:
+            raise ValueError("psycopg is missing: pip install 'pop3core[postgres]'")
+        from psycopg import ProgrammingError
+        from psycopg.conninfo import conninfo_to_dict
+
+        try:
+            conninfo_to_dict(conninfo.get_secret_value())
+        except ProgrammingError:  # its text has the string in it
+            raise ValueError('say it as libpq does, such as "host=db.example.org dbname=mail user=pop3d"') from None
+        return conninfo
+
+
+class PostgresUsers(Postgres):
+    """``[auth.postgres]``: which database, and how a user is found in it."""
+
+    query: str = "select password, home from pop3_users where name = %(user)s"
+
+    @field_validator("query")
+    @classmethod
+    def _asks_for_a_user(cls, query: str) -> str:
+        if "%(user)s" not in query:
+            raise ValueError("the query has no %(user)s, where the user's name belongs")
+        return query
+
+
 class Auth(_Model):
     """``[auth]``: who may log in."""
 
-    backend: Literal["file", "oauth"] = "file"
+    backend: Literal["file", "postgres", "oauth"] = "file"
     users: Path = Path("users")
     mechanisms: tuple[
         Literal["plain", "login", "apop", "scram-sha-256", "scram-sha-256-plus", "external", "oauthbearer", "xoauth2"],
@@ -242,6 +278,7 @@ class Auth(_Model):
     ] = ("plain",)
     latin1_passwords: bool = False
     oauth: OAuth | None = None
+    postgres: PostgresUsers | None = None
 
     @field_validator("mechanisms")
     @classmethod
@@ -250,6 +287,12 @@ class Auth(_Model):
             # RFC 1939 §4: at least one way of logging in
             raise ValueError('nobody could log in; say mechanisms = ["plain"]')
         return mechanisms
+
+    @model_validator(mode="after")
+    def _database_is_named(self) -> Auth:
+        if (self.backend == "postgres") is not (self.postgres is not None):
+            raise ValueError('`backend = "postgres"` and the table [auth.postgres] go together; give both, or none')
+        return self
 
     @model_validator(mode="after")
     def _tokens_can_be_checked(self) -> Auth:
@@ -269,7 +312,7 @@ class Auth(_Model):
 class StoreConfig(_Model):
     """``[store]``: where the mail is."""
 
-    backend: Literal["maildir", "memory"] = "maildir"
+    backend: Literal["maildir", "memory", "postgres"] = "maildir"
     path: str = "mail/{user}"
     uidl: Literal["filename", "dovecot", "courier"] = "filename"
     utf8_downgrade: bool = False
@@ -279,6 +322,7 @@ class StoreConfig(_Model):
     quota_octets: Annotated[int, Field(ge=0)] = 0
     quota_messages: Annotated[int, Field(ge=0)] = 0
     retention_days: Annotated[float, Field(gt=0, le=36_500)] | None = None
+    postgres: Postgres | None = None
 
     @field_validator("path", "deleted")
     @classmethod
@@ -296,6 +340,14 @@ class StoreConfig(_Model):
         if "local" in names and not {"user", "domain", "home"} & set(names):
             raise ValueError("users of two domains would share one mailbox; use {domain} beside {local}, or {user}")
         return path
+
+    @model_validator(mode="after")
+    def _database_is_named(self) -> StoreConfig:
+        if (self.backend == "postgres") is not (self.postgres is not None):
+            raise ValueError('`backend = "postgres"` and the table [store.postgres] go together; give both, or none')
+        if self.backend == "postgres" and (set_ := self.model_fields_set & _OF_MAILDIR):
+            raise ValueError(f"`{min(set_)}` is of Maildir, not of PostgreSQL; remove it")
+        return self
 
     @model_validator(mode="after")
     def _retention_is_of_what_is_kept(self) -> StoreConfig:
@@ -533,7 +585,8 @@ def _described(error: Any, later: list[str]) -> str | None:
 def _closest(keys: list[str]) -> str:
     models: dict[str, type[BaseModel]] = {
         "listen": Listen, "tls": Tls, "tls.sni": Sni, "auth": Auth, "auth.oauth": OAuth,
-        "store": StoreConfig, "limits": Limits, "log": Log, "metrics": Metrics,
+        "auth.postgres": PostgresUsers, "store": StoreConfig, "store.postgres": Postgres,
+        "limits": Limits, "log": Log, "metrics": Metrics,
     }  # fmt: skip
     model = models.get(".".join(keys[:-1]), Config)
     close = difflib.get_close_matches(keys[-1], model.model_fields, n=1)

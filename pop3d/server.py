@@ -27,7 +27,7 @@ from pop3d.log import refused_connection
 from pop3d.penalties import Penalties
 from pop3d.report import Observer
 from pop3d.session import Services, Session
-from pop3d.stores import Store
+from pop3d.stores import Closes, Store
 from pop3d.tls import ServerTls
 
 __all__ = ["ListenError", "Server"]
@@ -226,6 +226,8 @@ class Server:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeper
         await self.authenticator.close()
+        if isinstance(self._store, Closes):
+            await self._store.close()
 
     def cut(self) -> None:
         """End all sessions now; nobody is told."""

@@ -42,6 +42,7 @@ DAEMON = [
     {
         "exit_status",
         "certificates",
+        "postgres",
         "privileges",
         "process",
         "config",

@@ -12,7 +12,22 @@ from pydantic import BaseModel
 
 from pop3cli.app import app as pop3cli_app
 from pop3d.cli import app as pop3d_app
-from pop3d.config import NOT_YET, Auth, Config, Limits, Listen, Log, Metrics, OAuth, Sni, StoreConfig, Tls, load
+from pop3d.config import (
+    NOT_YET,
+    Auth,
+    Config,
+    Limits,
+    Listen,
+    Log,
+    Metrics,
+    OAuth,
+    Postgres,
+    PostgresUsers,
+    Sni,
+    StoreConfig,
+    Tls,
+    load,
+)
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -29,13 +44,16 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("model", [Config, Listen, Tls, Sni, Auth, OAuth, StoreConfig, Limits, Log, Metrics])
+@pytest.mark.parametrize(
+    "model",
+    [Config, Listen, Tls, Sni, Auth, OAuth, PostgresUsers, StoreConfig, Postgres, Limits, Log, Metrics],
+)
 def test_every_key_of_the_configuration_is_documented(model: type[BaseModel]) -> None:
     text = (ROOT / "docs/configuration.md").read_text()
     tables = {"listen", "tls", "auth", "store", "limits", "log", "metrics"}
     for name, field in model.model_fields.items():
-        if (model is Config and name in tables) or name in ("sni", "oauth"):
-            assert re.search(rf"^## `\[+((tls|auth)\.)?{name}\]+`", text, re.MULTILINE)
+        if (model is Config and name in tables) or name in ("sni", "oauth", "postgres"):
+            assert re.search(rf"^## `\[+((tls|auth|store)\.)?{name}\]+`", text, re.MULTILINE)
             continue
         row = re.search(rf"^\| `{name}` \|([^|]*)\|", text, re.MULTILINE)
         assert row, name

@@ -31,7 +31,7 @@ from pop3core.events import Credential, Token
 from pop3core.sasl.base import SecretKind
 from pop3d.auth import Account, AuthError, AuthUnavailable, check_user_name
 from pop3d.auth.https import Asker
-from pop3d.auth.users_file import UsersFile
+from pop3d.auth.stored import StoredPasswords
 from pop3d.config import OAuth
 
 __all__ = ["ALGORITHMS", "OAuthTokens", "oauth_tokens"]
@@ -298,17 +298,17 @@ class OAuthTokens:
     mailbox, and there are no others.
     """
 
-    def __init__(self, config: OAuth, checks: _Checks, users: UsersFile | None) -> None:
+    def __init__(self, config: OAuth, checks: _Checks, users: StoredPasswords | None) -> None:
         self._config, self._checks, self._users = config, checks, users
 
-    async def authenticate(self, credential: Credential) -> Account | None:
+    async def authenticate(self, credential: Credential, source: str = "") -> Account | None:
         """See `pop3d.auth.Authenticator.authenticate`."""
         if not isinstance(credential, Token):
-            return await self._users.authenticate(credential) if self._users is not None else None
+            return await self._users.authenticate(credential, source) if self._users is not None else None
         try:
             claims = await self._checks.claims(credential.token)
             self._check(claims)
-            return self._account(self._user_of(claims), credential.username)
+            return await self._account(self._user_of(claims), credential.username)
         except _Refused as fault:
             log.info("token of %r refused: %s", credential.username[:64], fault)
             return None
@@ -345,14 +345,14 @@ class OAuthTokens:
             raise _Refused("its claim 'email' is not said to be verified ('email_verified')")
         return name
 
-    def _account(self, name: str, wanted: str) -> Account:
+    async def _account(self, name: str, wanted: str) -> Account:
         if wanted not in ("", name):
             raise _Refused("it is of another user")
         try:
             check_user_name(name)
         except ValueError as fault:
             raise _Refused(str(fault)) from None
-        account = self._users.account(name) if self._users is not None else Account(name)
+        account = await self._users.account(name) if self._users is not None else Account(name)
         if account is None:
             raise _Refused("its user has no mailbox here")
         return account
@@ -381,7 +381,9 @@ def _scopes(claims: dict[str, Any]) -> list[Any]:
     return found.split(" ") if isinstance(found, str) else found if isinstance(found, list) else []
 
 
-def oauth_tokens(config: OAuth, users: UsersFile | None, *, clock: Callable[[], float] = time.monotonic) -> OAuthTokens:
+def oauth_tokens(
+    config: OAuth, users: StoredPasswords | None, *, clock: Callable[[], float] = time.monotonic
+) -> OAuthTokens:
     """Tokens as configured, beside ``users``. Raises `AuthError` for a file that is not usable.
 
     ``clock``: monotonic seconds, for the age of keys.

@@ -2,48 +2,22 @@
 
 The fields of a Dovecot passwd-file are accepted; of those behind the secret only the home is used. Blanks and any of
 ``,=%+/`` in a secret stand for themselves, a ``:`` ends it. Comments begin with ``#`` at the start of a line. UTF-8.
-
-Passwords are checked where `pop3d.auth.hashing` says. An unknown user costs a check as well, of the usual kind: against
-a secret of the scheme and parameters that most users have. A user whose scheme needs an extra that is not installed
-cannot log in, and costs the same.
-
-SCRAM needs a verifier: stored as such, or made from a plain secret. What an unknown user's would be is made up from a
-secret of ours, so that the same name has the same salt for ever, and looks like a known one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
-import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pop3core.answers import NoSecret, PlainSecret, ScramSecret
-from pop3core.events import Credential, Password, Verified
-from pop3core.sasl.base import SecretKind
-from pop3d.auth import Account, AuthError, check_user_name
+from pop3d.auth import AuthError, check_user_name
 from pop3d.auth.edit import edit
-from pop3d.auth.hashing import Hashing, variants
-from pop3d.auth.passwords import (
-    ARGON2ID,
-    CRYPT_EXTRA,
-    DUMMY,
-    PLAIN,
-    SCHEMES,
-    SCRAM,
-    Secret,
-    Verifier,
-    cost_of,
-    hashed,
-    lacks_extra,
-    parse_secret,
-    verifier_of,
-)
+from pop3d.auth.passwords import ARGON2ID, CRYPT_EXTRA, hashed, lacks_extra, parse_secret
+from pop3d.auth.stored import StoredPasswords, User, usual
 
 __all__ = [
     "Line",
@@ -71,16 +45,6 @@ class UserExists(Exception):
 
 class UnknownUser(LookupError):
     """The users file has no such name."""
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """A line of the users file. ``fields``: which of those behind the secret are filled in, by their names."""
-
-    name: str
-    secret: Secret
-    home: str | None
-    fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,91 +116,30 @@ def _read(path: Path) -> str:
         raise AuthError(f"users file {path}: not UTF-8 at octet {fault.start}") from None
 
 
-class UsersFile:
-    """See `pop3d.auth.Authenticator` and `pop3d.auth.KeepsSecrets`. Raises `AuthError` when the file is not usable.
-
-    ``salts``: what salts are made from, where there is none; should be the same for ever. None: new ones each time.
-    ``latin1_passwords``: a password matches in UTF-8 as well as in Latin-1, whichever was sent and stored.
-    """
+class UsersFile(StoredPasswords):
+    """The users of a file. Raises `AuthError` when it is not usable. For the rest see `StoredPasswords`."""
 
     def __init__(self, path: Path, salts: bytes | None = None, *, latin1_passwords: bool = False) -> None:
         self._path = path
-        self._salts = salts or os.urandom(32)
-        self._latin1 = latin1_passwords
-        self._users: Mapping[str, User] = {}
-        self._dummy = Secret(ARGON2ID, DUMMY)
-        self._take(parse_users(_read(path), str(path)))
-        self._hashing = Hashing()
+        self._users: Mapping[str, User] = parse_users(_read(path), str(path))
+        super().__init__(salts, latin1_passwords=latin1_passwords)
+        self._dummy = usual(user.secret for user in self._users.values())
 
-    def _take(self, users: Mapping[str, User]) -> None:
-        self._users = users
-        self._dummy = _usual(user.secret for user in users.values())
+    async def find(self, name: str) -> User | None:
+        """See `StoredPasswords.find`."""
+        return self._users.get(name)
+
+    async def reload(self) -> None:
+        """See `pop3d.auth.Authenticator.reload`."""
+        self._users = await asyncio.to_thread(lambda: parse_users(_read(self._path), str(self._path)))
+        self._dummy = usual(user.secret for user in self._users.values())
+        self.tell_who_cannot_log_in()
 
     def tell_who_cannot_log_in(self) -> None:
         """One line of the log for each scheme whose extra is not installed."""
         lacking = Counter(user.secret.scheme for user in self._users.values() if lacks_extra(user.secret.scheme))
         for scheme, count in lacking.items():
             log.warning("%s: %d users of {%s} cannot log in before %s", self._path, count, scheme, CRYPT_EXTRA)
-
-    async def authenticate(self, credential: Credential, source: str = "") -> Account | None:
-        """See `pop3d.auth.Authenticator.authenticate`. To act as somebody else is refused."""
-        if not isinstance(credential, Password | Verified):
-            return None
-        user = self._users.get(credential.username)
-        if isinstance(credential, Password) and not await self._matches(user, credential.secret, source):
-            return None
-        if user is None or credential.authzid not in ("", user.name):
-            return None
-        return self.account(user.name)
-
-    async def _matches(self, user: User | None, password: bytes, source: str) -> bool:
-        passwords = variants(password, latin1=self._latin1)
-        if user is None or lacks_extra(user.secret.scheme):
-            await self._hashing.matches(self._dummy, passwords, source)
-            return False
-        return await self._hashing.matches(user.secret, passwords, source)
-
-    async def secret(self, username: str, kind: SecretKind, server_nonce: str) -> ScramSecret | PlainSecret | NoSecret:
-        """See `pop3d.auth.KeepsSecrets.secret`."""
-        user = self._users.get(username)
-        plain = user.secret.value.encode() if user is not None and user.secret.scheme == PLAIN else None
-        salt = hmac.digest(self._salts, username.encode("utf-8", "surrogateescape"), "sha256")[:16]
-        # always made, whatever is stored, so that the time does not tell
-        made = await self._hashing.in_a_thread(Verifier.made, plain or b"nobody", salt)
-        if kind == "APOP":
-            return PlainSecret(plain) if plain is not None else NoSecret(salt, made.iterations, server_nonce)
-        if user is not None and user.secret.scheme == SCRAM:
-            made = verifier_of(user.secret.value)
-        elif plain is None:
-            return NoSecret(salt, made.iterations, server_nonce)
-        return ScramSecret(made.salt, made.iterations, made.stored_key, made.server_key, server_nonce)
-
-    def account(self, name: str) -> Account | None:
-        """A user by name, to whom mail is delivered; None when there is no such."""
-        user = self._users.get(name)
-        return None if user is None else Account(user.name, user.home)
-
-    async def reload(self) -> None:
-        """See `pop3d.auth.Authenticator.reload`."""
-        self._take(await asyncio.to_thread(lambda: parse_users(_read(self._path), str(self._path))))
-        self.tell_who_cannot_log_in()
-
-    async def close(self) -> None:
-        """See `pop3d.auth.Authenticator.close`."""
-        self._hashing.close()
-
-
-def _usual(secrets: Iterable[Secret]) -> Secret:
-    """One that costs what most of them do; the slower one where there are as many of both."""
-    kinds: dict[tuple[str, str], Secret] = {}
-    count: Counter[tuple[str, str]] = Counter()
-    for secret in secrets:
-        if not lacks_extra(secret.scheme):
-            count[cost := cost_of(secret)] += 1
-            kinds.setdefault(cost, secret)
-    if not count:
-        return Secret(ARGON2ID, DUMMY)
-    return kinds[max(count, key=lambda cost: (count[cost], -SCHEMES.index(cost[0])))]
 
 
 # --- editing ---

@@ -20,12 +20,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.text import Text
 
-from pop3d.assembly import maildir_store, tls_faults, tls_of, with_tokens
+from pop3d.assembly import maildir_store, postgres_store, postgres_users, tls_faults, tls_of, with_tokens
 from pop3d.auth import Account, AuthError, check_user_name
 from pop3d.auth.hashing import HOLDS_THE_LOCK
 from pop3d.auth.passwords import CRYPT_EXTRA, PLAIN, SCRAM, lacks_extra
@@ -37,6 +37,10 @@ from pop3d.log import harmless
 from pop3d.privileges import Identity, become, resolve
 from pop3d.stores import MaildropBusy, StoreError
 from pop3d.stores.maildir import mailbox_path
+
+if TYPE_CHECKING:
+    from pop3d.auth.postgres import PostgresUsers
+    from pop3d.stores.postgres import PostgresStore
 
 __all__ = ["Finding", "check", "findings"]
 
@@ -86,6 +90,7 @@ def findings(path: Path | None) -> list[Finding]:
             found += _users(config, lines)
     except AuthError as fault:
         found.append(Finding(True, str(fault)))
+    found += _databases(config)
     if config.auth.oauth is not None:
         found += _tokens(config.auth.oauth)
     root = os.geteuid() == 0
@@ -106,6 +111,20 @@ def _fault(where: object, what: str, remedy: str) -> Finding:
 
 def _warning(where: object, what: str, remedy: str) -> Finding:
     return Finding(False, f"{where}: {what}; {remedy}")
+
+
+def _databases(config: Config) -> Iterator[Finding]:
+    if config.auth.postgres is not None and (trouble := asyncio.run(_trouble(postgres_users(config)))):
+        yield _fault("[auth.postgres]", trouble, "look at `conninfo` and `query`, and whether the role may read")
+    if config.store.postgres is not None and (trouble := asyncio.run(_trouble(postgres_store(config)))):
+        yield _fault("[store.postgres]", trouble, "look at `conninfo`; the tables are in examples/postgres/schema.sql")
+
+
+async def _trouble(database: PostgresUsers | PostgresStore) -> str | None:
+    try:
+        return await database.trouble()
+    finally:
+        await database.close()
 
 
 # --- configuration, certificates, state ---

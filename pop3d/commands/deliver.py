@@ -1,4 +1,4 @@
-"""`pop3d deliver`, `pop3d import` and `pop3d undelete`: mail into a user's Maildir."""
+"""`pop3d deliver`, `pop3d import` and `pop3d undelete`: mail into a user's mailbox."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pop3d.assembly import account_of
-from pop3d.auth import Account, AuthError
+from pop3d.auth import Account, AuthError, AuthUnavailable
 from pop3d.config import Config, find, load
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
@@ -31,37 +31,73 @@ _PIECE = 64 * 1024  # octets
 _FLAGS = re.compile(r":2,([A-Za-z]*)$")
 
 
+class _Mailbox(Protocol):
+    """Where a user's mail goes."""
+
+    def deliver(self, content: Iterable[bytes], flags: str | None = None) -> None:
+        """Deliver a message; ``flags`` as `pop3d.stores.maildir_delivery.deliver`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class _Mailbox:
+class _Maildir:
     """A user's Maildir, its deleted messages (empty for none), and its quota."""
 
     path: str
     deleted: str
     quota: Quota
 
+    def deliver(self, content: Iterable[bytes], flags: str | None = None) -> None:
+        deliver(self.path, content, self.quota, flags=flags)
+
+
+@dataclass(frozen=True, slots=True)
+class _InPostgres:
+    """A user's mailbox in a database, which knows no flags."""
+
+    conninfo: str = field(repr=False)
+    name: str
+    quota: Quota
+
+    def deliver(self, content: Iterable[bytes], flags: str | None = None) -> None:
+        from pop3d.postgres import DatabaseFault  # of an extra, which the configuration has looked for
+        from pop3d.stores import postgres
+
+        try:
+            postgres.deliver(self.conninfo, self.name, content, self.quota)
+        except DatabaseFault as fault:
+            raise CommandError(f"not delivered: {fault}; try again later", ExitStatus.TRY_LATER) from None
+        except ValueError as fault:
+            raise CommandError(f"not delivered: {fault}", ExitStatus.DATA) from None
+
 
 def _mailbox(user: str, path: Path | None) -> _Mailbox:
     """Where a user's mail is. On the way this process becomes whom the configuration says."""
     config = load(find(path))
     store = config.store
-    if store.backend != "maildir":
-        raise CommandError(f'the store is "{store.backend}": there is no Maildir to deliver into', ExitStatus.CONFIG)
+    if store.backend == "memory":
+        raise CommandError('the store is "memory": there is nothing to deliver into', ExitStatus.CONFIG)
     try:
         account = account_of(config, user)
     except AuthError as fault:
         raise CommandError(str(fault), ExitStatus.CONFIG) from None
+    except AuthUnavailable as fault:
+        raise CommandError(f"{fault}; try again later", ExitStatus.TRY_LATER) from None
     if account is None:
         remedy = "`pop3d user add` makes one" if config.auth.backend == "file" else "the name cannot be a user's"
         raise CommandError(f"no such user: {user!r}; {remedy}", ExitStatus.NO_USER)
     _become(config)
-    return _located(config, account)
+    quota = Quota(store.quota_octets, store.quota_messages)
+    if store.postgres is not None:
+        return _InPostgres(store.postgres.conninfo.get_secret_value(), account.name, quota)
+    return _located(config, account, quota)
 
 
-def _located(config: Config, account: Account) -> _Mailbox:
+def _located(config: Config, account: Account, quota: Quota) -> _Maildir:
     store = config.store
     try:
         deleted = mailbox_path(store.deleted, account) if store.deleted else ""
-        return _Mailbox(mailbox_path(store.path, account), deleted, Quota(store.quota_octets, store.quota_messages))
+        return _Maildir(mailbox_path(store.path, account), deleted, quota)
     except StoreError as fault:
         raise CommandError(f"{account.name}: {fault.detail}", ExitStatus.CONFIG) from None
 
@@ -91,7 +127,7 @@ def deliver_stdin(user: str, config: Path | None) -> None:
     """Deliver one message from standard input."""
     mailbox = _mailbox(user, config)
     with _tried_again_later():
-        deliver(mailbox.path, mbox.without_from_line(sys.stdin.buffer), mailbox.quota)
+        mailbox.deliver(mbox.without_from_line(sys.stdin.buffer))
 
 
 def import_mail(user: str, source: Path, config: Path | None) -> ExitStatus:
@@ -109,7 +145,7 @@ def import_mail(user: str, source: Path, config: Path | None) -> ExitStatus:
     with _progress(total) as advance, _told(lambda: done), _tried_again_later():
         arriving = _from_maildir(source, failed, advance) if is_maildir else _from_mbox(source, advance)
         for content, flags in arriving:
-            deliver(mailbox.path, content, mailbox.quota, flags=flags)
+            mailbox.deliver(content, flags)
             done += 1
     for line in failed:
         print(f"pop3d: not imported: {line}", file=sys.stderr)
@@ -185,7 +221,7 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
 def undelete(user: str, config: Path | None) -> None:
     """Bring back what a user has deleted."""
     mailbox = _mailbox(user, config)
-    if not mailbox.deleted:
+    if not isinstance(mailbox, _Maildir) or not mailbox.deleted:
         raise CommandError("nothing is kept: the configuration has no `deleted` in [store]", ExitStatus.CONFIG)
     try:
         number = put_back(mailbox.path, mailbox.deleted)

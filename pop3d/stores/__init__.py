@@ -19,7 +19,17 @@ from pop3core.maildrop import Listing
 from pop3core.replies import Code
 from pop3d.auth import Account
 
-__all__ = ["Maildrop", "MaildropBusy", "MarksSeen", "ReadsNow", "Releases", "RemovalFailed", "Store", "StoreError"]
+__all__ = [
+    "Closes",
+    "Maildrop",
+    "MaildropBusy",
+    "MarksSeen",
+    "ReadsNow",
+    "Releases",
+    "RemovalFailed",
+    "Store",
+    "StoreError",
+]
 
 
 class StoreError(Exception):
@@ -79,6 +89,15 @@ class Store(Protocol):
         ``utf8``: the client asked for UTF8 (RFC 6856). Raises `MaildropBusy` at once when another session holds it, and
         `StoreError`.
         """
+        ...
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """A store that holds something."""
+
+    async def close(self) -> None:
+        """Free it: the daemon ends, and all maildrops are closed."""
         ...
 
 

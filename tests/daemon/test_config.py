@@ -16,6 +16,8 @@ certificate = "cert.pem"
 private_key = "key.pem"
 """
 
+USERS_BY = "[auth]\nbackend = 'postgres'\n[auth.postgres]\nconninfo = "
+MAIL_IN = "[store.postgres]\nconninfo = "
 TOKENS = "[auth]\nmechanisms = ['xoauth2']"
 OAUTH = "issuer = 'i'\naudience = 'a'\njwks = 'keys'"
 ASKED = "introspection = 'https://h/'\nclient_id = 'x'\nclient_secret_file = 'f'"
@@ -108,8 +110,6 @@ def test_keys_of_tables(tmp_path: Path, table: str, line: str, value: object) ->
     ("table", "line"),
     [
         ("auth", 'backend = "pam"'),
-        ("auth", 'backend = "postgres"'),
-        ("store", 'backend = "postgres"'),
     ],
 )  # fmt: skip
 def test_what_comes_later_is_refused_by_name(tmp_path: Path, table: str, line: str) -> None:
@@ -135,6 +135,13 @@ def test_what_comes_later_is_refused_by_name(tmp_path: Path, table: str, line: s
         ("[[listen]]\ntrusted_proxies = ['10.0.0.1/8']", "`listen.trusted_proxies`: a network is like"),
         ("[[listen]]\ntrusted_proxies = [5]", "`listen.trusted_proxies`: a network is like"),
         ("[auth]\nmechanisms = []", "nobody could log in"),
+        ("[auth]\nbackend = 'postgres'", "the table [auth.postgres] go together"),
+        ("[auth.postgres]\nconninfo = 'dbname=x'", "the table [auth.postgres] go together"),
+        (f"{USERS_BY}'dbname=x'\nquery = 'select 1'", "`auth.postgres.query`: the query has no %(user)s"),
+        (f"{USERS_BY}'password=sesame dbnam=x'", "`auth.postgres.conninfo`: say it as libpq does"),
+        (f"{USERS_BY}'dbname=x'\nqury = ''", "`auth.postgres.qury`; did you mean `query`?"),
+        ("[store]\nbackend = 'postgres'", "the table [store.postgres] go together"),
+        (f"[store]\nbackend = 'postgres'\nmark_seen = true\n{MAIL_IN}'dbname=x'", "`mark_seen` is of Maildir"),
         ("[auth]\nmechanisms = ['xoauth2']", "go with the table [auth.oauth]"),
         (f"[auth.oauth]\n{OAUTH}", "go with the table [auth.oauth]"),
         (f"[auth]\nbackend = 'oauth'\n[auth.oauth]\n{OAUTH}", "users are known by their tokens only, so plain cannot"),

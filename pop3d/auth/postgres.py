@@ -1,0 +1,100 @@
+"""Users in PostgreSQL: one query for each login, whose row has what a line of the users file has."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Final
+
+from psycopg.rows import dict_row
+
+from pop3d.auth import AuthUnavailable, check_user_name
+from pop3d.auth.passwords import Secret, cost_of, lacks_extra, parse_secret
+from pop3d.auth.stored import StoredPasswords, User, usual
+from pop3d.postgres import Database, DatabaseFault
+
+__all__ = ["PostgresUsers"]
+
+log = logging.getLogger("pop3d.users")
+
+_CONNECTIONS: Final = 4  # a query takes less than a millisecond
+_SEEN_MAX: Final = 100  # secrets that tell what is usual
+
+
+class PostgresUsers(StoredPasswords):
+    """Users by ``query``, which has one parameter, ``%(user)s``, and gives at most one row.
+
+    Its columns, by name: ``password``, ``{SCHEME}secret``; ``home`` and ``name`` if it has them. ``name`` is what the
+    user is really called, where the query finds other spellings too: mailboxes and locks go by it.
+    For the rest see `StoredPasswords`.
+    """
+
+    def __init__(
+        self, conninfo: str, query: str, salts: bytes | None = None, *, latin1_passwords: bool = False
+    ) -> None:
+        super().__init__(salts, latin1_passwords=latin1_passwords)
+        self.database = Database(conninfo, _CONNECTIONS)
+        self._query = query
+        self._seen: deque[Secret] = deque(maxlen=_SEEN_MAX)
+
+    async def find(self, name: str) -> User | None:
+        """See `StoredPasswords.find`."""
+        try:
+            check_user_name(name)
+            name.encode()
+        except ValueError:
+            return None
+        try:
+            rows = await self._rows(name)
+        except DatabaseFault as fault:
+            raise AuthUnavailable(f"users in PostgreSQL: {fault}") from None
+        if not rows:
+            return None
+        if len(rows) > 1:
+            raise AuthUnavailable(
+                f"users in PostgreSQL: the query gives {len(rows)} rows for {name!r}; it must give one"
+            )
+        return self._user(name, rows[0])
+
+    async def _rows(self, name: str) -> list[dict[str, object]]:
+        async with self.database.connection() as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            await cursor.execute(self._query.encode(), {"user": name})
+            return await cursor.fetchmany(2)
+
+    def _user(self, name: str, row: dict[str, object]) -> User | None:
+        password, home, called = row.get("password"), row.get("home"), row.get("name") or name
+        try:
+            if not isinstance(password, str):
+                raise ValueError("no column `password`, or it is null or no text")
+            check_user_name(str(called))
+            secret = parse_secret(password)
+        except ValueError as fault:
+            log.error("user %r in PostgreSQL cannot log in: %s", name, fault)
+            return None
+        self._learn(secret)
+        return User(str(called), secret, str(home) if home else None)
+
+    def _learn(self, secret: Secret) -> None:
+        if not lacks_extra(secret.scheme):
+            self._seen.append(secret)
+            if cost_of(secret) != cost_of(self._dummy):
+                self._dummy = usual(self._seen)
+
+    async def trouble(self) -> str | None:
+        """What is wrong with database or query, in one line; None when nothing is."""
+        try:
+            async with self.database.connection() as connection:
+                cursor = await connection.execute(self._query.encode(), {"user": "nobody"})
+                columns = [column.name for column in cursor.description or ()]
+        except DatabaseFault as fault:
+            return str(fault)
+        return None if "password" in columns else f"the query gives no column `password`, but {', '.join(columns)}"
+
+    async def reload(self) -> None:
+        """See `pop3d.auth.Authenticator.reload`. There is nothing to read: each login asks."""
+
+    async def close(self) -> None:
+        """See `pop3d.auth.Authenticator.close`."""
+        await super().close()
+        await self.database.close()

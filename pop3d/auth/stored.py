@@ -1,0 +1,125 @@
+"""Users whose passwords are stored somewhere: what a file and a database have in common.
+
+Passwords are checked where `pop3d.auth.hashing` says. An unknown user costs a check as well, of the usual kind: against
+a secret of the scheme and parameters that most users have. A user whose scheme needs an extra that is not installed
+cannot log in, and costs the same.
+
+SCRAM needs a verifier: stored as such, or made from a plain secret. What an unknown user's would be is made up from a
+secret of ours, so that the same name has the same salt for ever, and looks like a known one.
+"""
+
+from __future__ import annotations
+
+import abc
+import hmac
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pop3core.answers import NoSecret, PlainSecret, ScramSecret
+from pop3core.events import Credential, Password, Verified
+from pop3core.sasl.base import SecretKind
+from pop3d.auth import Account
+from pop3d.auth.hashing import Hashing, variants
+from pop3d.auth.passwords import (
+    ARGON2ID,
+    DUMMY,
+    PLAIN,
+    SCHEMES,
+    SCRAM,
+    Secret,
+    Verifier,
+    cost_of,
+    lacks_extra,
+    verifier_of,
+)
+
+__all__ = ["StoredPasswords", "User", "usual"]
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user as stored. ``fields``: which fields of a line behind the secret are filled in, by their names."""
+
+    name: str
+    secret: Secret
+    home: str | None
+    fields: tuple[str, ...] = ()
+
+
+class StoredPasswords(abc.ABC):
+    """See `pop3d.auth.Authenticator` and `pop3d.auth.KeepsSecrets`. Derive, and write `find` and `reload`.
+
+    ``salts``: what salts are made from, where there is none; should be the same for ever. None: new ones each time.
+    ``latin1_passwords``: a password matches in UTF-8 as well as in Latin-1, whichever was sent and stored.
+    """
+
+    def __init__(self, salts: bytes | None = None, *, latin1_passwords: bool = False) -> None:
+        self._salts = salts or os.urandom(32)
+        self._latin1 = latin1_passwords
+        self._dummy = Secret(ARGON2ID, DUMMY)
+        self._hashing = Hashing()
+
+    @abc.abstractmethod
+    async def find(self, name: str) -> User | None:
+        """The user of that name. Raises `pop3d.auth.AuthUnavailable` when that cannot be known now."""
+
+    @abc.abstractmethod
+    async def reload(self) -> None:
+        """See `pop3d.auth.Authenticator.reload`."""
+
+    async def account(self, name: str) -> Account | None:
+        """A user by name, to whom mail is delivered; None when there is no such. Raises as `find` does."""
+        user = await self.find(name)
+        return None if user is None else Account(user.name, user.home)
+
+    async def authenticate(self, credential: Credential, source: str = "") -> Account | None:
+        """See `pop3d.auth.Authenticator.authenticate`. To act as somebody else is refused."""
+        if not isinstance(credential, Password | Verified):
+            return None
+        user = await self.find(credential.username)
+        if isinstance(credential, Password) and not await self._matches(user, credential.secret, source):
+            return None
+        if user is None or credential.authzid not in ("", user.name):
+            return None
+        return Account(user.name, user.home)
+
+    async def _matches(self, user: User | None, password: bytes, source: str) -> bool:
+        passwords = variants(password, latin1=self._latin1)
+        if user is None or lacks_extra(user.secret.scheme):
+            await self._hashing.matches(self._dummy, passwords, source)
+            return False
+        return await self._hashing.matches(user.secret, passwords, source)
+
+    async def secret(self, username: str, kind: SecretKind, server_nonce: str) -> ScramSecret | PlainSecret | NoSecret:
+        """See `pop3d.auth.KeepsSecrets.secret`."""
+        user = await self.find(username)
+        plain = user.secret.value.encode() if user is not None and user.secret.scheme == PLAIN else None
+        salt = hmac.digest(self._salts, username.encode("utf-8", "surrogateescape"), "sha256")[:16]
+        # always made, whatever is stored, so that the time does not tell
+        made = await self._hashing.in_a_thread(Verifier.made, plain or b"nobody", salt)
+        if kind == "APOP":
+            return PlainSecret(plain) if plain is not None else NoSecret(salt, made.iterations, server_nonce)
+        if user is not None and user.secret.scheme == SCRAM:
+            made = verifier_of(user.secret.value)
+        elif plain is None:
+            return NoSecret(salt, made.iterations, server_nonce)
+        return ScramSecret(made.salt, made.iterations, made.stored_key, made.server_key, server_nonce)
+
+    async def close(self) -> None:
+        """See `pop3d.auth.Authenticator.close`."""
+        self._hashing.close()
+
+
+def usual(secrets: Iterable[Secret]) -> Secret:
+    """One that costs what most of them do; the slower one where there are as many of both."""
+    kinds: dict[tuple[str, str], Secret] = {}
+    count: Counter[tuple[str, str]] = Counter()
+    for secret in secrets:
+        if not lacks_extra(secret.scheme):
+            count[cost := cost_of(secret)] += 1
+            kinds.setdefault(cost, secret)
+    if not count:
+        return Secret(ARGON2ID, DUMMY)
+    return kinds[max(count, key=lambda cost: (count[cost], -SCHEMES.index(cost[0])))]
