@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pop3d.auth import Account, Authenticator, AuthError, check_user_name
-from pop3d.auth.stored import StoredPasswords
 from pop3d.auth.users_file import UsersFile
 from pop3d.certificates import authority_faults, load_faults
-from pop3d.config import Config, OAuth
+from pop3d.config import Config, OAuth, Pam
 from pop3d.report import Observer
 from pop3d.secret import secret_of
 from pop3d.server import Server
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "account_of",
     "assemble",
+    "by_pam",
     "maildir_store",
     "postgres_store",
     "postgres_users",
@@ -66,18 +66,20 @@ def tls_faults(config: Config) -> list[str]:
 
 def _authenticator(config: Config) -> Authenticator:
     auth = config.auth
-    users: StoredPasswords | None = None
+    others: Authenticator | None = None
     guessable = {"apop", "scram-sha-256", "scram-sha-256-plus"} & set(auth.mechanisms)
     salts = secret_of(config.state) if guessable else None
-    if auth.backend == "file":
-        users = file = UsersFile(auth.users, salts, latin1_passwords=auth.latin1_passwords)
-        file.tell_who_cannot_log_in()
-    elif auth.postgres is not None:
-        users = postgres_users(config, salts)
+    if auth.backend == "pam":
+        others = by_pam(auth.pam or Pam())
+    elif auth.backend == "file":
+        others = users = UsersFile(auth.users, salts, latin1_passwords=auth.latin1_passwords)
+        users.tell_who_cannot_log_in()
+    elif auth.backend == "postgres":
+        others = postgres_users(config, salts)
     if auth.oauth is not None:
-        return with_tokens(auth.oauth, users)
-    assert users is not None  # without it tokens are the only way, and those the configuration has seen to
-    return users
+        return with_tokens(auth.oauth, others)
+    assert others is not None  # with backend = "oauth" there is [auth.oauth]: the configuration has seen to that
+    return others
 
 
 def account_of(config: Config, user: str) -> Account | None:
@@ -120,13 +122,22 @@ def postgres_store(config: Config) -> PostgresStore:
     return PostgresStore(config.store.postgres.conninfo.get_secret_value())
 
 
-def with_tokens(oauth: OAuth, users: StoredPasswords | None) -> Authenticator:
-    """Tokens beside the users of a file, or alone. Raises `pop3d.auth.AuthError`."""
+def with_tokens(oauth: OAuth, others: Authenticator | None) -> Authenticator:
+    """Tokens beside other users, or alone. Raises `pop3d.auth.AuthError`."""
     try:
         from pop3d.auth.oauth import oauth_tokens
     except ModuleNotFoundError as fault:
         raise _extra_missing("[auth.oauth]", "oauth", fault) from None
-    return oauth_tokens(oauth, users)
+    return oauth_tokens(oauth, others)
+
+
+def by_pam(pam: Pam) -> Authenticator:
+    """Users as PAM knows them. Raises `pop3d.auth.AuthError`."""
+    try:
+        from pop3d.auth.pam import PamUsers
+    except ModuleNotFoundError as fault:
+        raise _extra_missing('backend = "pam"', "pam", fault) from None
+    return PamUsers(pam.service)
 
 
 def _extra_missing(what: str, extra: str, fault: ModuleNotFoundError) -> AuthError:

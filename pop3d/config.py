@@ -1,7 +1,7 @@
 """The configuration: a TOML file, validated whole, every fault found at once.
 
 Each key is a field below; `docs/configuration.md` says what it means. A key that is not known is a fault that names the
-closest one; a key whose feature is still to come is refused as such (`NOT_YET`), so that nothing is ignored in silence.
+closest one, so that nothing is ignored in silence.
 Paths are relative to the file and come out absolute.
 """
 
@@ -10,11 +10,11 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import ipaddress
+import json
 import re
 import socket
 import string
 import tomllib
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -41,6 +41,7 @@ __all__ = [
     "Log",
     "Metrics",
     "OAuth",
+    "Pam",
     "Postgres",
     "PostgresUsers",
     "Sni",
@@ -53,11 +54,6 @@ __all__ = [
 
 PLACES: Final = (Path("pop3d.toml"), Path("/etc/pop3d/pop3d.toml"))
 """Where a configuration is looked for when none is named."""
-
-NOT_YET: Final = {
-    "auth.backend": ("pam",),
-}
-"""Keys (None), or some values of a key, whose feature comes later."""
 
 _SERVER_NAME: Final = re.compile(r"(\*\.)?[a-zA-Z0-9_-]{1,63}(\.[a-zA-Z0-9_-]{1,63})*")
 _OF_MAILDIR: Final = {"path", "uidl", "utf8_downgrade", "sizes_in_names", "mark_seen", "deleted", "retention_days"}
@@ -267,10 +263,21 @@ class PostgresUsers(Postgres):
         return query
 
 
+class Pam(_Model):
+    """``[auth.pam]``: which service of PAM is asked."""
+
+    service: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")] = "pop3"
+
+
+_TOKENS: Final = {"oauthbearer", "xoauth2"}
+_SERVES: Final = {"oauth": _TOKENS, "pam": {"plain", "login"}}
+"""Mechanisms of the backends that cannot serve all; [auth.oauth] serves tokens beside any."""
+
+
 class Auth(_Model):
     """``[auth]``: who may log in."""
 
-    backend: Literal["file", "postgres", "oauth"] = "file"
+    backend: Literal["file", "pam", "postgres", "oauth"] = "file"
     users: Path = Path("users")
     mechanisms: tuple[
         Literal["plain", "login", "apop", "scram-sha-256", "scram-sha-256-plus", "external", "oauthbearer", "xoauth2"],
@@ -279,6 +286,7 @@ class Auth(_Model):
     latin1_passwords: bool = False
     oauth: OAuth | None = None
     postgres: PostgresUsers | None = None
+    pam: Pam | None = None
 
     @field_validator("mechanisms")
     @classmethod
@@ -295,14 +303,20 @@ class Auth(_Model):
         return self
 
     @model_validator(mode="after")
-    def _tokens_can_be_checked(self) -> Auth:
-        tokens = {"oauthbearer", "xoauth2"}
-        if self.backend == "oauth" and (others := set(self.mechanisms) - tokens):
+    def _backend_serves_them(self) -> Auth:
+        served = _SERVES.get(self.backend)
+        if served is not None and (others := set(self.mechanisms) - served - _TOKENS):
             raise ValueError(
-                f'with backend = "oauth" users are known by their tokens only, so {", ".join(sorted(others))} cannot '
-                'work; say mechanisms = ["oauthbearer", "xoauth2"]'
+                f'backend = "{self.backend}" cannot serve {", ".join(sorted(others))}; '
+                f"say mechanisms = {json.dumps(sorted(served))}"
             )
-        if (self.oauth is not None) is not bool(tokens & set(self.mechanisms)):
+        if self.pam is not None and self.backend != "pam":
+            raise ValueError('[auth.pam] is for backend = "pam"; remove it, or say so')
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_can_be_checked(self) -> Auth:
+        if (self.oauth is not None) is not bool(_TOKENS & set(self.mechanisms)):
             raise ValueError(
                 "the mechanisms oauthbearer and xoauth2 go with the table [auth.oauth]; give both, or none"
             )
@@ -457,7 +471,7 @@ class Config(_Model):
 
     @model_validator(mode="after")
     def _homes_are_known(self) -> Config:
-        if self.auth.backend == "oauth" and "{home}" in self.store.path + self.store.deleted:
+        if self.auth.backend != "file" and "{home}" in self.store.path + self.store.deleted:
             raise ValueError("{home} comes from the users file, and there is none; use {user} in the path")
         return self
 
@@ -502,12 +516,10 @@ def load(path: Path) -> Config:
         raise ConfigError([f"{path}: {fault.strerror}; name a readable file with --config FILE"]) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         raise ConfigError([f"{path}: not TOML: {fault}"]) from None
-    later = list(_not_yet(found, ""))
     try:
         config = Config.model_validate(found)
     except ValidationError as fault:
-        faults = later + [text for error in fault.errors() if (text := _described(error, later)) is not None]
-        raise ConfigError([f"{path}: {text}" for text in faults]) from None
+        raise ConfigError([f"{path}: {_described(error)}" for error in fault.errors()]) from None
     return _absolute(config, path.absolute().parent)
 
 
@@ -551,28 +563,10 @@ def _under(base: Path, template: str) -> str:
     return str(base).replace("{", "{{").replace("}", "}}") + "/" + template
 
 
-def _not_yet(found: Mapping[str, Any], above: str) -> Iterator[str]:
-    for key, value in found.items():
-        name = above + key
-        later = NOT_YET.get(name, ())
-        if later is None:
-            yield f"`{name}` is not yet supported; remove it"
-        elif values := [one for one in (value if isinstance(value, list) else [value]) if one in later]:
-            yield f'`{name}` = "{values[0]}" is not yet supported'
-        elif isinstance(value, dict):
-            yield from _not_yet(value, f"{name}.")
-        elif isinstance(value, list):
-            for one in value:
-                if isinstance(one, dict):
-                    yield from _not_yet(one, f"{name}.")
-
-
-def _described(error: Any, later: list[str]) -> str | None:
-    """A fault as one line; None when it was told as not yet supported."""
+def _described(error: Any) -> str:
+    """A fault as one line."""
     keys = [part for part in error["loc"] if isinstance(part, str)]
     name = ".".join(keys)
-    if any(text.startswith(f"`{name}`") for text in later):
-        return None
     if error["type"] == "extra_forbidden":
         return f"unknown key `{name}`{_closest(keys)}"
     if error["type"] == "missing":
@@ -584,7 +578,7 @@ def _described(error: Any, later: list[str]) -> str | None:
 
 def _closest(keys: list[str]) -> str:
     models: dict[str, type[BaseModel]] = {
-        "listen": Listen, "tls": Tls, "tls.sni": Sni, "auth": Auth, "auth.oauth": OAuth,
+        "listen": Listen, "tls": Tls, "tls.sni": Sni, "auth": Auth, "auth.oauth": OAuth, "auth.pam": Pam,
         "auth.postgres": PostgresUsers, "store": StoreConfig, "store.postgres": Postgres,
         "limits": Limits, "log": Log, "metrics": Metrics,
     }  # fmt: skip

@@ -27,11 +27,10 @@ from joserfc.jws import JWSRegistry
 from joserfc.util import base64_to_int
 
 from pop3core.answers import NoSecret, PlainSecret, ScramSecret
-from pop3core.events import Credential, Token
+from pop3core.events import Credential, Token, Verified
 from pop3core.sasl.base import SecretKind
-from pop3d.auth import Account, AuthError, AuthUnavailable, check_user_name
+from pop3d.auth import Account, Authenticator, AuthError, AuthUnavailable, KeepsSecrets, check_user_name
 from pop3d.auth.https import Asker
-from pop3d.auth.stored import StoredPasswords
 from pop3d.config import OAuth
 
 __all__ = ["ALGORITHMS", "OAuthTokens", "oauth_tokens"]
@@ -294,21 +293,21 @@ def _octets_of(path: Path) -> bytes:
 class OAuthTokens:
     """See `pop3d.auth.Authenticator` and `pop3d.auth.KeepsSecrets`. Made by `oauth_tokens`.
 
-    ``users``: whom a token must be of, and where other credentials are checked; None: every user of the issuer has a
+    ``others``: who checks other credentials, and must know the user of a token; None: every user of the issuer has a
     mailbox, and there are no others.
     """
 
-    def __init__(self, config: OAuth, checks: _Checks, users: StoredPasswords | None) -> None:
-        self._config, self._checks, self._users = config, checks, users
+    def __init__(self, config: OAuth, checks: _Checks, others: Authenticator | None) -> None:
+        self._config, self._checks, self._others = config, checks, others
 
     async def authenticate(self, credential: Credential, source: str = "") -> Account | None:
         """See `pop3d.auth.Authenticator.authenticate`."""
         if not isinstance(credential, Token):
-            return await self._users.authenticate(credential, source) if self._users is not None else None
+            return await self._others.authenticate(credential, source) if self._others is not None else None
         try:
             claims = await self._checks.claims(credential.token)
             self._check(claims)
-            return await self._account(self._user_of(claims), credential.username)
+            return await self._account(self._user_of(claims), credential)
         except _Refused as fault:
             log.info("token of %r refused: %s", credential.username[:64], fault)
             return None
@@ -345,34 +344,36 @@ class OAuthTokens:
             raise _Refused("its claim 'email' is not said to be verified ('email_verified')")
         return name
 
-    async def _account(self, name: str, wanted: str) -> Account:
-        if wanted not in ("", name):
+    async def _account(self, name: str, token: Token) -> Account:
+        if token.username not in ("", name):
             raise _Refused("it is of another user")
         try:
             check_user_name(name)
         except ValueError as fault:
             raise _Refused(str(fault)) from None
-        account = await self._users.account(name) if self._users is not None else Account(name)
+        if self._others is None:
+            return Account(name)
+        account = await self._others.authenticate(Verified(name, "", token.mechanism))
         if account is None:
             raise _Refused("its user has no mailbox here")
         return account
 
     async def secret(self, username: str, kind: SecretKind, server_nonce: str) -> ScramSecret | PlainSecret | NoSecret:
         """See `pop3d.auth.KeepsSecrets.secret`."""
-        if self._users is None:
-            return NoSecret(server_nonce=server_nonce)
-        return await self._users.secret(username, kind, server_nonce)
+        if isinstance(self._others, KeepsSecrets):
+            return await self._others.secret(username, kind, server_nonce)
+        return NoSecret(server_nonce=server_nonce)
 
     async def reload(self) -> None:
         """See `pop3d.auth.Authenticator.reload`."""
-        if self._users is not None:
-            await self._users.reload()
+        if self._others is not None:
+            await self._others.reload()
         await self._checks.reload()
 
     async def close(self) -> None:
         """See `pop3d.auth.Authenticator.close`."""
-        if self._users is not None:
-            await self._users.close()
+        if self._others is not None:
+            await self._others.close()
         self._checks.close()
 
 
@@ -382,9 +383,9 @@ def _scopes(claims: dict[str, Any]) -> list[Any]:
 
 
 def oauth_tokens(
-    config: OAuth, users: StoredPasswords | None, *, clock: Callable[[], float] = time.monotonic
+    config: OAuth, others: Authenticator | None, *, clock: Callable[[], float] = time.monotonic
 ) -> OAuthTokens:
-    """Tokens as configured, beside ``users``. Raises `AuthError` for a file that is not usable.
+    """Tokens as configured, beside ``others``. Raises `AuthError` for a file that is not usable.
 
     ``clock``: monotonic seconds, for the age of keys.
     """
@@ -392,8 +393,8 @@ def oauth_tokens(
         assert config.client_id is not None
         assert config.client_secret_file is not None
         return OAuthTokens(
-            config, _ByIntrospection(config.introspection, config.client_id, config.client_secret_file), users
+            config, _ByIntrospection(config.introspection, config.client_id, config.client_secret_file), others
         )
     assert config.jwks is not None
     keys = _ServedKeys(config.jwks, clock) if "://" in config.jwks else _FileKeys(Path(config.jwks))
-    return OAuthTokens(config, _BySignature(keys), users)
+    return OAuthTokens(config, _BySignature(keys), others)

@@ -12,35 +12,34 @@ import datetime
 import logging
 import os
 import shlex
-import stat
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from rich.console import Console
 from rich.text import Text
 
-from pop3d.assembly import maildir_store, postgres_store, postgres_users, tls_faults, tls_of, with_tokens
+from pop3d.assembly import maildir_store, tls_faults, tls_of
 from pop3d.auth import Account, AuthError, check_user_name
 from pop3d.auth.hashing import HOLDS_THE_LOCK
 from pop3d.auth.passwords import CRYPT_EXTRA, PLAIN, SCRAM, lacks_extra
 from pop3d.auth.users_file import Line, User, read_lines
 from pop3d.certificates import covers, shown_by
-from pop3d.config import Config, ConfigError, OAuth, find, load
+from pop3d.commands import check_asked
+from pop3d.commands.finding import Finding
+from pop3d.commands.finding import fault as _fault
+from pop3d.commands.finding import mode_faults as _mode
+from pop3d.commands.finding import warning as _warning
+from pop3d.config import Config, ConfigError, Pam, find, load
 from pop3d.exit_status import ExitStatus
 from pop3d.log import harmless
 from pop3d.privileges import Identity, become, resolve
 from pop3d.stores import MaildropBusy, StoreError
 from pop3d.stores.maildir import mailbox_path
-
-if TYPE_CHECKING:
-    from pop3d.auth.postgres import PostgresUsers
-    from pop3d.stores.postgres import PostgresStore
 
 __all__ = ["Finding", "check", "findings"]
 
@@ -48,14 +47,6 @@ _DAYS_LEFT: Final = 14  # a certificate that ends sooner should have been renewe
 _IDLE_LEAST: Final = 600  # seconds (RFC 1939 §3)
 _FILES_MAX: Final = 100_000
 """Messages whose owner is looked at, in all mailboxes together: some seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line. ``fault``: else it is a warning."""
-
-    fault: bool
-    text: str
 
 
 def check(path: Path | None) -> ExitStatus:
@@ -90,41 +81,24 @@ def findings(path: Path | None) -> list[Finding]:
             found += _users(config, lines)
     except AuthError as fault:
         found.append(Finding(True, str(fault)))
-    found += _databases(config)
+    found += check_asked.databases(config)
     if config.auth.oauth is not None:
-        found += _tokens(config.auth.oauth)
+        found += check_asked.tokens(config.auth.oauth)
+    pam = (config.auth.pam or Pam()) if config.auth.backend == "pam" else None
+    if pam is not None:
+        found += check_asked.pam(pam)
     root = os.geteuid() == 0
     if root and identity is not None and identity.uid != 0:
         become(identity)
         found += _reloadable(config)
         if any(line.user is not None and line.user.secret.scheme in HOLDS_THE_LOCK for line in lines):
             found += _processes()
+    if pam is not None:
+        found += check_asked.as_user(pam)
     if config.store.backend == "maildir" and (identity is not None or not root):
         users = [line.user for line in lines if line.user is not None]
         found += _store(config, users, identity.uid if identity is not None else os.geteuid())
     return found
-
-
-def _fault(where: object, what: str, remedy: str) -> Finding:
-    return Finding(True, f"{where}: {what}; {remedy}")
-
-
-def _warning(where: object, what: str, remedy: str) -> Finding:
-    return Finding(False, f"{where}: {what}; {remedy}")
-
-
-def _databases(config: Config) -> Iterator[Finding]:
-    if config.auth.postgres is not None and (trouble := asyncio.run(_trouble(postgres_users(config)))):
-        yield _fault("[auth.postgres]", trouble, "look at `conninfo` and `query`, and whether the role may read")
-    if config.store.postgres is not None and (trouble := asyncio.run(_trouble(postgres_store(config)))):
-        yield _fault("[store.postgres]", trouble, "look at `conninfo`; the tables are in examples/postgres/schema.sql")
-
-
-async def _trouble(database: PostgresUsers | PostgresStore) -> str | None:
-    try:
-        return await database.trouble()
-    finally:
-        await database.close()
 
 
 # --- configuration, certificates, state ---
@@ -170,17 +144,6 @@ def _dates_and_names(certificate: Path, hosts: tuple[str, ...], *, sure: bool) -
             yield Finding(sure or not shown.names, f"{where}: {what}; get one with that name as subjectAltName")
 
 
-def _mode(path: Path, what: str) -> Iterator[Finding]:
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError:
-        return  # told by whoever reads it
-    if mode & stat.S_IRWXO:
-        yield _fault(
-            path, f"everybody on this machine gets at {what} (mode {mode:04o})", f"chmod o= {shlex.quote(str(path))}"
-        )
-
-
 def _state(state: Path) -> Iterator[Finding]:
     """Looked at as whoever we are: started as root, `serve` gives the folder to `user`."""
     remedy = "make it a folder that can be written to, or set another `state`; sizes are counted again at each login"
@@ -218,7 +181,11 @@ def _identity(config: Config, found: list[Finding]) -> Identity | None:
 
 def _reloadable(config: Config) -> Iterator[Finding]:
     """As the configured user."""
-    files = [*_files_of_users(config), *(config.tls.files if config.tls is not None else ())]
+    files = [config.auth.users] if config.auth.backend == "file" else []
+    if config.auth.oauth is not None:
+        files += check_asked.read_again(config.auth.oauth)
+    if config.tls is not None:
+        files += config.tls.files
     for file in dict.fromkeys(files):
         try:
             os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
@@ -227,16 +194,6 @@ def _reloadable(config: Config) -> Iterator[Finding]:
             yield _warning(file, what, "let that user's group read it, and reach its folder (chgrp, chmod 0640)")
         except OSError:
             pass  # told already
-
-
-def _files_of_users(config: Config) -> Iterator[Path]:
-    if config.auth.backend == "file":
-        yield config.auth.users
-    if (oauth := config.auth.oauth) is not None:
-        if oauth.client_secret_file is not None:
-            yield oauth.client_secret_file
-        if oauth.jwks is not None and "://" not in oauth.jwks:
-            yield Path(oauth.jwks)
 
 
 def _processes() -> Iterator[Finding]:
@@ -272,24 +229,6 @@ def _users(config: Config, lines: list[Line]) -> Iterator[Finding]:
         yield _fault(path, f"{_counted(count, 'user')} of {{{scheme}}} cannot log in", CRYPT_EXTRA)
     if not lines:
         yield _warning(path, "nobody can log in", "`pop3d user add NAME` adds a user")
-
-
-def _tokens(oauth: OAuth) -> Iterator[Finding]:
-    """Whether what tokens are checked with can be had."""
-    if oauth.client_secret_file is not None:
-        yield from _mode(oauth.client_secret_file, "our secret for introspection")
-
-    async def ask() -> None:
-        tokens = with_tokens(oauth, None)
-        try:
-            await tokens.reload()  # which asks for keys
-        finally:
-            await tokens.close()
-
-    try:
-        asyncio.run(ask())
-    except AuthError as fault:
-        yield Finding(True, str(fault))
 
 
 def _remedy(name: str, *, again: bool) -> str:

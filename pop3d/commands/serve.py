@@ -124,7 +124,8 @@ async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[
         if identity is not None:
             _own_state(config, identity)
             become(identity)
-        no_new_privileges()
+        if config.auth.backend != "pam":  # whose modules may need helpers that have more, such as unix_chkpwd
+            no_new_privileges()
         await server.serve()  # nobody is let in before
     except ListenError as fault:
         raise CommandError(str(fault), ExitStatus.UNAVAILABLE) from None

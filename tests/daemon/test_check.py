@@ -378,6 +378,8 @@ def test_a_python_that_the_user_cannot_run(open_site: Site) -> None:
     except (OSError, subprocess.CalledProcessError):
         can = False
     assert any("so no SHA-crypt password can be checked" in line for line in checked(open_site)) is not can
+    change(open_site, "[tls]", '[auth]\nbackend = "pam"\n[tls]')
+    assert any("so PAM cannot be asked" in line for line in checked(open_site)) is not can
 
 
 @as_root
@@ -478,3 +480,42 @@ def test_our_secret_for_introspection(site: Site) -> None:
     assert found(site) == []
     secret.chmod(0o644)
     assert "hidden-secret" not in only(site, "fault", "secret: .*our secret for introspection")
+
+
+@pytest.fixture
+def service() -> Iterator[Path]:
+    if os.geteuid() != 0 or not Path("/etc/pam.d").is_dir():
+        pytest.skip("writes a service for PAM: run as root, with libpam0g there")
+    path = Path("/etc/pam.d") / f"pop3d-check-{os.getpid()}"
+    yield path
+    path.unlink(missing_ok=True)
+
+
+def test_services_of_pam(open_site: Site, service: Path) -> None:
+    def seen() -> list[str]:
+        return [line for line in checked(open_site) if "pam" in line.lower() and sys.executable not in line]
+
+    (open_site.root / "users").unlink()
+    change(open_site, "[tls]", f'[auth]\nbackend = "pam"\n[auth.pam]\nservice = "{service.name}"\n[tls]')
+    (none,) = seen()
+    assert none.startswith(f"fault: {service}: there is no such service of PAM")
+    service.write_text("auth required pam_permit.so\naccount required pam_permit.so\n")
+    assert seen() == []
+    service.chmod(0o600)
+    (unreadable,) = seen()
+    assert unreadable.startswith(f"fault: {service}: `user` cannot read it: Permission denied; chmod a+r")
+    service.chmod(0o644)
+    service.write_text("auth required pam_unix.so nullok\n")
+    (unix,) = seen()
+    assert unix.startswith(f"warning: {service}: pam_unix lets an ordinary user check no password but his own")
+    service.write_text("# auth pam_unix.so\naccount required pam_unix.so\nauth required pam_permit.so\n")
+    assert seen() == []
+
+
+def test_pam_without_its_extra(site: Site, service: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.write_text("auth required pam_permit.so\naccount required pam_permit.so\n")
+    change(site, 'users = "users"', f'backend = "pam"\n[auth.pam]\nservice = "{service.name}"')
+    assert found(site) == []
+    monkeypatch.setitem(sys.modules, "pam", None)
+    monkeypatch.delitem(sys.modules, "pop3d.auth.pam")
+    only(site, "fault", r"pip install 'pop3core\[pam\]'")

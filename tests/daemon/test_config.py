@@ -75,6 +75,7 @@ def test_keys_at_the_top(tmp_path: Path, line: str, where: str, value: object) -
     ("table", "line", "value"),
     [
         ("auth", 'backend = "file"', "file"),
+        ("auth", 'backend = "pam"', "pam"),
         ("auth", 'users = "/etc/pop3d/users"', Path("/etc/pop3d/users")),
         ("auth", 'mechanisms = ["apop", "scram-sha-256"]', ("apop", "scram-sha-256")),
         ("store", 'backend = "memory"', "memory"),
@@ -107,18 +108,6 @@ def test_keys_of_tables(tmp_path: Path, table: str, line: str, value: object) ->
 
 
 @pytest.mark.parametrize(
-    ("table", "line"),
-    [
-        ("auth", 'backend = "pam"'),
-    ],
-)  # fmt: skip
-def test_what_comes_later_is_refused_by_name(tmp_path: Path, table: str, line: str) -> None:
-    (fault,) = faults(tmp_path, f"{BASE}\n[{table}]\n{line}\n")
-    assert "is not yet supported" in fault
-    assert f"`{table.strip('[]')}" in fault
-
-
-@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("[limits]\nconections = 5", "unknown key `limits.conections`; did you mean `connections`?"),
@@ -144,8 +133,19 @@ def test_what_comes_later_is_refused_by_name(tmp_path: Path, table: str, line: s
         (f"[store]\nbackend = 'postgres'\nmark_seen = true\n{MAIL_IN}'dbname=x'", "`mark_seen` is of Maildir"),
         ("[auth]\nmechanisms = ['xoauth2']", "go with the table [auth.oauth]"),
         (f"[auth.oauth]\n{OAUTH}", "go with the table [auth.oauth]"),
-        (f"[auth]\nbackend = 'oauth'\n[auth.oauth]\n{OAUTH}", "users are known by their tokens only, so plain cannot"),
+        (
+            f"[auth]\nbackend = 'oauth'\n[auth.oauth]\n{OAUTH}",
+            'cannot serve plain; say mechanisms = ["oauthbearer", "xoauth2"]',
+        ),
         (f"{TOKENS}\nbackend = 'oauth'\n[auth.oauth]\n{OAUTH}\n[store]\npath = '{{home}}'", "{home} comes from"),
+        (
+            "[auth]\nbackend = 'pam'\nmechanisms = ['plain', 'apop']",
+            'cannot serve apop; say mechanisms = ["login", "plain"]',
+        ),
+        ("[auth]\nbackend = 'pam'\n[store]\npath = '{home}'", "{home} comes from the users file"),
+        ("[auth]\nbackend = 'pam'\n[auth.pam]\nservise = 'x'", "`auth.pam.servise`; did you mean `service`?"),
+        ("[auth]\nbackend = 'pam'\n[auth.pam]\nservice = '../x'", "`auth.pam.service`"),
+        ("[auth.pam]\nservice = 'x'", '[auth.pam] is for backend = "pam"'),
         (f"{TOKENS}\n[auth.oauth]\nisuer = 'x'\n{OAUTH}", "`auth.oauth.isuer`; did you mean `issuer`?"),
         (f"{TOKENS}\n[auth.oauth]\nissuer = 'i'", "`auth.oauth`: tokens are checked by `jwks` or by `introspection`"),
         (f"{TOKENS}\n[auth.oauth]\n{OAUTH}\nintrospection = 'https://h/'", "give one of them"),

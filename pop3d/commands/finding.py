@@ -1,0 +1,41 @@
+"""What `pop3d check` finds: one line for each, made of where, what, and what to do."""
+
+from __future__ import annotations
+
+import shlex
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Finding", "fault", "mode_faults", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line. ``fault``: else it is a warning."""
+
+    fault: bool
+    text: str
+
+
+def fault(where: object, what: str, remedy: str) -> Finding:
+    """Something that keeps the daemon from serving, or somebody from the mail, or shows a secret."""
+    return Finding(True, f"{where}: {what}; {remedy}")
+
+
+def warning(where: object, what: str, remedy: str) -> Finding:
+    """Something less."""
+    return Finding(False, f"{where}: {what}; {remedy}")
+
+
+def mode_faults(path: Path, what: str) -> Iterator[Finding]:
+    """Whether everybody on this machine gets at a file, which holds ``what``."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return  # told by whoever reads it
+    if mode & stat.S_IRWXO:
+        yield fault(
+            path, f"everybody on this machine gets at {what} (mode {mode:04o})", f"chmod o= {shlex.quote(str(path))}"
+        )
