@@ -124,7 +124,8 @@ class Penalties:
             if self._is_full(self._failed, now):
                 raise TooMany("too many failed logins")
             fresh = not source.failures and not source.checking
-            if not fresh and self._is_full(self._failed_of.get(username), now):
+            # without a name: by a token, whose failures are not of one account
+            if username and not fresh and self._is_full(self._failed_of.get(username), now):
                 raise TooMany("too many failed logins of this user")
         if source.failures and now - source.failed_at > _FORGIVEN:
             source.failures = 0

@@ -366,9 +366,11 @@ class OAuthTokens:
 
     async def reload(self) -> None:
         """See `pop3d.auth.Authenticator.reload`."""
-        if self._others is not None:
-            await self._others.reload()
-        await self._checks.reload()
+        try:
+            await self._checks.reload()
+        finally:  # a fault of one does not keep the others from what is new
+            if self._others is not None:
+                await self._others.reload()
 
     async def close(self) -> None:
         """See `pop3d.auth.Authenticator.close`."""

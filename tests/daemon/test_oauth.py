@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import hmac
 import json
+import socketserver
 import ssl
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from pop3core.events import Password, Token, Verified
 from pop3core.sasl import oauth, plain
 from pop3d.assembly import assemble
 from pop3d.auth import Account, AuthError, AuthUnavailable
+from pop3d.auth.https import Asker
 from pop3d.auth.oauth import ALGORITHMS, OAuthTokens, oauth_tokens
 from pop3d.auth.users_file import UsersFile
 from pop3d.certificates import create_self_signed
@@ -237,6 +240,20 @@ async def test_keys_that_are_not_usable(tmp_path: Path, users: UsersFile, text: 
         oauth_tokens(by_signature(tmp_path / "nowhere"), users)
 
 
+async def test_a_fault_in_one_source_does_not_keep_the_other_from_what_is_new(tmp_path: Path, users: UsersFile) -> None:
+    tokens = with_file(tmp_path, users)
+    (tmp_path / "keys.json").write_text("{")
+    (tmp_path / "users").write_text("carol:{PLAIN}c\n")
+    with pytest.raises(AuthError, match="not JSON"):
+        await tokens.reload()
+    assert await check(tokens, token(email="carol"), "carol") is not None
+    (tmp_path / "keys.json").write_text(json.dumps(key_set(KEYS["RS256"])))
+    (tmp_path / "users").write_text("carol")
+    with pytest.raises(AuthError, match="users"):
+        await tokens.reload()
+    assert await check(tokens, token("ES256", email="carol"), "carol") is None  # its key was withdrawn
+
+
 async def test_keys_that_are_not_believed(tmp_path: Path, users: UsersFile, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.warns(match="2048"):
         small = RSAKey.generate_key(1024, {"kid": "small"})
@@ -325,6 +342,44 @@ async def test_answers_that_are_none(users: UsersFile, issuer: Issuer, keys: obj
         await check(tokens, token())
     assert issuer.asked == {"/keys": 1}
     await tokens.close()
+
+
+class Dripping(socketserver.ThreadingTCPServer):
+    """Answers with one octet after the other, and never comes to an end. ``gone``: clients that gave up."""
+
+    daemon_threads = True
+
+    def __init__(self, beginning: bytes) -> None:
+        outer, self.gone = self, 0
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                self.request.recv(4096)
+                try:
+                    self.request.sendall(beginning)
+                    while not time.sleep(0.01):
+                        self.request.sendall(b"x")
+                except OSError:
+                    outer.gone += 1
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, args=(0.01,)).start()
+
+
+@pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n{"])
+async def test_an_answer_without_an_end_holds_nothing_up(beginning: bytes) -> None:
+    server = Dripping(beginning)
+    asker = Asker(f"http://127.0.0.1:{server.server_address[1]}/", seconds_max=0.5)
+    try:
+        asked = await asyncio.gather(*(asker.ask() for _ in range(8)), return_exceptions=True)
+        assert all(isinstance(one, AuthUnavailable) for one in asked), asked
+        async with asyncio.timeout(30):
+            while server.gone < 8:  # all threads are free again
+                await asyncio.sleep(0.01)
+    finally:
+        server.shutdown()
+        server.server_close()
+        asker.close()
 
 
 async def test_https_and_whose_certificate(tmp_path: Path, users: UsersFile, monkeypatch: pytest.MonkeyPatch) -> None:

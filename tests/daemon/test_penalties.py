@@ -142,6 +142,14 @@ def test_the_owner_gets_in_from_an_address_that_has_not_failed() -> None:
     site.begin("192.0.2.2")
 
 
+def test_tokens_that_name_nobody_are_not_of_one_account() -> None:
+    site = Site()
+    for number in range(40):
+        site.penalties.failed(site.begin(f"192.0.2.{number}", ""))
+    site.begin("192.0.2.1", "")
+    site.begin("192.0.2.1", "alice")
+
+
 def test_beyond_the_total_only_the_known_are_checked() -> None:
     site = Site(auth_failures_total=20)
     site.penalties.accepted(site.begin("198.51.100.7", "owner"))
