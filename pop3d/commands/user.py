@@ -62,6 +62,11 @@ def _site(config: Path | None, users: Path | None) -> _Site:
     if users is not None and config is None:
         return _Site(users)
     auth = load(find(config)).auth
+    if users is None and auth.backend != "file":
+        what = (
+            f'with backend = "{auth.backend}" users are in no file, and others know them; `--users FILE` names a file'
+        )
+        raise CommandError(what, ExitStatus.CONFIG)
     return _Site(auth.users if users is None else users, auth.mechanisms)
 
 

@@ -32,6 +32,18 @@ def test_passwd_and_remove(user, tmp_path: Path) -> None:
     assert users.read_text() == "# kept\nbob:{PLAIN}b\n"
 
 
+@pytest.mark.parametrize("words", [("list",), ("remove", "alice"), ("add", "bob", "--password-stdin")])
+def test_users_that_are_in_no_file(run_pop3d, tmp_path: Path, words: tuple[str, ...]) -> None:
+    (tmp_path / "pop3d.toml").write_text('[[listen]]\nhost = "127.0.0.1"\ntls = "none"\n[auth]\nbackend = "pam"\n')
+    (tmp_path / "users").write_text("alice:{PLAIN}a\n")
+    result = run_pop3d("user", *words, cwd=tmp_path, stdin="x\n")
+    assert (result.returncode, result.stdout) == (78, "")
+    assert result.stderr.startswith('pop3d: with backend = "pam" users are in no file')
+    assert (tmp_path / "users").read_text() == "alice:{PLAIN}a\n"
+    result = run_pop3d("user", *words, "--users", "users", cwd=tmp_path, stdin="x\n")
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "stdin", "status", "text"),
     [
