@@ -40,6 +40,18 @@ class PackedOctets(Sequence[bytes]):
             ends.append(len(octets))
         self._octets, self._ends = bytes(octets), ends
 
+    @classmethod
+    def of(cls, octets: bytes, ends: array[int]) -> PackedOctets:
+        """What `packed` gave: all strings in one, and where each of them ends."""
+        made = cls(())
+        made._octets, made._ends = octets, ends
+        return made
+
+    @property
+    def packed(self) -> tuple[bytes, array[int]]:
+        """All strings in one, and where each of them ends (an ``array("Q")``): to be kept, and for `of`."""
+        return self._octets, self._ends
+
     def __len__(self) -> int:
         return len(self._ends)
 

@@ -20,7 +20,7 @@ import errno
 import fcntl
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -29,11 +29,11 @@ from pop3core.answers import Content
 from pop3d.auth import Account, check_user_name
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
 from pop3d.stores.hops import hop
+from pop3d.stores.kept import KeptListing
 from pop3d.stores.maildir_listing import Scan, Ways, find_again, scan
 from pop3d.stores.maildir_reading import MessageReader
 from pop3d.stores.maildir_removal import Removal, SoftDelete, mark_seen
-from pop3d.stores.recent import RecentScans, stamps_of
-from pop3d.stores.sizes import SizeCache
+from pop3d.stores.recent import RecentScans, at_rest, stamps_of
 from pop3d.stores.uidlists import UidSource, foreign_uids, list_files
 
 __all__ = ["MaildirMaildrop", "MaildirOptions", "MaildirStore", "mailbox_path"]
@@ -42,6 +42,7 @@ log = logging.getLogger("pop3d.maildir")
 
 _LOCK_PATIENCE: Final = 0.04  # seconds that a dying holder gets before the mailbox counts as in use
 _LOCK_PAUSE: Final = 0.005
+_LARGE: Final = 1_000  # messages from which on a listing is kept although no size in it is new
 
 
 def mailbox_path(template: str, account: Account) -> str:
@@ -94,7 +95,7 @@ class MaildirStore:
         path = mailbox_path(self._path, account)
         soft = SoftDelete(mailbox_path(options.deleted, account), options.retention_days) if options.deleted else None
         ways = Ways(surrogates=options.utf8_downgrade and not utf8, believe_names=options.sizes_in_names)
-        cache = None if self._state is None else SizeCache(self._state, path, surrogates=ways.surrogates)
+        cache = None if self._state is None else KeptListing(self._state, path, *_unusual(ways, options.uidl))
         folder = _Folder(path, self._held)
         try:
             await _lock(folder)
@@ -109,7 +110,7 @@ class MaildirStore:
             log.warning("%s: %s", path, trouble)
         return MaildirMaildrop(folder, found, cache, soft, ways, self._recent, mark_as_seen=options.mark_seen)
 
-    def _scan(self, folder: _Folder, cache: SizeCache | None, ways: Ways) -> Scan:
+    def _scan(self, folder: _Folder, cache: KeptListing | None, ways: Ways) -> Scan:
         """List a locked mailbox. In a thread."""
         if folder.root is None:
             return Scan()
@@ -117,17 +118,33 @@ class MaildirStore:
         stamps = stamps_of(folder.root, ("cur", "new", *list_files(uidl)))
         if (recent := self._recent.find(key, stamps)) is not None:
             return recent
+        resting = at_rest(stamps)
+        kept = None if cache is None else cache.load()
+        if kept is not None and kept.stamps == stamps:
+            self._recent.keep(key, stamps, kept.scan)
+            return kept.scan
         try:
             ways = replace(ways, uids=foreign_uids(folder.root, uidl))
         except ValueError as fault:
             raise OSError(errno.EINVAL, str(fault)) from None
-        found = scan(folder.root, () if cache is None else cache.load(), ways)
+        found = scan(folder.root, () if kept is None else kept.scan.sizes(), ways)
+        resting = resting and not found.troubles  # those are told at each login
         # also when only old ones went, once they are many: the cache must not grow for ever
-        if cache is not None and (found.counted or found.forgotten > len(found.listing)):
-            cache.save(found)
-        if not found.troubles:  # those are told at each login
+        worth_it = found.counted or found.forgotten > len(found.listing) or (resting and len(found.names) >= _LARGE)
+        if cache is not None and worth_it:
+            cache.save(found, stamps if resting else ())
+        if resting:
             self._recent.keep(key, stamps, found)
         return found
+
+
+def _unusual(ways: Ways, uidl: UidSource) -> Iterator[str]:
+    if ways.surrogates:
+        yield "surrogates"
+    if ways.believe_names:
+        yield "believed"
+    if uidl != "filename":
+        yield uidl
 
 
 def _key(folder: _Folder, ways: Ways) -> tuple[str, bool]:
@@ -195,7 +212,7 @@ class MaildirMaildrop:
         self,
         folder: _Folder,
         found: Scan,
-        cache: SizeCache | None,
+        cache: KeptListing | None,
         soft: SoftDelete | None,
         ways: Ways,
         recent: RecentScans,

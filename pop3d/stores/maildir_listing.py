@@ -164,6 +164,11 @@ class UniqueIds(Sequence[bytes]):
     def __init__(self, names: PackedOctets, others: Mapping[int, bytes]) -> None:
         self._names, self._others = names, others
 
+    @property
+    def others(self) -> Mapping[int, bytes]:
+        """Those that are not the name's unique part, by place."""
+        return self._others
+
     def __len__(self) -> int:
         return len(self._names)
 

@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 
 from pop3d.stores.maildir_listing import Scan
 
-__all__ = ["RecentScans", "Stamps", "stamps_of"]
+__all__ = ["RecentScans", "Stamps", "at_rest", "stamps_of"]
 
 _QUIET_SECONDS: Final = 2.0  # more than any file system's grain of time
 _MESSAGES_MAX: Final = 1_000_000  # remembered in all: some 60 octets each
@@ -38,6 +38,12 @@ def stamps_of(root: int, paths: tuple[str, ...]) -> Stamps:
     return tuple(found)
 
 
+def at_rest(stamps: Stamps) -> bool:
+    """Whether any change from now on will show in the stamps."""
+    before = time.time_ns() - int(_QUIET_SECONDS * 1e9)
+    return not any(stamp is not None and stamp[2] > before for stamp in stamps)
+
+
 class RecentScans:
     """The listings of one store. May be used by many threads."""
 
@@ -56,10 +62,9 @@ class RecentScans:
             return kept[1]
 
     def keep(self, key: Hashable, stamps: Stamps, scan: Scan) -> None:
-        """Remember a listing made behind ``stamps``, when it can be trusted."""
-        before = time.time_ns() - int(_QUIET_SECONDS * 1e9)
+        """Remember a listing made behind ``stamps``, which were `at_rest` then."""
         self.forget(key)
-        if any(stamp is not None and stamp[2] > before for stamp in stamps) or len(scan.listing) > _MESSAGES_MAX:
+        if len(scan.listing) > _MESSAGES_MAX:
             return
         with self._lock:
             self._scans[key] = stamps, scan

@@ -17,6 +17,7 @@ def test_packed_octets_are_a_sequence(strings: list[bytes]) -> None:
     assert len(packed) == len(strings)
     assert [packed[at] for at in range(len(strings))] == strings
     assert packed[1:3] == strings[1:3]
+    assert list(PackedOctets.of(*packed.packed)) == strings
     if strings:
         assert packed[-1] == strings[-1]
     for beyond in (len(strings), -len(strings) - 1):

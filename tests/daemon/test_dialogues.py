@@ -32,7 +32,7 @@ class Site:
         self.messages = Listing([len(text) for text in dialogue.messages], dialogue.uids)
         self.refusal: LoginRejected | None = None
 
-    async def authenticate(self, credential: Credential) -> Account | None:
+    async def authenticate(self, credential: Credential, source: str = "") -> Account | None:
         answer = self.dialogue.login(credential)
         self.refusal = answer if isinstance(answer, LoginRejected) else None
         if self.refusal is not None and self.refusal.code is None:

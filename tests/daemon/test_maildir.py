@@ -9,8 +9,10 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -30,9 +32,9 @@ from pop3d.stores import (
     maildir_removal,
     recent,
 )
-from pop3d.stores.maildir import MaildirOptions, MaildirStore, mailbox_path
+from pop3d.stores.kept import KeptListing
+from pop3d.stores.maildir import MaildirMaildrop, MaildirOptions, MaildirStore, mailbox_path
 from pop3d.stores.maildir_listing import Scan, scan, sorted_in_slices, unique_part
-from pop3d.stores.sizes import SizeCache
 from tests.daemon.store_contract import ALICE, MESSAGES, StoreContract, content
 
 
@@ -174,7 +176,7 @@ async def test_who_did_not_say_utf8_gets_surrogates_of_their_size(tmp_path: Path
             assert [await content(drop, 1), await content(drop, 2)] == [expected, plain.replace(b"\n", b"\r\n")]
             assert list(drop.messages.sizes) == [len(expected), len(plain) + 3]
             await drop.close()
-    assert len(list((tmp_path / "state" / "sizes").iterdir())) == 2
+    assert len(list((tmp_path / "state" / "listings").iterdir())) == 2
 
 
 async def test_a_message_whose_header_is_left_out_is_an_empty_one(tmp_path: Path) -> None:
@@ -451,7 +453,12 @@ async def test_folders_are_synced_before_a_removal_is_confirmed(
     await drop.close()
 
 
-# --- the cache of sizes ---
+# --- what is kept in the state folder ---
+
+
+def sizes_kept(tmp_path: Path, box: Path) -> list[tuple[bytes, int]]:
+    kept = KeptListing(tmp_path / "state", str(box)).load()
+    return [] if kept is None else list(kept.scan.sizes())
 
 
 async def test_sizes_are_counted_once(store: MaildirStore, box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -469,27 +476,77 @@ async def test_sizes_are_counted_once(store: MaildirStore, box: Path, monkeypatc
 
 @pytest.mark.parametrize(
     "octets",
-    [b"", b"\n", b"garbage", b"pop3d sizes 2 00000000\n5 1.one.host\n", b"pop3d sizes 1\n5 1.one.host\n1\n"],
+    [b"", b"\n", b"garbage", b"pop3d sizes 2 00000000\n5 1.one.host\n", b"pop3d listing 3 00000000\n"],
 )
 async def test_a_torn_or_foreign_cache_is_none(store: MaildirStore, box: Path, tmp_path: Path, octets: bytes) -> None:
     await (await store.open(ALICE, utf8=False)).close()
-    cache = SizeCache(tmp_path / "state", str(box))
     kept = [(b"1.one.host", 5), (b"2.two.host,S=4", 5), (b"3.three.host", 7)]
-    assert list(cache.load()) == kept
-    (file,) = (tmp_path / "state" / "sizes").iterdir()
+    assert sizes_kept(tmp_path, box) == kept
+    (file,) = (tmp_path / "state" / "listings").iterdir()
     whole = file.read_bytes()
-    for torn in (octets, whole[:-1], whole.replace(b"5 1.", b"6 1."), whole + b"1 x\n"):
+    wrong_order = b"little" if sys.byteorder == "big" else b"big"
+    other_machine = whole.partition(b"\n")[2].replace(sys.byteorder.encode(), wrong_order)
+    other_machine = b"pop3d listing 3 %08x\n" % zlib.crc32(other_machine) + other_machine
+    for torn in (octets, whole[:-1], whole.replace(b"1.one", b"2.one"), whole + b"x", other_machine):
         file.write_bytes(torn)
-        assert list(cache.load()) == []
+        assert sizes_kept(tmp_path, box) == []
         drop = await store.open(ALICE, utf8=False)
         assert list(drop.messages.sizes) == [5, 5, 7]
         await drop.close()
-        assert list(cache.load()) == kept
+        assert sizes_kept(tmp_path, box) == kept
+
+
+async def test_a_listing_is_kept_for_the_next_process(
+    box: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = []
+    monkeypatch.setattr("pop3d.stores.maildir.scan", lambda *args: listed.append(1) or scan(*args))
+    monkeypatch.setattr("pop3d.stores.maildir._LARGE", 5)
+
+    async def opened(**options: Any) -> MaildirMaildrop:
+        """By a store that has just begun."""
+        store = MaildirStore(str(tmp_path / "mail" / "{user}"), tmp_path / "state", MaildirOptions(**options))
+        drop = await store.open(ALICE, utf8=False)
+        await drop.close()
+        return drop
+
+    (box / "cur/4 a blank:2,S").write_bytes(b"x\n")  # its unique-id is not its name
+    first = await opened()
+    await opened()
+    assert len(listed) == 2  # changed a moment ago: it was not to be trusted
+    age(box)
+    await opened()
+    assert len(listed) == 3  # nothing was counted, and few messages are listed in no time: it is not worth writing
+    (box / "cur/5").write_bytes(b"x\n")
+    age(box)
+    await opened()
+    drop = await opened()
+    assert len(listed) == 4
+    assert list(drop.messages.uids) == [*first.messages.uids, b"5"]
+    assert list(drop.messages.sizes) == [*first.messages.sizes, 3]
+    assert await reads_all(box, tmp_path) == [5, 5, 7, 3, 3]
+    await opened(sizes_in_names=True)
+    assert len(listed) == 5  # what was found in other ways is another listing
+    (box / "cur/5").rename(box / "cur/5:2,S")
+    age(box)
+    await opened()
+    assert len(listed) == 6
+    await opened()
+    assert len(listed) == 6
+    (box / "cur/5:2,S").unlink()
+    assert len((await opened()).messages) == 4
+
+
+async def reads_all(box: Path, tmp_path: Path) -> list[int]:
+    drop = await MaildirStore(str(tmp_path / "mail" / "{user}"), tmp_path / "state").open(ALICE, utf8=False)
+    octets = [len(await content(drop, number)) for number in range(1, len(drop.messages) + 1)]
+    await drop.close()
+    return octets
 
 
 async def test_a_cache_that_cannot_be_written_is_skipped(box: Path, tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
-    (tmp_path / "state" / "sizes").write_bytes(b"in the way")
+    (tmp_path / "state" / "listings").write_bytes(b"in the way")
     store = MaildirStore(str(tmp_path / "mail" / "{user}"), tmp_path / "state")
     for _ in range(2):
         drop = await store.open(ALICE, utf8=False)
@@ -505,7 +562,7 @@ async def test_a_cache_does_not_grow_for_ever(box: Path, tmp_path: Path) -> None
     for path in box.glob("new/0*"):
         path.unlink()
     await (await store.open(ALICE, utf8=False)).close()
-    assert len(list(SizeCache(tmp_path / "state", str(box)).load())) == 3
+    assert len(sizes_kept(tmp_path, box)) == 3
 
 
 @given(

@@ -1,0 +1,112 @@
+"""Listings of mailboxes kept in the state folder, one file each: for a daemon that starts again, or another process.
+
+A pure cache: rebuilt when it is missing, torn or not ours, skipped when it cannot be read or written, never needed for
+correctness. Sizes in it save reading every message of a mailbox: Maildir names stand for content that never changes.
+And where the folders are still as they were when the listing was made, they need not even be read. A first line names
+the format and a checksum of the rest, so a file that a crash has torn is none.
+
+Blocking code, for a worker thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import sys
+import zlib
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pop3core.maildrop import Listing, PackedOctets
+from pop3d.stores.maildir_listing import Scan, UniqueIds
+from pop3d.stores.recent import Stamps
+
+__all__ = ["Kept", "KeptListing"]
+
+_HEADER = re.compile(rb"pop3d listing 3 ([0-9a-f]{8})\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A listing, and how the folders were before it was made; ``()`` when that could not be trusted."""
+
+    stamps: Stamps
+    scan: Scan
+
+
+class KeptListing:
+    """The listing of one Maildir. ``state``: the folder for what can be rebuilt; ``maildir``: its path.
+
+    ``ways``: how sizes and unique-ids were found, by a word for each way that is not the usual one.
+    """
+
+    def __init__(self, state: Path, maildir: str, *ways: str) -> None:
+        # named by a hash, so that nothing in a user's name can matter to a path
+        name = hashlib.sha256(os.fsencode(maildir)).hexdigest()
+        self._path = state / "listings" / ".".join((name, *ways))
+
+    def load(self) -> Kept | None:
+        """What is kept; None when nothing usable is there."""
+        try:
+            octets = self._path.read_bytes()
+        except OSError:
+            return None
+        header = _HEADER.match(octets)
+        if header is None or int(header[1], 16) != zlib.crc32(memoryview(octets)[header.end() :]):
+            return None
+        try:
+            end = octets.index(b"\n", header.end())
+            about = json.loads(octets[header.end() : end])
+            return _unpacked(about, memoryview(octets)[end + 1 :])
+        except (ValueError, KeyError):
+            return None
+
+    def save(self, found: Scan, stamps: Stamps) -> None:
+        """Keep a listing; a full or read-only disk only means that the next process lists and counts again."""
+        names, ends = found.names.packed
+        uids = found.listing.uids
+        others = uids.others if isinstance(uids, UniqueIds) else {}
+        about = {
+            "order": sys.byteorder,
+            "stamps": stamps,
+            "names": len(names),
+            "others": {place: uid.decode("ascii") for place, uid in others.items()},
+        }
+        parts = (json.dumps(about).encode() + b"\n", names, ends.tobytes(), array("Q", found.listing.sizes).tobytes())
+        checksum = 0
+        for part in parts:
+            checksum = zlib.crc32(part, checksum)
+        beside = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with beside.open("wb") as file:
+                file.write(b"pop3d listing 3 %08x\n" % checksum)
+                file.writelines(parts)
+            os.replace(beside, self._path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+
+    def forget(self) -> None:
+        """Drop what is kept: a size was found to be wrong."""
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+
+def _unpacked(about: dict[str, Any], octets: memoryview) -> Kept:
+    """Raises ValueError or KeyError for what was not packed by `KeptListing.save` on such a machine."""
+    if about["order"] != sys.byteorder:
+        raise ValueError("numbers of another machine")
+    ends, sizes = array("Q"), array("Q")
+    names, numbers = bytes(octets[: about["names"]]), octets[about["names"] :]
+    ends.frombytes(numbers[: len(numbers) // 2])
+    sizes.frombytes(numbers[len(numbers) // 2 :])
+    packed = PackedOctets.of(names, ends)
+    others = {int(place): uid.encode("ascii") for place, uid in about["others"].items()}
+    stamps = tuple(None if stamp is None else tuple(stamp) for stamp in about["stamps"])
+    return Kept(stamps, Scan(packed, Listing(sizes, UniqueIds(packed, others))))
