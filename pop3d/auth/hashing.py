@@ -16,21 +16,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
-import itertools
 import logging
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar
 
 from pop3d.auth import AuthUnavailable
 from pop3d.auth.passwords import PLAIN, SHA256_CRYPT, SHA512_CRYPT, SSHA256, SSHA512, Secret, matches
+from pop3d.auth.turns import Turns
 
 __all__ = ["HOLDS_THE_LOCK", "WAITING_MAX", "Hashing", "variants"]
 
@@ -72,7 +70,7 @@ class Hashing:
     def __init__(self) -> None:
         self._cores = os.cpu_count() or 1
         self._threads = ThreadPoolExecutor(self._cores, thread_name_prefix="pop3d-hash", initializer=_give_way)
-        self._turns = _Turns(self._cores)
+        self._turns = Turns(self._cores)
         self._processes: ProcessPoolExecutor | None = None
         self._waiting = 0
 
@@ -125,52 +123,6 @@ class Hashing:
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._processes is not None:
             self._processes.shutdown(wait=False, cancel_futures=True)
-
-
-class _Turns:
-    """So many places. Who waits for one is let in by how many of the same source were there before."""
-
-    def __init__(self, places: int) -> None:
-        self._free = places
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._order = itertools.count()
-        self._of: Counter[str] = Counter()
-
-    @contextlib.asynccontextmanager
-    async def turn(self, source: str) -> AsyncIterator[None]:
-        before = self._of[source]
-        self._of[source] += 1
-        try:
-            await self._place(before)
-            try:
-                yield
-            finally:
-                self._pass_on()
-        finally:
-            self._of[source] -= 1
-            if not self._of[source]:
-                del self._of[source]
-
-    async def _place(self, before: int) -> None:
-        if self._free:
-            self._free -= 1
-            return
-        mine = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (before, next(self._order), mine))
-        try:
-            await mine
-        except asyncio.CancelledError:
-            if not mine.cancelled():  # it was given, and is not wanted any more
-                self._pass_on()
-            raise
-
-    def _pass_on(self) -> None:
-        while self._waiting:
-            _, _, next_one = heapq.heappop(self._waiting)
-            if not next_one.done():
-                next_one.set_result(None)
-                return
-        self._free += 1
 
 
 def _give_way() -> None:

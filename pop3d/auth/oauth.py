@@ -307,7 +307,7 @@ class OAuthTokens:
         try:
             claims = await self._checks.claims(credential.token)
             self._check(claims)
-            return await self._account(self._user_of(claims), credential)
+            return await self._account(self._user_of(claims), credential, source)
         except _Refused as fault:
             log.info("token of %r refused: %s", credential.username[:64], fault)
             return None
@@ -344,7 +344,7 @@ class OAuthTokens:
             raise _Refused("its claim 'email' is not said to be verified ('email_verified')")
         return name
 
-    async def _account(self, name: str, token: Token) -> Account:
+    async def _account(self, name: str, token: Token, source: str) -> Account:
         if token.username not in ("", name):
             raise _Refused("it is of another user")
         try:
@@ -353,7 +353,7 @@ class OAuthTokens:
             raise _Refused(str(fault)) from None
         if self._others is None:
             return Account(name)
-        account = await self._others.authenticate(Verified(name, "", token.mechanism))
+        account = await self._others.authenticate(Verified(name, "", token.mechanism), source)
         if account is None:
             raise _Refused("its user has no mailbox here")
         return account

@@ -23,13 +23,14 @@ from pam import PAM_AUTHINFO_UNAVAIL, PAM_SUCCESS, PamAuthenticator
 
 from pop3core.events import Credential, Password, Verified
 from pop3d.auth import Account, AuthError, AuthUnavailable, check_user_name
+from pop3d.auth.turns import Turns
 
 __all__ = ["WORKER", "PamUsers"]
 
 log = logging.getLogger("pop3d.pam")
 
 _SECONDS_MAX: Final = 20.0  # for one login, from the moment it comes; modules sleep some 2 s behind a wrong password
-_TOGETHER: Final = 16  # processes; other logins wait, within their time
+_TOGETHER: Final = 16  # processes; other logins wait for their turn, within their time
 _KEPT: Final = 4  # processes that stay when there is nothing to do; some 10 MiB each
 _LOGINS_MAX: Final = 1000  # of one process, so that what a module leaks is given back
 _PASSWORD_OCTETS_MAX: Final = 511  # PAM_MAX_RESP_SIZE of Linux-PAM, 512, has room for a NUL
@@ -47,7 +48,7 @@ class PamUsers:
 
     def __init__(self, service: str, *, seconds_max: float = _SECONDS_MAX) -> None:
         self._service, self._seconds_max = service, seconds_max
-        self._places = asyncio.Semaphore(_TOGETHER)
+        self._turns = Turns(_TOGETHER)
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
         self._ending: set[asyncio.Future[None]] = set()
@@ -75,11 +76,11 @@ class PamUsers:
             check_user_name(name)
         except ValueError:
             return None
-        return Account(name) if await self._is(name, password) else None
+        return Account(name) if await self._is(name, password, source) else None
 
-    async def _is(self, name: str, password: bytes | None) -> bool:
+    async def _is(self, name: str, password: bytes | None, source: str) -> bool:
         try:
-            async with asyncio.timeout(self._seconds_max), self._places:
+            async with asyncio.timeout(self._seconds_max), self._turns.turn(source):
                 result, text = await self._asked(name, password)
         except TimeoutError:
             raise AuthUnavailable(f"PAM did not answer in {self._seconds_max:g} s") from None

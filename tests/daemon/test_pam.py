@@ -223,7 +223,7 @@ async def test_who_gives_up_takes_no_place(service, script) -> None:
         with pytest.raises(asyncio.CancelledError):
             await asked
         assert not users._workers
-        assert users._places._value == _TOGETHER
+        assert users._turns._free == _TOGETHER
 
 
 def test_the_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
