@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from pop3d.auth import Account, Authenticator, AuthError, check_user_name
+from pop3d.auth import Account, Authenticator, AuthError, KeepsSecrets, KnowsUsers, check_user_name
 from pop3d.auth.users_file import UsersFile
 from pop3d.certificates import authority_faults, load_faults
-from pop3d.config import Config, OAuth, Pam
+from pop3d.config import Config, ConfigError, OAuth, Pam
+from pop3d.plugins import AUTHENTICATORS, STORES, PluginError, plugin
 from pop3d.report import Observer
 from pop3d.secret import secret_of
 from pop3d.server import Server
@@ -27,6 +29,7 @@ __all__ = [
     "assemble",
     "by_pam",
     "maildir_store",
+    "plugin_faults",
     "postgres_store",
     "postgres_users",
     "tls_faults",
@@ -34,13 +37,43 @@ __all__ = [
     "with_tokens",
 ]
 
+_SHARED_SECRETS: Final = ("apop", "scram-sha-256", "scram-sha-256-plus")
+"""Mechanisms for which an authenticator has to keep more than a hash."""
+
+T = TypeVar("T")
+
 
 def assemble(config: Config, observer: Observer | None = None) -> Server:
     """A server that is not started yet. ``observer``: told what happens.
 
-    Raises `pop3d.auth.AuthError` for a users file that is not usable, OSError for such a certificate.
+    Raises `pop3d.auth.AuthError` for a users file that is not usable, OSError for such a certificate, `ConfigError` for
+    plug-ins.
     """
-    return Server(config, _authenticator(config), _store(config), tls_of(config), observer)
+    faults: list[str] = []
+    authenticator = _collected(faults, config, _authenticator)
+    store = _collected(faults, config, _store)
+    if authenticator is None or store is None:
+        raise ConfigError(faults)
+    return Server(config, authenticator, store, tls_of(config), observer)
+
+
+def plugin_faults(config: Config) -> list[str]:
+    """What is wrong with the plug-ins of a configuration, one line each; they are made for it."""
+    faults: list[str] = []
+    if config.auth.is_plugin:
+        _collected(faults, config, _authenticator)
+    if config.store.is_plugin:
+        _collected(faults, config, _store)
+    return faults
+
+
+def _collected(faults: list[str], config: Config, make: Callable[[Config], T]) -> T | None:
+    """What ``make`` makes; or None, and then its faults are added."""
+    try:
+        return make(config)
+    except ConfigError as fault:
+        faults += fault.faults
+    return None
 
 
 def tls_of(config: Config) -> ServerTls | None:
@@ -65,11 +98,17 @@ def tls_faults(config: Config) -> list[str]:
 
 
 def _authenticator(config: Config) -> Authenticator:
+    """As configured. Raises `pop3d.auth.AuthError`, and `ConfigError` for a plug-in."""
     auth = config.auth
     others: Authenticator | None = None
-    guessable = {"apop", "scram-sha-256", "scram-sha-256-plus"} & set(auth.mechanisms)
-    salts = secret_of(config.state) if guessable else None
-    if auth.backend == "pam":
+    guessable = [name for name in auth.mechanisms if name in _SHARED_SECRETS]
+    salts = secret_of(config.state) if guessable and not auth.is_plugin else None
+    if auth.is_plugin:
+        others = _plugin_authenticator(config)
+        if guessable and not isinstance(others, KeepsSecrets):
+            lacks = f"{guessable[0]} needs the method `secret`, which {auth.backend!r} lacks; remove it"
+            raise ConfigError([f"{config.file}: `auth.mechanisms`: {lacks}"])
+    elif auth.backend == "pam":
         others = by_pam(auth.pam or Pam())
     elif auth.backend == "file":
         others = users = UsersFile(auth.users, salts, latin1_passwords=auth.latin1_passwords)
@@ -83,25 +122,40 @@ def _authenticator(config: Config) -> Authenticator:
 
 
 def account_of(config: Config, user: str) -> Account | None:
-    """A user by name, to whom mail is delivered; None when there is no such. Raises `pop3d.auth.AuthError`.
+    """A user by name, to whom mail is delivered; None when there is no such.
 
-    Where users are not in a file, any name that could be one is: what delivers mail has to know its users.
+    Where users are PAM's, or an issuer's of tokens, any name that could be one is: what delivers mail has to know its
+    users. Raises `pop3d.auth.AuthError`, `pop3d.auth.AuthUnavailable`, and `ConfigError` for a plug-in.
     """
-    if config.auth.backend in ("file", "postgres"):
-        return asyncio.run(_stored_account(config, user))
-    try:
-        check_user_name(user)
-    except ValueError:
-        return None
-    return Account(user)
+    if config.auth.backend in ("pam", "oauth"):
+        try:
+            check_user_name(user)
+        except ValueError:
+            return None
+        return Account(user)
+    return asyncio.run(_account_known(config, user))
 
 
-async def _stored_account(config: Config, user: str) -> Account | None:
-    users = UsersFile(config.auth.users) if config.auth.postgres is None else postgres_users(config)
+async def _account_known(config: Config, user: str) -> Account | None:
+    users: Authenticator
+    if config.auth.backend == "file":
+        users = UsersFile(config.auth.users)
+    elif config.auth.backend == "postgres":
+        users = postgres_users(config)
+    else:
+        users = _plugin_authenticator(config)
     try:
+        if not isinstance(users, KnowsUsers):
+            lacks = f"{config.auth.backend!r} cannot say who there is: it lacks the method `account`"
+            raise AuthError(f"`auth.backend`: {lacks}; deliver into the Maildir by other means")
         return await users.account(user)
     finally:
         await users.close()
+
+
+def _plugin_authenticator(config: Config) -> Authenticator:
+    # what methods it has is looked at; what they take and return is its author's affair
+    return cast("Authenticator", _plugin(config, AUTHENTICATORS, ("authenticate", "reload", "close")))
 
 
 def postgres_users(config: Config, salts: bytes | None = None) -> PostgresUsers:
@@ -145,11 +199,23 @@ def _extra_missing(what: str, extra: str, fault: ModuleNotFoundError) -> AuthErr
 
 
 def _store(config: Config) -> Store:
+    if config.store.is_plugin:
+        return cast("Store", _plugin(config, STORES, ("open",)))
     if config.store.backend == "memory":
         return MemoryStore()
     if config.store.backend == "postgres":
         return postgres_store(config)
     return maildir_store(config, config.state)
+
+
+def _plugin(config: Config, group: str, methods: tuple[str, ...]) -> object:
+    """The plug-in of ``[store]`` or ``[auth]``."""
+    table, found = ("store", config.store) if group == STORES else ("auth", config.auth)
+    folder = config.file.absolute().parent if config.file is not None else Path.cwd()
+    try:
+        return plugin(group, table, found.backend, found.options, folder, methods)
+    except PluginError as fault:
+        raise ConfigError([f"{config.file or folder}: {text}" for text in fault.faults]) from None
 
 
 def maildir_store(config: Config, state: Path | None) -> MaildirStore:

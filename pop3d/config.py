@@ -16,7 +16,7 @@ import socket
 import string
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -24,6 +24,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     ValidationInfo,
@@ -47,6 +48,7 @@ __all__ = [
     "Sni",
     "StoreConfig",
     "Tls",
+    "described",
     "find",
     "is_loopback",
     "load",
@@ -190,6 +192,36 @@ class Tls(Certificates):
         return sni
 
 
+Plugin = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]*$", max_length=255)]
+"""The name of an entry point, or a dotted path; see `pop3d.plugins`."""
+
+
+class _Exchangeable(_Model):
+    """A table whose part may be a plug-in. ``options``: the plug-in's own, which it looks at itself."""
+
+    backend: Plugin
+    options: Annotated[dict[str, Any], Field(repr=False)] = {}  # pydantic copies it
+
+    _ours: ClassVar[tuple[str, ...]] = ()
+    _for_all: ClassVar[frozenset[str]] = frozenset({"backend", "options"})
+
+    @property
+    def is_plugin(self) -> bool:
+        """Whether ``backend`` is none of ours."""
+        return self.backend not in self._ours
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        if self.options and not self.is_plugin:
+            raise ValueError(
+                f'`options` are those of a plug-in, which `backend` = "{self.backend}" is not; remove them'
+            )
+        others = sorted(self.model_fields_set - self._for_all)
+        if others and self.is_plugin:
+            raise ValueError(f"`{others[0]}` means nothing to a plug-in, whose keys are `options`; remove it")
+        return self
+
+
 Text = Annotated[str, Field(min_length=1, max_length=2048)]
 
 
@@ -274,10 +306,13 @@ _SERVES: Final = {"oauth": _TOKENS, "pam": {"plain", "login"}}
 """Mechanisms of the backends that cannot serve all; [auth.oauth] serves tokens beside any."""
 
 
-class Auth(_Model):
+class Auth(_Exchangeable):
     """``[auth]``: who may log in."""
 
-    backend: Literal["file", "pam", "postgres", "oauth"] = "file"
+    _ours: ClassVar = ("file", "pam", "postgres", "oauth")
+    _for_all: ClassVar = frozenset({"backend", "options", "mechanisms", "oauth"})
+
+    backend: Plugin = "file"
     users: Path = Path("users")
     mechanisms: tuple[
         Literal["plain", "login", "apop", "scram-sha-256", "scram-sha-256-plus", "external", "oauthbearer", "xoauth2"],
@@ -323,10 +358,12 @@ class Auth(_Model):
         return self
 
 
-class StoreConfig(_Model):
+class StoreConfig(_Exchangeable):
     """``[store]``: where the mail is."""
 
-    backend: Literal["maildir", "memory", "postgres"] = "maildir"
+    _ours: ClassVar = ("maildir", "memory", "postgres")
+
+    backend: Plugin = "maildir"
     path: str = "mail/{user}"
     uidl: Literal["filename", "dovecot", "courier"] = "filename"
     utf8_downgrade: bool = False
@@ -451,6 +488,13 @@ class Config(_Model):
     log: Log = Log()
     metrics: Metrics | None = None
 
+    _file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def file(self) -> Path | None:
+        """What it was read from, as it was named; None when it was not."""
+        return self._file
+
     @model_validator(mode="after")
     def _certificates_of_clients(self) -> Config:
         if "external" in self.auth.mechanisms and (self.tls is None or self.tls.client_ca is None):
@@ -519,8 +563,15 @@ def load(path: Path) -> Config:
     try:
         config = Config.model_validate(found)
     except ValidationError as fault:
-        raise ConfigError([f"{path}: {_described(error)}" for error in fault.errors()]) from None
-    return _absolute(config, path.absolute().parent)
+        raise ConfigError([f"{path}: {text}" for text in described(fault)]) from None
+    config = _absolute(config, path.absolute().parent)
+    config._file = path
+    return config
+
+
+def described(fault: ValidationError, *above: str) -> list[str]:
+    """The faults of a table, a line each. ``above``: the table's name."""
+    return [_described(error, above) for error in fault.errors()]
 
 
 def _absolute(config: Config, base: Path) -> Config:
@@ -563,12 +614,12 @@ def _under(base: Path, template: str) -> str:
     return str(base).replace("{", "{{").replace("}", "}}") + "/" + template
 
 
-def _described(error: Any) -> str:
+def _described(error: Any, above: tuple[str, ...]) -> str:
     """A fault as one line."""
-    keys = [part for part in error["loc"] if isinstance(part, str)]
+    keys = [*above, *(part for part in error["loc"] if isinstance(part, str))]
     name = ".".join(keys)
     if error["type"] == "extra_forbidden":
-        return f"unknown key `{name}`{_closest(keys)}"
+        return f"unknown key `{name}`{'; remove it' if above else _closest(keys)}"
     if error["type"] == "missing":
         return f"`{name}` is missing" + ("; at least one [[listen]] is needed" if name == "listen" else "")
     text = error["msg"].removeprefix("Value error, ")

@@ -12,6 +12,8 @@ from pop3d.auth.users_file import add_user
 from pop3d.certificates import create_self_signed
 from tests.site import Daemon, Site, free_port
 
+pytest.register_assert_rewrite("pop3d.store_contract")
+
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:

@@ -53,11 +53,11 @@ DAEMON = [
         "tls",
     },
     {"errors", "auth", "auth.*", "channel", "metrics", "systemd"},
-    {"guard", "log", "penalties", "stores", "stores.*"},
+    {"guard", "log", "penalties", "plugins", "stores", "stores.*"},
     {"logins"},
     {"session"},
     {"server"},
-    {"assembly", "testing"},
+    {"assembly", "store_contract", "testing"},
     {"renewal"},
     {"commands", "commands.*"},
     {"cli"},
@@ -142,6 +142,12 @@ def test_the_terminal_is_for_command_lines() -> None:
     for source, target in arrows():
         if target.partition(".")[0] in TERMINAL:
             assert allowed.fullmatch(source), f"{source} -> {target}"
+
+
+def test_pytest_is_for_the_contract_of_stores() -> None:
+    for source, target in arrows():
+        if target.partition(".")[0] == "pytest":
+            assert source == "pop3d.store_contract", f"{source} -> {target}"
 
 
 def test_stores_and_authenticators_do_not_know_the_session() -> None:

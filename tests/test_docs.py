@@ -62,7 +62,7 @@ def test_every_key_of_the_configuration_is_documented(model: type[BaseModel]) ->
             assert float(default) == field.default
 
 
-@pytest.mark.parametrize("page", ["docs/configuration.md", "docs/running.md"])
+@pytest.mark.parametrize("page", ["docs/configuration.md", "docs/plugins.md", "docs/running.md"])
 def test_configurations_shown_are_valid(page: str, tmp_path: Path) -> None:
     for text in blocks(page, "toml"):
         path = tmp_path / "pop3d.toml"
@@ -104,6 +104,14 @@ def compile_and_run(text: str) -> dict:
     names: dict = {}
     exec(compile(text, "docs", "exec"), names)
     return names
+
+
+def test_the_page_of_plugins_shows_the_examples_real_lines() -> None:
+    shown = blocks("docs/plugins.md", "python")
+    assert len(shown) == 5
+    files = [*(ROOT / "examples").glob("*.py"), ROOT / "tests/daemon/test_plugins.py"]
+    for text in shown:
+        assert any(text in file.read_text() for file in files), text
 
 
 async def test_the_example_of_testing_runs() -> None:

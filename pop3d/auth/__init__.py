@@ -14,7 +14,7 @@ from pop3core.answers import NoSecret, PlainSecret, ScramSecret
 from pop3core.events import Credential
 from pop3core.sasl.base import SecretKind
 
-__all__ = ["Account", "AuthError", "AuthUnavailable", "Authenticator", "KeepsSecrets", "check_user_name"]
+__all__ = ["Account", "AuthError", "AuthUnavailable", "Authenticator", "KeepsSecrets", "KnowsUsers", "check_user_name"]
 
 _NAME_OCTETS_MAX: Final = 255  # what fits into one component of a path
 
@@ -64,6 +64,18 @@ class KeepsSecrets(Protocol):
     async def secret(self, username: str, kind: SecretKind, server_nonce: str) -> ScramSecret | PlainSecret | NoSecret:
         """What is stored for SCRAM or APOP. An unknown user is answered in the same time as a known one, by a
         `NoSecret` with the same salt each time. ``server_nonce``: fresh, to be passed on.
+        """
+        ...
+
+
+@runtime_checkable
+class KnowsUsers(Protocol):
+    """An authenticator that can say who there is, for `pop3d deliver` and its like."""
+
+    async def account(self, name: str) -> Account | None:
+        """A user by name, to whom mail is delivered; None when there is no such.
+
+        Raises `AuthUnavailable` when it cannot be known now.
         """
         ...
 

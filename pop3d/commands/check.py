@@ -23,7 +23,7 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from pop3d.assembly import maildir_store, tls_faults, tls_of
+from pop3d.assembly import maildir_store, plugin_faults, tls_faults, tls_of
 from pop3d.auth import Account, AuthError, check_user_name
 from pop3d.auth.hashing import HOLDS_THE_LOCK
 from pop3d.auth.passwords import CRYPT_EXTRA, PLAIN, SCRAM, lacks_extra
@@ -74,6 +74,7 @@ def findings(path: Path | None) -> list[Finding]:
         return [Finding(True, text) for text in fault.faults]
     found = [*_limits(config), *_certificates(config), *_state(config.state)]
     identity = _identity(config, found)
+    found += (Finding(True, text) for text in plugin_faults(config))
     lines: list[Line] = []
     try:
         if config.auth.backend == "file":

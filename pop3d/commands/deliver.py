@@ -75,8 +75,8 @@ def _mailbox(user: str, path: Path | None) -> _Mailbox:
     """Where a user's mail is. On the way this process becomes whom the configuration says."""
     config = load(find(path))
     store = config.store
-    if store.backend == "memory":
-        raise CommandError('the store is "memory": there is nothing to deliver into', ExitStatus.CONFIG)
+    if store.backend not in ("maildir", "postgres"):
+        raise CommandError(f'the store is "{store.backend}": there is no Maildir to deliver into', ExitStatus.CONFIG)
     try:
         account = account_of(config, user)
     except AuthError as fault:

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from pop3core.framing import CrlfNormalizer
 from pop3d.auth import Account
+from pop3d.store_contract import MESSAGES, content
 from pop3d.stores import mbox
 from pop3d.stores.maildir import MaildirOptions, MaildirStore
 from pop3d.stores.maildir_delivery import OverQuota, Quota, deliver
-from tests.daemon.store_contract import MESSAGES, content
 
 
 def sent(stored: bytes) -> bytes:

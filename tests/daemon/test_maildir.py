@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from pop3core.downgrade import Downgrader
 from pop3core.maildrop import Listing
 from pop3d.auth import Account
+from pop3d.store_contract import ALICE, MESSAGES, StoreContract, content
 from pop3d.stores import (
     MaildropBusy,
     ReadsNow,
@@ -35,7 +36,6 @@ from pop3d.stores import (
 from pop3d.stores.kept import KeptListing
 from pop3d.stores.maildir import MaildirMaildrop, MaildirOptions, MaildirStore, mailbox_path
 from pop3d.stores.maildir_listing import Scan, scan, sorted_in_slices, unique_part
-from tests.daemon.store_contract import ALICE, MESSAGES, StoreContract, content
 
 
 def make_maildir(root: Path, messages: dict[str, bytes]) -> Path:

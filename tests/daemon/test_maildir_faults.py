@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from pop3d.store_contract import ALICE, content
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
 from pop3d.stores.maildir import MaildirMaildrop, MaildirOptions, MaildirStore
-from tests.daemon.store_contract import ALICE, content
 from tests.daemon.test_maildir import make_maildir
 
 MESSAGES = {

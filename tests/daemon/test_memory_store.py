@@ -1,6 +1,6 @@
+from pop3d.store_contract import ALICE, StoreContract
 from pop3d.stores import Store
 from pop3d.stores.memory import MemoryStore
-from tests.daemon.store_contract import ALICE, StoreContract
 
 
 class TestContract(StoreContract):

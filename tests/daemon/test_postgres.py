@@ -18,10 +18,10 @@ from pop3d.auth import Account, AuthUnavailable
 from pop3d.auth.passwords import hashed
 from pop3d.auth.postgres import PostgresUsers
 from pop3d.config import load
+from pop3d.store_contract import ALICE, StoreContract, content
 from pop3d.stores import MaildropBusy, RemovalFailed, Store, StoreError
 from pop3d.stores.maildir_delivery import OverQuota, Quota
 from pop3d.stores.postgres import PostgresStore, deliver
-from tests.daemon.store_contract import ALICE, StoreContract, content
 from tests.postgres import Cluster
 from tests.site import Daemon, Site, free_port
 

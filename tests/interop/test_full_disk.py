@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pop3d.store_contract import ALICE, content
 from pop3d.stores.maildir import MaildirStore
 from pop3d.stores.maildir_delivery import deliver
-from tests.daemon.store_contract import ALICE, content
 from tests.daemon.test_maildir import make_maildir
 
 

@@ -1,9 +1,13 @@
-"""What every store must do, as tests. For a store of your own:
+"""What every store must do, as tests for pytest and pytest-asyncio. For a store of your own:
 
 class TestMyStore(StoreContract):
     async def make(self, messages: list[bytes]) -> Store:
         ...  # a store in which the user "alice" has these messages, oldest first
 """
+
+from __future__ import annotations
+
+from typing import Final
 
 import pytest
 
@@ -12,10 +16,12 @@ from pop3core.maildrop import is_unique_id
 from pop3d.auth import Account
 from pop3d.stores import Maildrop, MaildropBusy, ReadsNow, Releases, Store
 
-ALICE = Account("alice")
+__all__ = ["ALICE", "MESSAGES", "StoreContract", "content"]
 
-# as stored, and as RETR must send it
-MESSAGES = [
+ALICE: Final = Account("alice")
+"""Whose mailbox it is."""
+
+MESSAGES: Final = [
     (b"Subject: LF\n\none\ntwo\n", b"Subject: LF\r\n\r\none\r\ntwo\r\n"),
     (b"Subject: CRLF\r\n\r\none\r\n", b"Subject: CRLF\r\n\r\none\r\n"),
     (b"Subject: mixed\r\n\none\ntwo\r\n", b"Subject: mixed\r\n\r\none\r\ntwo\r\n"),
@@ -27,6 +33,7 @@ MESSAGES = [
     (b"\n" * 200_000, b"\r\n" * 200_000),
     (b"x" * 300_000, b"x" * 300_000 + b"\r\n"),
 ]
+"""Messages, each as stored and as RETR must send it."""
 
 
 async def content(drop: Maildrop, number: int) -> bytes:
@@ -44,6 +51,7 @@ async def content(drop: Maildrop, number: int) -> bytes:
             return b"".join(pieces)
 
 
+@pytest.mark.asyncio
 class StoreContract:
     """Derive, and write `make`."""
 
