@@ -228,3 +228,5 @@ async def _users_again(server: Server) -> None:
         log.info("users reloaded")
     except AuthError as fault:
         log.error("users not reloaded, the old ones stay: %s", fault)
+    except Exception:  # of a plug-in: not even a bug of its may end in silence
+        log.exception("users not reloaded, by a fault of ours or of a plug-in")

@@ -48,6 +48,14 @@ class Users:
     async def close(self):
         print("closed", flush=True)
 
+class Buggy(Mail, Users):
+    async def open(self, account, *, utf8):
+        if account.name == "alice":
+            raise RuntimeError("a bug")
+        return await super().open(account, utf8=utf8)
+    async def reload(self):
+        raise RuntimeError("another bug")
+
 class Checked(BaseModel):
     model_config = ConfigDict(extra="forbid")
     port: int
@@ -166,6 +174,20 @@ def test_the_folder_is_that_of_the_configuration(site: Site, plugged: Path) -> N
     with serving(site, cwd="/"), visited(site) as client:
         assert client.retr(1)[1] == [os.fsencode(site.root)]
         client.quit()
+
+
+def test_a_bug_of_a_plugin_ends_a_session_and_nothing_else(site: Site, plugged: Path) -> None:
+    configure(site, 'backend = "tiny.mail:Buggy"', 'backend = "tiny.mail:Buggy"')
+    with serving(site) as daemon:
+        for _ in range(2):
+            with pytest.raises((poplib.error_proto, OSError)), visited(site, "alice", "open sesame"):
+                pass
+        daemon.send(signal.SIGHUP)
+        daemon.wait_for("users not reloaded, by a fault of ours or of a plug-in")
+        with visited(site, "bob", "open sesame") as client:
+            assert client.stat() == (0, 0)
+    assert daemon.log.count("a session ended by a fault of ours") == 2
+    assert "open sesame" not in daemon.log
 
 
 # --- what cannot be used ---
