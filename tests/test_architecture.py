@@ -72,7 +72,8 @@ CLIENT = [
     {"opening"},
     {"client", "render"},
     {"commands"},
-    {"shell"},
+    {"shell", "doctor.*"},
+    {"doctor"},
     {"app"},
     {"", "__main__"},
 ]
