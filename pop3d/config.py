@@ -497,6 +497,7 @@ class Config(_Model):
 
     @model_validator(mode="after")
     def _certificates_of_clients(self) -> Config:
+        # RFC 8314 §4.2: certificates are asked for where they are enough to log in, and EXTERNAL is there then
         if "external" in self.auth.mechanisms and (self.tls is None or self.tls.client_ca is None):
             raise ValueError(
                 "the mechanism external is a login by client certificate: name who signs them, `client_ca` in [tls]"

@@ -184,7 +184,7 @@ def refused_connection(address: str, reason: str) -> None:
 
 
 def session_line(report: SessionReport) -> None:
-    """One line for a session that has ended."""
+    """One line for a session that has ended; RFC 8314 §4: with the cipher."""
     if not log.isEnabledFor(logging.INFO):
         return
     listing = report.listing
