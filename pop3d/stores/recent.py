@@ -2,8 +2,8 @@
 
 Most logins are of clients that ask whether there is new mail, and mostly there is none. A folder whose times of change
 are what they were has the same names in it, so its listing need not be made again. Times have a grain: a folder that
-was changed less than `_QUIET_SECONDS` before it was listed might have been changed again in the same grain, and is not
-remembered. Memory is bounded: the listings used least recently go.
+was changed shortly before it was listed might have been changed again in the same grain, and is not remembered. Memory
+is bounded: the listings used least recently go.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from pop3d.stores.maildir_listing import Scan
 
 __all__ = ["RecentScans", "Stamps", "at_rest", "stamps_of"]
 
-_QUIET_SECONDS: Final = 2.0  # more than any file system's grain of time
+_COARSE: Final = 2_000_000_000  # nanoseconds: more than the grain of any file system's times
+_FINE: Final = 100_000_000  # more than that of one whose times have fractions of seconds: a tick of the kernel
 _MESSAGES_MAX: Final = 1_000_000  # remembered in all: some 60 octets each
 
 Stamps: TypeAlias = tuple[tuple[int, int, int, int] | None, ...]
@@ -40,8 +41,9 @@ def stamps_of(root: int, paths: tuple[str, ...]) -> Stamps:
 
 def at_rest(stamps: Stamps) -> bool:
     """Whether any change from now on will show in the stamps."""
-    before = time.time_ns() - int(_QUIET_SECONDS * 1e9)
-    return not any(stamp is not None and stamp[2] > before for stamp in stamps)
+    now = time.time_ns()
+    changes = [max(stamp[2:]) for stamp in stamps if stamp is not None]
+    return all(change <= now - (_FINE if change % 1_000_000_000 else _COARSE) for change in changes)
 
 
 class RecentScans:

@@ -511,14 +511,14 @@ async def test_a_listing_is_kept_for_the_next_process(
         return drop
 
     (box / "cur/4 a blank:2,S").write_bytes(b"x\n")  # its unique-id is not its name
+    grain(monkeypatch, LONG)
     first = await opened()
     await opened()
     assert len(listed) == 2  # changed a moment ago: it was not to be trusted
-    age(box)
+    grain(monkeypatch, NONE)
     await opened()
     assert len(listed) == 3  # nothing was counted, and few messages are listed in no time: it is not worth writing
     (box / "cur/5").write_bytes(b"x\n")
-    age(box)
     await opened()
     drop = await opened()
     assert len(listed) == 4
@@ -528,7 +528,6 @@ async def test_a_listing_is_kept_for_the_next_process(
     await opened(sizes_in_names=True)
     assert len(listed) == 5  # what was found in other ways is another listing
     (box / "cur/5").rename(box / "cur/5:2,S")
-    age(box)
     await opened()
     assert len(listed) == 6
     await opened()
@@ -608,9 +607,13 @@ def test_known_sizes_are_laid_beside_any_listing(entries: list[tuple[str, bool, 
 # --- listings of lately ---
 
 
-def age(box: Path, seconds: float = 10) -> None:
-    for folder in ("cur", "new"):
-        os.utime(box / folder, (time.time() - seconds,) * 2)
+def grain(monkeypatch: pytest.MonkeyPatch, nanoseconds: int) -> None:
+    """Changes so long ago count as long enough ago."""
+    monkeypatch.setattr(recent, "_FINE", nanoseconds)
+    monkeypatch.setattr(recent, "_COARSE", nanoseconds)
+
+
+LONG, NONE = 10**15, 0
 
 
 async def test_a_mailbox_that_has_not_changed_is_not_listed_again(
@@ -625,10 +628,11 @@ async def test_a_mailbox_that_has_not_changed_is_not_listed_again(
         await drop.close()
         return list(drop.messages.uids)
 
+    grain(monkeypatch, LONG)
     await uids()
     await uids()  # changed a moment ago: it is not to be trusted yet
     assert len(listed) == 2
-    age(box)
+    grain(monkeypatch, NONE)
     first = await uids()
     assert await uids() == first
     assert len(listed) == 3
@@ -637,7 +641,6 @@ async def test_a_mailbox_that_has_not_changed_is_not_listed_again(
     assert len(listed) == 4
     (box / "new/4.four").write_bytes(b"x\n")
     assert await uids() == [*first, b"4.four"]
-    age(box)
     await uids()
     (box / "cur/1.one.host:2,S").write_bytes(b"one!\n")
     drop = await store.open(ALICE, utf8=False)
@@ -647,6 +650,20 @@ async def test_a_mailbox_that_has_not_changed_is_not_listed_again(
     drop = await store.open(ALICE, utf8=False)
     assert drop.messages.sizes[0] == 6
     await drop.close()
+
+
+def test_a_change_must_have_been_some_time_ago_by_the_grain_of_the_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_700_000_000_500_000_000
+    monkeypatch.setattr(time, "time_ns", lambda: now)
+    for modified, changed, rests in (
+        (now - 10**10, now - 10**10, True),
+        (now - 150_000_001, now - 10**10, True),
+        (now - 50_000_001, now - 10**10, False),
+        (now - 10**10, now - 50_000_001, False),  # whoever sets the one back changes the other
+        (now - 1_500_000_000, now - 10**10, False),  # whole seconds: perhaps there are no others
+        (now - 2_500_000_000, now - 2_500_000_000, True),
+    ):
+        assert recent.at_rest(((1, 2, modified, changed), None)) is rests
 
 
 def test_recent_listings_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
