@@ -48,13 +48,14 @@ def split(line: bytes) -> tuple[Rule, bytes | None]:
 
 def read_arguments(rule: Rule, rest: bytes | None) -> Command:
     """The command that ``rest`` makes, as `split` gave it. Raises `BadCommand`."""
-    words = [] if rest is None else _words(rule.arguments, rest)
+    arguments = rule.arguments
+    words = [] if rest is None else _words(arguments, rest)
     try:
-        values = [reader.read(octets) for reader, octets in zip(rule.arguments, words, strict=False)]
+        values = [reader.read(octets) for reader, octets in zip(arguments, words, strict=False)]
     except BadArgument as fault:
         raise BadCommand(str(fault), rule.usage) from None
-    required = sum(not reader.optional for reader in rule.arguments)
-    if not required <= len(words) <= len(rule.arguments):
+    # the optional ones stand last
+    if len(words) > len(arguments) or (len(words) < len(arguments) and not arguments[len(words)].optional):
         raise BadCommand("", rule.usage)
     return rule.make(*values)
 

@@ -117,7 +117,10 @@ class Channel:
                 with contextlib.suppress(ConnectionGone):
                     await self._transmit(tls.take_output())  # the alert says why
                 raise HandshakeFailed(fault.reason or "no reason known") from None
-            await self._transmit(tls.take_output())
+            # Behind a handshake that is complete, what is left to say (a ticket, of TLS 1.2 the Finished) goes with the
+            # greeting, or with the next read.
+            if not tls.established:
+                await self._transmit(tls.take_output())
 
     async def read(self) -> bytes:
         """What the peer said next; ``b""`` at the end. Raises `ConnectionGone`.

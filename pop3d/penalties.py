@@ -15,6 +15,7 @@ there longest ago is forgotten first.
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import time
 from collections import OrderedDict, deque
@@ -181,6 +182,7 @@ class Penalties:
         return failures is not None and len(failures) == failures.maxlen and now - failures[0] < _MINUTE
 
 
+@functools.lru_cache(maxsize=4096)
 def source_of(address: str) -> str:
     """What counts as one address: an IPv4 address, or the /64 of an IPv6 one."""
     try:

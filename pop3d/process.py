@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 from typing import Final
 
@@ -23,6 +24,9 @@ def tune() -> None:
     do not have. A fixed threshold gives the 19 MiB of an Argon2 hash back each time. Nothing happens without glibc.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
+    # what was made for the start stays: no collection looks at it again
+    gc.collect()
+    gc.freeze()
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 1)

@@ -91,6 +91,7 @@ class Server:
         self._sessions: dict[Session, asyncio.Task[None]] = {}
         self._sweeper: asyncio.Task[None] | None = None
         self._draining = False
+        self._made: dict[int, tuple[ServerTls | None, Services]] = {}  # by the identity of a listener's configuration
 
     # --- start ---
 
@@ -149,7 +150,13 @@ class Server:
     # --- run ---
 
     def _services(self, listen: Listen) -> Services:
-        """What a session that begins now at this listener works with."""
+        """What a session that begins now at this listener works with: the same for all, until TLS is exchanged."""
+        made = self._made.get(id(listen))
+        if made is None or made[0] is not self.tls:
+            made = self._made[id(listen)] = self.tls, self._new_services(listen)
+        return made[1]
+
+    def _new_services(self, listen: Listen) -> Services:
         stls = listen.tls == "starttls"
         # behind a proxy clear text is what the client spoke only if the proxy does not say otherwise
         engine = replace(self._engine, allow_plaintext=listen.tls == "none" and not listen.proxy_protocol, stls=stls)

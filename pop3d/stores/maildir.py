@@ -98,8 +98,7 @@ class MaildirStore:
         cache = None if self._state is None else KeptListing(self._state, path, *_unusual(ways, options.uidl))
         folder = _Folder(path, self._held)
         try:
-            await _lock(folder)
-            found = await hop(self._scan, folder, cache, ways)
+            found = await self._locked_and_scanned(folder, cache, ways)
         except OSError as fault:
             folder.close()
             raise StoreError("this mailbox cannot be opened now", detail=f"{path}: {fault.strerror}") from None
@@ -110,8 +109,20 @@ class MaildirStore:
             log.warning("%s: %s", path, trouble)
         return MaildirMaildrop(folder, found, cache, soft, ways, self._recent, mark_as_seen=options.mark_seen)
 
+    async def _locked_and_scanned(self, folder: _Folder, cache: KeptListing | None, ways: Ways) -> Scan:
+        loop = asyncio.get_running_loop()
+        patience = loop.time() + _LOCK_PATIENCE
+        while True:
+            if folder.claim():
+                with contextlib.suppress(_Locked):
+                    return await hop(self._scan, folder, cache, ways)
+            if loop.time() >= patience:
+                raise MaildropBusy
+            await asyncio.sleep(_LOCK_PAUSE)
+
     def _scan(self, folder: _Folder, cache: KeptListing | None, ways: Ways) -> Scan:
-        """List a locked mailbox. In a thread."""
+        """Lock a mailbox and list it. In a thread."""
+        folder.lock()
         if folder.root is None:
             return Scan()
         key, uidl = _key(folder, ways), self._options.uidl
@@ -151,6 +162,10 @@ def _key(folder: _Folder, ways: Ways) -> tuple[str, bool]:
     return folder.path, ways.surrogates
 
 
+class _Locked(Exception):
+    """Somebody else has the lock."""
+
+
 class _Folder:
     """A Maildir's folder. ``root``: its descriptor, which holds the lock; None when there is no such folder.
 
@@ -174,13 +189,16 @@ class _Folder:
         return self._claimed
 
     def lock(self) -> None:
-        """Open and lock it. Raises OSError, BlockingIOError when somebody else has the lock. In a thread."""
+        """Open and lock it. Raises OSError, `_Locked` when somebody else has the lock. In a thread."""
         if self.root is None:
             try:
                 self.root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except FileNotFoundError:
                 return
-        fcntl.flock(self.root, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(self.root, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _Locked from None
 
     def close(self) -> None:
         """Free the lock."""
@@ -190,19 +208,6 @@ class _Folder:
         if self._claimed:
             self._held.discard(self.path)
             self._claimed = False
-
-
-async def _lock(folder: _Folder) -> None:
-    loop = asyncio.get_running_loop()
-    patience = loop.time() + _LOCK_PATIENCE
-    while True:
-        if folder.claim():
-            with contextlib.suppress(BlockingIOError):
-                await hop(folder.lock)
-                return
-        if loop.time() >= patience:
-            raise MaildropBusy
-        await asyncio.sleep(_LOCK_PAUSE)
 
 
 class MaildirMaildrop:
