@@ -104,6 +104,46 @@ class ServerConnection:
     when the driver breaks the rules: an answer that was not asked for, or an event asked for before the answer.
     """
 
+    __slots__ = (
+        "_apop",
+        "_asked",
+        "_closed",
+        "_config",
+        "_dropped",
+        "_end_of_stream",
+        "_exchange",
+        "_expire",
+        "_failed",
+        "_finishing",
+        "_flush_first",
+        "_greeted",
+        "_language",
+        "_limits",
+        "_lines",
+        "_listing",
+        "_login_delay",
+        "_marks",
+        "_mechanism",
+        "_named",
+        "_offered",
+        "_open",
+        "_output",
+        "_pieces",
+        "_question",
+        "_reading",
+        "_refusal",
+        "_resumed",
+        "_secure",
+        "_state",
+        "_target",
+        "_timestamp",
+        "_tls",
+        "_unsent",
+        "_username",
+        "_utf8",
+        "summary",
+    )
+
     def __init__(self, config: ServerConfig | None = None, *, timestamp: str | None = None) -> None:
         """``timestamp``: one that never comes again, such as ``<1896.697170952@mail.example.org>``: APOP is offered."""
         if timestamp is not None and not _TIMESTAMP.fullmatch(timestamp):
@@ -381,8 +421,8 @@ class ServerConnection:
 
     def _opened(self) -> frozenset[type[Command]]:
         """The commands that are offered, and at home on this connection as it is now (RFC 2595 §2.2, §2.3)."""
-        abroad = {Home.PLAIN} if self._secure else set() if self._config.allow_plaintext else {Home.TLS}
-        return frozenset(command for command in self._offered if RULE_OF[command].home not in abroad)
+        abroad = Home.PLAIN if self._secure else None if self._config.allow_plaintext else Home.TLS
+        return self._config.offered(apop=self._timestamp is not None, abroad=abroad)
 
     def _refuse(self, rule: Rule) -> NoReturn:
         # Known at the keyword, before any secret is looked at (RFC 8314 §4.1).

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pop3core.commands import Apop, Auth, Command, Lang, Pass, Stls, User, Utf8
 from pop3core.errors import LocalProtocolError
 from pop3core.limits import DEFAULT_LIMITS, Limits
 from pop3core.sasl import MECHANISMS
-from pop3core.table import RULES
+from pop3core.table import RULES, Home
 from pop3core.texts import LANGUAGES
 
 __all__ = ["ServerConfig", "Summary", "check_policy"]
@@ -44,6 +45,8 @@ class ServerConfig:
     expire: str = ""
     login_delay: str = ""
     limits: Limits = DEFAULT_LIMITS
+    # made once: a set of its own would take 700 octets of each connection
+    _offered: Mapping[tuple[bool, Home | None], frozenset[type[Command]]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for kind, names, known in (
@@ -53,9 +56,21 @@ class ServerConfig:
             if unknown := [name for name in names if name not in known]:
                 raise LocalProtocolError(f"unknown {kind} {unknown[0]!r}; there are {', '.join(known)}")
         check_policy(self.expire, self.login_delay)
+        offered = {
+            (apop, abroad): frozenset(command for command, home in self._switched_on(apop) if home is not abroad)
+            for apop in (False, True)
+            for abroad in (None, Home.PLAIN, Home.TLS)
+        }
+        object.__setattr__(self, "_offered", offered)
 
-    def offered(self, *, apop: bool) -> frozenset[type[Command]]:
-        """The commands that are switched on. ``apop``: the connection's greeting has a timestamp."""
+    def offered(self, *, apop: bool, abroad: Home | None = None) -> frozenset[type[Command]]:
+        """The commands that are switched on.
+
+        ``apop``: the connection's greeting has a timestamp; ``abroad``: without those that are at home there only.
+        """
+        return self._offered[apop, abroad]
+
+    def _switched_on(self, apop: bool) -> Iterator[tuple[type[Command], Home]]:
         switches: dict[type[Command], bool] = {
             User: "PLAIN" in self.mechanisms,
             Pass: "PLAIN" in self.mechanisms,
@@ -65,7 +80,7 @@ class ServerConfig:
             Utf8: self.utf8,
             Lang: bool(self.languages),
         }
-        return frozenset(rule.command for rule in RULES if switches.get(rule.command, True))
+        return ((rule.command, rule.home) for rule in RULES if switches.get(rule.command, True))
 
 
 @dataclass(slots=True)

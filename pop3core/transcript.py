@@ -66,7 +66,7 @@ class Transcript:
 
     def dumps(self) -> str:
         """As text: a line of JSON for each entry."""
-        settings = {field.name: getattr(self.config, field.name) for field in fields(ServerConfig)}
+        settings = {field.name: getattr(self.config, field.name) for field in fields(ServerConfig) if field.init}
         settings.pop("limits")
         head = {"format": _FORMAT, "timestamp": self.timestamp, "config": settings}
         return "".join(f"{json.dumps(line)}\n" for line in (head, *map(_dump, self.entries)))

@@ -26,17 +26,20 @@ _UNAVAILABLE = LoginRejected("SYS/TEMP", "logins cannot be checked now, try agai
 class Logins:
     """What a session asks of an authenticator."""
 
-    __slots__ = ("_attempt", "_authenticator", "_channel", "_hurry", "_limits", "_penalties")
+    __slots__ = ("_attempt", "_authenticator", "_channel", "_hurried", "_limits", "_penalties", "_waits")
 
     def __init__(self, authenticator: Authenticator, penalties: Penalties, limits: Limits, channel: Channel) -> None:
         self._authenticator, self._penalties, self._limits = authenticator, penalties, limits
         self._channel = channel
         self._attempt: Attempt | None = None
-        self._hurry = asyncio.Event()
+        self._hurried = False
+        self._waits: asyncio.Event | None = None  # while it waits: an event takes 800 octets
 
     def hurry(self) -> None:
         """Wait no more: the session ends."""
-        self._hurry.set()
+        self._hurried = True
+        if self._waits is not None:
+            self._waits.set()
 
     def close(self) -> None:
         """Of an attempt that came to no end, nothing is left."""
@@ -68,7 +71,7 @@ class Logins:
         try:
             await self._begin(credential.username)
         except TooMany as fault:
-            if not self._hurry.is_set():
+            if not self._hurried:
                 refused_login(self._channel.peer, credential.username, str(fault))
                 await self._pause(self._limits.auth_penalty)
             return _TOO_MANY
@@ -87,7 +90,7 @@ class Logins:
     async def _begin(self, username: str) -> None:
         attempt = self._attempt = self._penalties.begin(self._channel.peer, username)
         if not attempt.turn.is_set():
-            await self._first_of(attempt.turn, self._limits.auth_penalty_max)
+            await self._wait(self._limits.auth_penalty_max, attempt.turn)
         if not attempt.turn.is_set():
             self.close()
             raise TooMany("too many failed logins from this address")
@@ -98,13 +101,17 @@ class Logins:
 
     async def _pause(self, seconds: float) -> None:
         if seconds > 0:
-            await self._first_of(self._hurry, seconds)
+            await self._wait(seconds)
 
-    async def _first_of(self, event: asyncio.Event, seconds: float) -> None:
-        """Until the event is set, we are hurried, or the time is over."""
-        waits = {asyncio.ensure_future(one.wait()) for one in {event, self._hurry}}
+    async def _wait(self, seconds: float, *events: asyncio.Event) -> None:
+        """Until one of the events is set, we are hurried, or the time is over."""
+        if self._hurried:
+            return
+        self._waits = asyncio.Event()
+        waits = [asyncio.ensure_future(one.wait()) for one in (self._waits, *events)]
         try:
             await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._waits = None
             for one in waits:
                 one.cancel()

@@ -189,7 +189,7 @@ class _Folder:
         return self._claimed
 
     def lock(self) -> None:
-        """Open and lock it. Raises OSError, `_Locked` when somebody else has the lock. In a thread."""
+        """Open and lock it (RFC 1939 §4). Raises OSError, `_Locked` when somebody else has the lock. In a thread."""
         if self.root is None:
             try:
                 self.root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -31,6 +31,7 @@ from pop3d.certificates import create_self_signed
 from tests.bench.maildir import cpu_seconds, memory_mib, text
 from tests.site import free_port
 
+_IDLE = 5_000  # sessions
 BIG = 64 * 1024 * 1024
 
 
@@ -239,6 +240,23 @@ def the_half_open(site: Site) -> Iterator[Row]:
     for sock in sockets:
         sock.close()
     honest.quit()
+
+
+def the_idle(site: Site) -> Iterator[Row]:
+    """5,000 sessions over TLS that have logged in, each to a mailbox of its own, and then say nothing."""
+    site.configure("unauthenticated = 5000\n")
+    site.start()
+    Session(site, "u0").quit()
+    before = memory_mib(site.pid)
+    sessions = [Session(site, f"idle{number}", source=address(number % 100)) for number in range(_IDLE)]
+    time.sleep(2)
+    during = memory_mib(site.pid)
+    yield Row("", f"memory of {_IDLE:,} idle sessions, each", (during - before) * 1024 / _IDLE, "KiB", 28)
+    yield Row("", "memory of the process with them", during, "MiB", 200)
+    waits = [session.seconds_of("NOOP") for session in sessions[::10]]
+    yield Row("", "NOOP p99 among them", p99(waits), "ms", 50)
+    for session in sessions:
+        session.sock.close()
 
 
 def hogs(site: Site) -> Iterator[Row]:
@@ -613,8 +631,8 @@ def privileges(site: Site) -> Iterator[Row]:
 PROMISES: dict[str, Callable[[Site], Iterator[Row]]] = {
     function.__name__: function
     for function in (
-        who_does_not_read, the_half_open, hogs, out_of_descriptors, failed_handshakes, orderly_end, another_certificate,
-        the_clock, soak, guessing, hashing, strangers, nonsense, privileges,
+        who_does_not_read, the_half_open, the_idle, hogs, out_of_descriptors, failed_handshakes, orderly_end,
+        another_certificate, the_clock, soak, guessing, hashing, strangers, nonsense, privileges,
     )
 }  # fmt: skip
 
@@ -628,6 +646,7 @@ def make(root: Path) -> None:
     dear = "{ARGON2ID}" + argon2.PasswordHasher(time_cost=20, memory_cost=19 * 1024, parallelism=1).hash("secret")
     users = [f"u{number}" for number in range(14)]
     lines = [f"{user}:{{PLAIN}}secret" for user in users]
+    lines += [f"idle{number}:{{PLAIN}}secret" for number in range(_IDLE)]
     lines += [f"cheap:{hashed('secret')}"] + [f"dear{number}:{dear}" for number in range(50)]
     (root / "users").write_text("\n".join(lines) + "\n")
     (root / "state").mkdir()
