@@ -8,7 +8,6 @@ the `Terminal`; that it went well is its status, that it failed is an exception.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from array import array
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,14 +17,14 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from pop3cli.accounts import Account, find_password
-from pop3cli.errors import CommandRefused, NoSuchMessage, NoTls, Refused, TooLarge, UsageFault
+from pop3cli.errors import CommandRefused, NoSuchMessage, Refused, TooLarge, UsageFault
 from pop3cli.exit_status import ExitStatus
 from pop3cli.files import whole_file
 from pop3cli.mail import Readable, Summary, parse_headers, read_message, summarize
+from pop3cli.opening import connect
 from pop3cli.render import Column, ContentPrinter, Terminal, human_date, human_size
 from pop3cli.session import TIMEOUT, Session
 from pop3cli.tls import client_context
-from pop3core.events import Greeted
 
 __all__ = ["Options", "Visit", "delete", "get", "list_messages", "show", "stat", "uidl"]
 
@@ -71,18 +70,6 @@ class Visit:
     def do(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run ``work`` to its end. Ctrl-C cancels it, and is raised here as KeyboardInterrupt."""
         return self._runner.run(work)
-
-
-async def connect(session: Session, account: Account, tls: ssl.SSLContext, timeout: float) -> Greeted:
-    """Connect to an account's server, and see to TLS, from the first octet or by STLS. Raises `MailError`."""
-    implicit = not account.stls
-    greeting = await session.connect(account.host, account.port, tls=tls, implicit=implicit, timeout=timeout)
-    if account.stls:
-        try:
-            await session.starttls()
-        except CommandRefused as fault:
-            raise NoTls(account.server, f"no TLS by STLS ({fault})", "is it a pop3s:// server?") from None
-    return greeting
 
 
 @contextmanager

@@ -22,6 +22,7 @@ __all__ = [
     "MailError",
     "NoSuchMessage",
     "NoTls",
+    "NoUniqueIds",
     "NotConnected",
     "NotValid",
     "OutputFailed",
@@ -147,6 +148,12 @@ class NoSuchMessage(CommandRefused):
     """There is no message of this number, or it is marked as deleted."""
 
     status = ExitStatus.NOUSER
+
+
+class NoUniqueIds(CommandRefused):
+    """The server knows no UIDL, which is optional (RFC 1939 §7)."""
+
+    status = ExitStatus.PROTOCOL
 
 
 class TryLater(CommandRefused):

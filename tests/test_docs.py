@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pop3cli.app import app as pop3cli_app
 from pop3d.cli import app as pop3d_app
 from pop3d.config import NOT_YET, Auth, Config, Limits, Listen, Log, Metrics, Sni, StoreConfig, Tls, load
+from tests.site import Daemon, Site
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -98,6 +99,16 @@ def compile_and_run(text: str) -> dict:
 async def test_the_example_of_testing_runs() -> None:
     (text,) = blocks("docs/testing.md", "python")
     await compile_and_run(text)["test_fetches_mail"]()
+
+
+async def test_the_example_of_the_client_library_runs(site: Site, daemon: Daemon, monkeypatch) -> None:
+    mail = {"cur/1.a:2,": b"Subject: old news\n\n", "cur/2.b:2,": b"Subject: fresh news\n\n"}
+    maildir = site.maildir("alice", mail)
+    (text,) = blocks("docs/client-library.md", "python")
+    monkeypatch.setenv("SSL_CERT_FILE", str(site.certificate))
+    found = await compile_and_run(text)["subjects"](f"pop3s://alice@localhost:{site.port}", "secret")
+    assert found == ["old news", "fresh news"]
+    assert [path.name for path in (maildir / "cur").iterdir()] == ["2.b:2,"]
 
 
 def test_the_readme_shows_the_drivers_real_lines() -> None:

@@ -23,6 +23,7 @@ from pop3core import Listing, ServerConfig, ServerConnection
 from pop3core import events as e
 from pop3core.answers import CommitFailed, Content, LoginAccepted, LoginRejected
 from pop3d.certificates import create_self_signed
+from tests.site import Daemon, Site
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}  # the engine beside them, whatever is installed
@@ -191,6 +192,30 @@ def test_without_trio_it_says_what_to_install(name: str) -> None:
     command = [sys.executable, "-c", text, str(EXAMPLES), name]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENVIRONMENT)
     assert (result.returncode, result.stderr) == (1, "this example needs trio: pip install trio\n")
+
+
+def test_a_mailbox_is_copied(site: Site, daemon: Daemon, tmp_path: Path) -> None:
+    site.maildir("alice", {f"cur/{n}.{'.' * n}:2,": b"Subject: %d\n\n..\n" % n for n in range(1, 4)})
+    folder = tmp_path / "copies"
+    folder.mkdir()
+
+    def copy(*options: str) -> subprocess.CompletedProcess[str]:
+        url = f"pop3s://alice@localhost:{site.port}"
+        command = [sys.executable, EXAMPLES / "copy_mailbox.py", url, folder, "--cacert", site.certificate, *options]
+        environment = {**ENVIRONMENT, "POP3_PASSWORD": "secret"}
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+
+    first = copy()
+    assert (first.returncode, first.stdout, first.stderr) == (0, "3 copied\n", "")
+    mail = sorted(path.read_bytes() for path in folder.iterdir())
+    assert mail == [b"Subject: %d\r\n\r\n..\r\n" % n for n in range(1, 4)]
+    assert copy("--delete").stdout == "0 copied\n"
+    assert not list((tmp_path / "mail/alice/cur").iterdir())
+    daemon.end()
+    refused = copy()
+    assert refused.returncode == 1
+    assert "Connection refused" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
 
 
 def dialogue(port: int, said: bytes) -> bytes:

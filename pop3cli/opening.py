@@ -1,0 +1,101 @@
+"""From an account to a session that is logged in, and what there is in its mailbox by unique-id.
+
+Whoever keeps a memory of messages (the client library, `sync`) begins here: a message's number means something in one
+session only, its unique-id for as long as it exists (RFC 1939 §7 UIDL).
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+
+from pop3cli.accounts import Account
+from pop3cli.connection import TIMEOUT
+from pop3cli.errors import CommandRefused, NoTls, NoUniqueIds, ServerBroken, refusal
+from pop3cli.session import Session
+from pop3core.commands import List, Uidl
+from pop3core.events import Greeted, ListItem, Replied, UidItem
+
+__all__ = ["Index", "Place", "connect", "log_in", "read_index"]
+
+
+async def connect(session: Session, account: Account, tls: ssl.SSLContext, timeout: float) -> Greeted:
+    """Connect to an account's server, and see to TLS, from the first octet or by STLS. Raises `MailError`."""
+    implicit = not account.stls
+    greeting = await session.connect(account.host, account.port, tls=tls, implicit=implicit, timeout=timeout)
+    if account.stls:
+        try:
+            await session.starttls()
+        except CommandRefused as fault:
+            raise NoTls(account.server, f"no TLS by STLS ({fault})", "is it a pop3s:// server?") from None
+    return greeting
+
+
+async def log_in(
+    session: Session, account: Account, password: str | bytes, tls: ssl.SSLContext, timeout: float = TIMEOUT
+) -> None:
+    """Connect, see to TLS, and log in. Raises `MailError`; the session is closed then."""
+    await connect(session, account, tls, timeout)
+    try:
+        await session.login(account.user or "", password)
+    except BaseException:
+        await session.close()
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a message stands in one session. ``octets``: its size as LIST has it."""
+
+    number: int
+    octets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A mailbox, as one session sees it.
+
+    ``places``: unique-id to place, in the order of the numbers. ``shared``: unique-ids that several messages have
+    (RFC 1939 §7 forbids it), ``nameless``: how many messages have none. Nobody can tell those from one another in
+    another session, so they are not among the places.
+    """
+
+    places: dict[str, Place]
+    shared: frozenset[str] = frozenset()
+    nameless: int = 0
+
+
+async def read_index(session: Session) -> Index:
+    """LIST and UIDL, together. Raises `NoUniqueIds` where the server knows no UIDL, `ServerBroken` if they disagree."""
+    sizes: dict[int, int] = {}
+    places: dict[str, Place] = {}
+    shared: set[str] = set()
+    named = 0
+    refused: CommandRefused | None = None
+    async for said in session.pipeline((List(), Uidl())):
+        match said:
+            case ListItem(number, octets):
+                sizes[number] = octets
+            case UidItem(number, uid):
+                if number not in sizes:
+                    raise ServerBroken(session.where, f"UIDL names message {number}, LIST does not", "nothing was done")
+                named += 1
+                if uid in places:
+                    shared.add(uid)
+                else:
+                    places[uid] = Place(number, sizes[number])
+            case Replied(Uidl(), False, code, text):
+                why = f"[{code}] {text}" if code else text
+                remedy = "without unique-ids nobody can tell what was fetched already; use get and delete"
+                refused = NoUniqueIds(f"{session.where} has no UIDL", why, remedy, code=code, text=text)
+            case Replied(List(), False):
+                error = refusal(session.where, said)
+                assert isinstance(error, CommandRefused)
+                refused = error
+            case _:
+                pass
+    if refused is not None:
+        raise refused
+    for uid in shared:
+        del places[uid]
+    return Index(places, frozenset(shared), max(len(sizes) - named, 0))
