@@ -260,6 +260,8 @@ class Connection:
                         conn.receive_data(await self._read(resumed))
                     case SendData(data):
                         await self._write(data)
+                    case Abandoned() if conn.state is State.CLOSED:
+                        self._owed -= 1  # it waited when the connection went, which is what is told next
                     case Disconnected(_, unanswered):
                         raise await self._ended(self._cut(unanswered))
                     case (

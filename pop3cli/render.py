@@ -343,6 +343,10 @@ class Meter:
         self._done = 0
         self._bar: Progress | None = None
 
+    def expect(self, more: int) -> None:
+        """So much is to be done beside what was known."""
+        self._total += more
+
     def advance(self, more: int) -> None:
         """So much more is done."""
         self._done += more
@@ -355,9 +359,10 @@ class Meter:
             self._bar.add_task(harmless(self._label), total=self._total)
             self._bar.start()
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=self._done)
+            self._bar.update(self._bar.task_ids[0], completed=self._done, total=self._total)
 
     def stop(self) -> None:
-        """The work has ended; nothing of the bar stays."""
+        """The work has ended, or something else is to be shown; nothing of the bar stays."""
         if self._bar is not None:
             self._bar.stop()
+            self._bar = None

@@ -71,7 +71,7 @@ CLIENT = [
     {"opening"},
     {"client", "render"},
     {"commands"},
-    {"shell"},
+    {"shell", "sync", "sync.*"},
     {"app"},
     {"", "__main__"},
 ]
