@@ -12,22 +12,31 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from pop3cli import commands
 from pop3cli.accounts import Account, parse_account
-from pop3cli.commands import Options
 from pop3cli.errors import MailError, OutputFailed, UsageFault
 from pop3cli.exit_status import ExitStatus
+from pop3cli.options import TIMEOUT, Options
 from pop3cli.render import Terminal
-from pop3cli.session import TIMEOUT
-from pop3cli.shell import Shell
+
+if TYPE_CHECKING:
+    from pop3cli import commands
+else:
+
+    class _Commands:
+        """The module, imported when the first of its names is asked for: `sync` needs none."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(import_module("pop3cli.commands"), name)
+
+    commands = _Commands()
 
 __all__ = ["main", "run"]
 
@@ -82,6 +91,8 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import PackageNotFoundError, version  # slow to import, and seldom wanted
+
         try:
             print(f"pop3cli {version('pop3core')}")
         except PackageNotFoundError:
@@ -250,6 +261,8 @@ def shell(
         if ctx.obj.json:
             raise UsageFault("shell --json", "a dialogue has no JSON form")
         opened: Account | None = None if account is None else parse_account(account, user_required=False)
+        from pop3cli.shell import Shell
+
         return Shell(ctx.obj, terminal).run(opened)
 
     return _run(ctx.obj, work)

@@ -63,7 +63,7 @@ DAEMON = [
     {"", "__main__"},
 ]
 CLIENT = [
-    {"exit_status", "harmless"},
+    {"exit_status", "harmless", "options"},
     {"errors"},
     {"tls", "mail", "files", "accounts"},
     {"connection"},

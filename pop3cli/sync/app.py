@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pop3cli.accounts import parse_account
-from pop3cli.commands import Options
 from pop3cli.errors import UsageFault
 from pop3cli.exit_status import ExitStatus
+from pop3cli.options import Options
 from pop3cli.render import Terminal
 from pop3cli.sync.command import jobs_of, octets_of, seconds_of, sync
 from pop3cli.sync.filters import Filter

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+from typing import Final
 
 __all__ = ["Draft", "LineEnds"]
 
-_PIECE = 256 * 1024
+_PIECE: Final = 256 * 1024
+_LONE: Final = re.compile(rb"\r(?!\n)")
 
 
 class LineEnds:
@@ -24,7 +27,8 @@ class LineEnds:
             data, self._held = b"\r" + data, False
         if data.endswith(b"\r"):
             data, self._held = data[:-1], True
-        return data.replace(b"\r\n", b"\n")
+        # nearly always each CR has its LF, and dropping one octet is several times quicker than looking for two
+        return data.replace(b"\r\n", b"\n") if _LONE.search(data) else data.replace(b"\r", b"")
 
     def finish(self) -> bytes:
         """What was held back to the end."""
