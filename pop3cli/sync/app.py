@@ -48,7 +48,10 @@ def run_sync(
     found = [parse_account(text) for text in accounts]
     jobs = jobs_of(found, destination, words.state, words.import_state, options.password_command)
     output = Output(terminal, json=options.json)
-    return asyncio.run(sync(jobs, wishes, tls, options.timeout, output, watch))
+    status = asyncio.run(sync(jobs, wishes, tls, options.timeout, output, watch))
+    if status is ExitStatus.INTERRUPTED:
+        raise KeyboardInterrupt  # told as everywhere else
+    return status
 
 
 def _wishes(words: Words) -> Wishes:

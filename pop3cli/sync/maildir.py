@@ -22,7 +22,7 @@ from typing import Final
 
 from pop3cli.errors import SettingFault
 from pop3cli.sync.draft import Draft
-from pop3cli.sync.state import Entry, Kind, State, sync_folder
+from pop3cli.sync.state import Entry, Kind, State, make_folder, sync_folder
 
 __all__ = ["Maildir", "MaildirDraft"]
 
@@ -82,7 +82,7 @@ class Maildir:
         if self.path.is_dir() and not (self.path / "cur").is_dir() and any(self.path.iterdir()):
             raise SettingFault(f"destination {self.path}", "a folder, and no Maildir", "name a new or an empty one")
         for folder in _FOLDERS:
-            (self.path / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(self.path / folder)
         for name in os.listdir(self.path / "tmp"):
             ours = _OURS.match(name)
             # the state is locked, so nobody is writing for this account

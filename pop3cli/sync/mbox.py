@@ -22,7 +22,7 @@ from typing import BinaryIO, Final, cast
 
 from pop3cli.errors import InUse, SettingFault
 from pop3cli.sync.draft import Draft
-from pop3cli.sync.state import Entry, State, sync_folder
+from pop3cli.sync.state import Entry, State, make_folder, sync_folder
 
 __all__ = ["Mbox"]
 
@@ -67,7 +67,7 @@ class Mbox:
         """Raises `SettingFault` where no mbox can be."""
         if self.path.exists() and not stat.S_ISREG(self.path.stat().st_mode):
             raise SettingFault(f"destination {self.path}", "no mbox: not a regular file", "name a new file")
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self.path.parent)
 
     def begin(self, uid: str) -> MboxDraft:
         """A message that is about to come."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from pop3cli.errors import ConnectionCut, MailError, OutputFailed, ServerBroken, ServerDown, TimedOut, TryLater, refusal
-from pop3cli.opening import Index, Reconnect, read_index
+from pop3cli.opening import Index, Place, Reconnect, read_index
 from pop3cli.session import Session
 from pop3cli.sync.draft import LineEnds
 from pop3cli.sync.plan import Plan, Wishes, planned
@@ -224,7 +224,7 @@ class Run:
                     case ContentReceived(data):
                         octets += len(data)
                         if octets > most:
-                            raise ServerBroken(session.where, "a message does not end", "it was not kept")
+                            raise _endless(session)
                         self._meter.advance(len(data))
                         enough = collector.add(data)
                     case Replied(Retr(number) | Top(number), ok):
@@ -233,7 +233,7 @@ class Run:
                             self.report.problem(str(refusal(session.where, said)))
                             continue
                         announced = index.places[uid].octets
-                        octets, most = 0, 2 * announced + _ABOVE
+                        octets, most = 0, _most(announced)
                         enough = collector.add(Begin(uid, announced))
                     case ContentEnded(_, octets):
                         enough = collector.add(End(octets))
@@ -266,7 +266,7 @@ class Run:
             self.report.problem(f"message {uid} has another size than when it was fetched, and stays on the server")
         wanted = plan.delete
         for uid in plan.confirm:
-            if await self._comes_again(session, index.places[uid].number, self._state.entries[uid].digest):
+            if await self._comes_again(session, index.places[uid], self._state.entries[uid].digest):
                 wanted.append(uid)
             else:
                 self.report.problem(f"message {uid} is not as LIST announced, nor as it came before; it stays there")
@@ -279,10 +279,21 @@ class Run:
                 del uids[said.command.number]
         return list(uids.values())
 
-    async def _comes_again(self, session: Session, number: int, digest: str) -> bool:
+    async def _comes_again(self, session: Session, place: Place, digest: str) -> bool:
         """Whether a message of another size than announced comes as it came the first time: then LIST was wrong."""
-        seen, line_ends = hashlib.sha256(), LineEnds()
-        async for piece in session.retrieve(number):
+        seen, line_ends, octets = hashlib.sha256(), LineEnds(), 0
+        async for piece in session.retrieve(place.number):
             seen.update(line_ends.feed(piece))
+            octets += len(piece)
+            if octets > _most(place.octets):
+                raise _endless(session)
         seen.update(line_ends.finish())
         return seen.hexdigest() == digest
+
+
+def _most(announced: int) -> int:
+    return 2 * announced + _ABOVE
+
+
+def _endless(session: Session) -> ServerBroken:
+    return ServerBroken(session.where, "a message does not end", "it was not kept")

@@ -30,7 +30,7 @@ from typing import Final
 
 from pop3cli.errors import BadState, InUse, OutputFailed
 
-__all__ = ["Entry", "Kind", "Pending", "State", "sync_folder"]
+__all__ = ["Entry", "Kind", "Pending", "State", "make_folder", "sync_folder"]
 
 GONE_SECONDS: Final = 90 * 24 * 3600
 """How long a message is remembered that the server does not list any more."""
@@ -132,7 +132,7 @@ class State:
                     os.close(fd)
 
     def _take(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self._path.parent)
         # a file of its own, for the log itself is replaced when it is rewritten
         self._lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -319,6 +319,15 @@ def _write(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, durably, for their owner alone. Raises OSError."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True, mode=0o700)
+    sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:

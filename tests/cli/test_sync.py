@@ -243,6 +243,28 @@ def test_watching_goes_on_until_it_is_told_to_end(site: Site, box: Path, tmp_pat
     assert (process.returncode, err) == (0, b"")
 
 
+def test_watching_ends_by_itself_when_trying_again_is_of_no_use(
+    box: Path, sync: Sync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POP3CLI_PASSWORD", "wrong")
+    ran = sync("--watch", "1s")
+    assert ran.status == 77
+    assert "refused the login" in ran.err
+
+
+def test_an_end_does_not_wait_for_a_filter(site: Site, box: Path, tmp_path: Path) -> None:
+    program = tmp_path / "filter.py"
+    program.write_text(f"import pathlib, time\npathlib.Path({str(tmp_path / 'runs')!r}).touch()\ntime.sleep(600)\n")
+    process = start(site, tmp_path, "--watch", "1s", "--filter", f"{sys.executable} {program}", "--delete")
+    while not (tmp_path / "runs").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert there(box) == {"1.a", "2.b", "3.c"}
+    assert not list((tmp_path / "out/tmp").iterdir())
+
+
 def test_an_end_in_the_middle_keeps_what_is_whole(site: Site, box: Path, sync: Sync, tmp_path: Path) -> None:
     for number in range(100, 1600):
         (box / "cur" / f"{number}.m:2,").write_bytes(b"Subject: %d\n\n" % number + b"%d\n" % number * 4000)
@@ -250,8 +272,8 @@ def test_an_end_in_the_middle_keeps_what_is_whole(site: Site, box: Path, sync: S
     while not (tmp_path / "out/new").is_dir() or not list((tmp_path / "out/new").iterdir()):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode == 130
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, b"pop3cli: interrupted\n")
     before = len(fetched(tmp_path / "out"))
     assert 0 < before < 1503
     assert not list((tmp_path / "out/tmp").iterdir())
