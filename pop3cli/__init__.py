@@ -1,11 +1,21 @@
-"""A POP3 client: the command ``pop3cli``, and the asyncio library beneath it. Begin at `Client`."""
+"""A POP3 client: the command ``pop3cli``, and the asyncio library beneath it. Begin at `Client`.
 
-from pop3cli.accounts import Account, parse_account
-from pop3cli.client import Client, Message, Reconnect
-from pop3cli.errors import MailError
-from pop3cli.exit_status import ExitStatus
-from pop3cli.session import Session
-from pop3cli.tls import client_context
+Names are imported when they are asked for: the command line begins often, and needs few of them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pop3cli.accounts import Account, parse_account
+    from pop3cli.client import Client, Message
+    from pop3cli.errors import MailError
+    from pop3cli.exit_status import ExitStatus
+    from pop3cli.opening import Reconnect
+    from pop3cli.session import Session
+    from pop3cli.tls import client_context
 
 __all__ = [
     "Account",
@@ -18,3 +28,21 @@ __all__ = [
     "client_context",
     "parse_account",
 ]
+
+_HOMES = {
+    "Account": "accounts",
+    "Client": "client",
+    "ExitStatus": "exit_status",
+    "MailError": "errors",
+    "Message": "client",
+    "Reconnect": "opening",
+    "Session": "session",
+    "client_context": "tls",
+    "parse_account": "accounts",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

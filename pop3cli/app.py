@@ -12,22 +12,31 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from pop3cli import commands
 from pop3cli.accounts import Account, parse_account
-from pop3cli.commands import Options
 from pop3cli.errors import MailError, OutputFailed, UsageFault
 from pop3cli.exit_status import ExitStatus
+from pop3cli.options import TIMEOUT, Options
 from pop3cli.render import Terminal
-from pop3cli.session import TIMEOUT
-from pop3cli.shell import Shell
+
+if TYPE_CHECKING:
+    from pop3cli import commands
+else:
+
+    class _Commands:
+        """The module, imported when the first of its names is asked for: `sync` needs none."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(import_module("pop3cli.commands"), name)
+
+    commands = _Commands()
 
 __all__ = ["main", "run"]
 
@@ -82,6 +91,8 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import PackageNotFoundError, version  # slow to import, and seldom wanted
+
         try:
             print(f"pop3cli {version('pop3core')}")
         except PackageNotFoundError:
@@ -212,6 +223,51 @@ def doctor(
 
 
 @app.command(epilog=_EPILOG)
+def sync(
+    ctx: typer.Context,
+    accounts: Annotated[
+        list[str], typer.Argument(metavar="ACCOUNT...", help="pop3s://user@host[:port]", show_default=False)
+    ],
+    destination: Annotated[
+        str, typer.Argument(metavar="DEST", help="A Maildir, or FILE.mbox; {account} in it.", show_default=False)
+    ],
+    delete: Annotated[bool, typer.Option("--delete/--keep", help="Delete what was fetched; or keep it there.")] = False,
+    delete_after: Annotated[
+        str | None, typer.Option("--delete-after", metavar="TIME", help="Delete what was fetched so long ago: 30d.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    max_size: Annotated[
+        str | None, typer.Option("--max-size", metavar="SIZE", help="Leave larger ones on the server: 25M.")
+    ] = None,
+    headers_only: Annotated[
+        bool, typer.Option("--headers-only", help="Fetch headers alone, and delete nothing.")
+    ] = False,
+    judge: Annotated[
+        str | None,
+        typer.Option("--filter", metavar="CMD", help="Ask CMD about each: status 0 keep, 100 skip, 101 delete."),
+    ] = None,
+    filter_timeout: Annotated[
+        float, typer.Option("--filter-timeout", metavar="SECONDS", min=0.1, help="How long CMD may take.")
+    ] = 60.0,
+    state: Annotated[
+        str | None, typer.Option("--state", metavar="FILE", help="What remembers; {account} in it.")
+    ] = None,
+    watch: Annotated[str | None, typer.Option("--watch", metavar="TIME", help="Go on, every so often: 5m.")] = None,
+    import_state: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--import-state", metavar="PROGRAM FILE", help="Know first what mpop, getmail or fetchmail knew."),
+    ] = None,
+) -> int:
+    """Fetch what is new into a Maildir or an mbox; what a cut or a crash interrupts goes on where it was."""
+    from pop3cli.sync.app import Words, run_sync
+
+    words = Words(
+        delete, delete_after, dry_run, max_size, headers_only, judge, filter_timeout, state, watch, import_state
+    )
+    return _run(ctx.obj, lambda terminal: run_sync(accounts, destination, words, ctx.obj, terminal))
+
+
+@app.command(epilog=_EPILOG)
 def shell(
     ctx: typer.Context,
     account: Annotated[
@@ -227,6 +283,8 @@ def shell(
         if ctx.obj.json:
             raise UsageFault("shell --json", "a dialogue has no JSON form")
         opened: Account | None = None if account is None else parse_account(account, user_required=False)
+        from pop3cli.shell import Shell
+
         return Shell(ctx.obj, terminal).run(opened)
 
     return _run(ctx.obj, work)

@@ -26,7 +26,6 @@ import email.policy
 import hashlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
 from types import TracebackType
@@ -47,7 +46,7 @@ from pop3cli.errors import (
     TryLater,
     refusal,
 )
-from pop3cli.opening import Index, connect, read_index
+from pop3cli.opening import Index, Reconnect, connect, read_index
 from pop3cli.session import Session
 from pop3cli.tls import client_context
 from pop3core.commands import Dele
@@ -64,24 +63,6 @@ _AHEAD: Final = 64
 _PASSING: Final = (ConnectionCut, ServerDown, TimedOut, TryLater)  # worth another connection
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Reconnect:
-    """How often a cut connection is replaced while one thing is done, and how long to wait before.
-
-    ``attempts``: connections after the first, 0 for none. ``pause``: seconds before the second of them, doubled for
-    each that follows up to ``pause_max``; the first is made at once.
-    """
-
-    attempts: int = 4
-    pause: float = 1.0
-    pause_max: float = 30.0
-
-    def pauses(self) -> Iterator[float]:
-        """The seconds to wait before each attempt."""
-        for attempt in range(self.attempts):
-            yield min(self.pause * 2 ** (attempt - 1), self.pause_max) if attempt else 0.0
 
 
 class Client:

@@ -22,11 +22,12 @@ from pop3cli.exit_status import ExitStatus
 from pop3cli.files import whole_file
 from pop3cli.mail import Readable, Summary, parse_headers, read_message, summarize
 from pop3cli.opening import connect
+from pop3cli.options import Options
 from pop3cli.render import Column, ContentPrinter, Terminal, human_date, human_size
-from pop3cli.session import TIMEOUT, Session
+from pop3cli.session import Session
 from pop3cli.tls import client_context
 
-__all__ = ["Options", "Visit", "delete", "get", "list_messages", "show", "stat", "uidl"]
+__all__ = ["Visit", "delete", "get", "list_messages", "show", "stat", "uidl"]
 
 _SHOWN_MAX: Final = 64 * 1024 * 1024
 """Octets of a message that is parsed, which takes several times as much memory."""
@@ -37,18 +38,6 @@ _NAMED_MAX: Final = 20
 _UINT64: Final = 2**64 - 1
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What can be said before and after every command. ``timeout``: seconds."""
-
-    json: bool = False
-    color: bool = True
-    cacert: Path | None = None
-    timeout: float = TIMEOUT
-    password_command: str | None = None
-    debug: bool = False
 
 
 class Visit:

@@ -33,6 +33,7 @@ from pop3cli.errors import (
     TimedOut,
     TryLater,
 )
+from pop3cli.options import TIMEOUT
 from pop3cli.tls import explain_refusal
 from pop3core.answers import TlsEstablished
 from pop3core.capabilities import Capabilities
@@ -60,9 +61,6 @@ from pop3core.events import (
 from pop3core.table import AFTER, RULE_OF, State
 
 __all__ = ["TIMEOUT", "Connection", "Said"]
-
-TIMEOUT: Final = 60.0
-"""Seconds the server may take for each thing, unless said otherwise."""
 
 _PIECE: Final = 64 * 1024  # octets read at a time; asyncio holds at most twice as many back
 
@@ -260,6 +258,8 @@ class Connection:
                         conn.receive_data(await self._read(resumed))
                     case SendData(data):
                         await self._write(data)
+                    case Abandoned() if conn.state is State.CLOSED:
+                        self._owed -= 1  # it waited when the connection went, which is what is told next
                     case Disconnected(_, unanswered):
                         raise await self._ended(self._cut(unanswered))
                     case (

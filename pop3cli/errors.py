@@ -15,9 +15,12 @@ from pop3core.commands import Auth, Command, Dele, List, Pass, Quit, Retr, Top, 
 from pop3core.events import Replied
 
 __all__ = [
+    "BadState",
     "CertificateRefused",
     "CommandRefused",
     "ConnectionCut",
+    "FilterFailed",
+    "InUse",
     "LoginRefused",
     "MailError",
     "NoSuchMessage",
@@ -65,6 +68,22 @@ class SettingFault(MailError):
     """A setting is unusable: the file of trusted certificates, the password command."""
 
     status = ExitStatus.CONFIG
+
+
+class BadState(MailError):
+    """What is remembered of a mailbox is damaged, or of another account."""
+
+    status = ExitStatus.DATAERR
+
+
+class FilterFailed(MailError):
+    """The user's filter has not said what becomes of a message."""
+
+
+class InUse(MailError):
+    """Another program of this machine is at work on it."""
+
+    status = ExitStatus.TEMPFAIL
 
 
 class TooLarge(MailError):

@@ -7,6 +7,7 @@ session only, its unique-id for as long as it exists (RFC 1939 §7 UIDL).
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pop3cli.accounts import Account
@@ -16,7 +17,25 @@ from pop3cli.session import Session
 from pop3core.commands import List, Uidl
 from pop3core.events import Greeted, ListItem, Replied, UidItem
 
-__all__ = ["Index", "Place", "connect", "log_in", "read_index"]
+__all__ = ["Index", "Place", "Reconnect", "connect", "log_in", "read_index"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """How often a cut connection is replaced while one thing is done, and how long to wait before.
+
+    ``attempts``: connections after the first, 0 for none. ``pause``: seconds before the second of them, doubled for
+    each that follows up to ``pause_max``; the first is made at once.
+    """
+
+    attempts: int = 4
+    pause: float = 1.0
+    pause_max: float = 30.0
+
+    def pauses(self) -> Iterator[float]:
+        """The seconds to wait before each attempt."""
+        for attempt in range(self.attempts):
+            yield min(self.pause * 2 ** (attempt - 1), self.pause_max) if attempt else 0.0
 
 
 async def connect(session: Session, account: Account, tls: ssl.SSLContext, timeout: float) -> Greeted:

@@ -17,40 +17,31 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TextIO
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.text import Text
-from rich.theme import Theme
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from pop3cli.errors import OutputFailed
 from pop3cli.harmless import harmless, harmless_lines
 
+if TYPE_CHECKING:  # rich is slow to import, and plain output does without
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.text import Text
+
 __all__ = ["Column", "ContentPrinter", "Meter", "Table", "Terminal", "human_date", "human_size"]
 
-_THEME: Final = Theme(
-    {
-        "ok": "green",
-        "err": "red",
-        "error": "bold red",
-        "warning": "yellow",
-        "title": "bold underline",
-        "label": "cyan",
-        "number": "cyan",
-        "strong": "bold",
-        "faint": "dim",
-        "quoted": "green",
-    }
-)
+_THEME: Final = {
+    "ok": "green",
+    "err": "red",
+    "error": "bold red",
+    "warning": "yellow",
+    "title": "bold underline",
+    "label": "cyan",
+    "number": "cyan",
+    "strong": "bold",
+    "faint": "dim",
+    "quoted": "green",
+}
 _SOON: Final = 0.5  # seconds of work before a progress bar is worth showing
 _WRAPPED_MAX: Final = 200_000  # characters of text broken between words; more is left to the terminal
 _NARROWEST: Final = 8  # columns of a cell that shares the width
@@ -73,23 +64,23 @@ def human_date(date: datetime) -> str:
     return f"{date:%Y-%m-%d %H:%M}"
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Leave the pipe's end to `Terminal`, and not to rich, which would exit."""
-        raise BrokenPipeError
-
-
 class Terminal:
     """Standard output and standard error, for one run. ``color``: wanted, where it can be shown."""
 
     def __init__(self, *, color: bool = True, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
         self._stdout = stdout or sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - closed (">&-") is as good as null
         self._stderr = stderr or sys.stderr or open(os.devnull, "w")  # noqa: SIM115
-        color = color and not os.environ.get("NO_COLOR")
-        self._out = _console(self._stdout, color)
-        self._err = _console(self._stderr, color)
+        self._color = color and not os.environ.get("NO_COLOR")
         self.is_terminal = self._stdout.isatty()
         """Output is read by a person, as it comes."""
+
+    @cached_property
+    def _out(self) -> Console:
+        return _console(self._stdout, self._color)
+
+    @cached_property
+    def _err(self) -> Console:
+        return _console(self._stderr, self._color)
 
     @property
     def can_ask(self) -> bool:
@@ -110,6 +101,13 @@ class Terminal:
 
     def line(self, *pieces: str | tuple[str, str], aside: bool = False) -> None:
         """One line of texts, or of texts with their styles. ``aside``: on standard error."""
+        stream = self._stderr if aside else self._stdout
+        if not stream.isatty():
+            with self._writing():
+                stream.write(
+                    "".join(harmless(piece if isinstance(piece, str) else piece[0]) for piece in pieces) + "\n"
+                )
+            return
         self._print(self._err if aside else self._out, _assembled(pieces), soft_wrap=True)
 
     def note(self, text: str) -> None:
@@ -128,6 +126,8 @@ class Terminal:
 
     def body(self, text: str) -> None:
         """Text of many lines, foreign; on a terminal it is broken between words, and quotations stand out."""
+        from rich.text import Text
+
         text = harmless_lines(text).rstrip("\n")
         shown = Text("\n").join(Text(line, style="quoted" if line.startswith(">") else "") for line in text.split("\n"))
         wrapped = self.is_terminal and len(text) <= _WRAPPED_MAX
@@ -141,6 +141,8 @@ class Terminal:
 
     def ask(self, question: str) -> str | None:
         """What a person answers, in small letters; None at the end of input."""
+        from rich.text import Text
+
         self._print(self._err, Text(harmless_lines(question)), end="", soft_wrap=True)
         try:
             return input().strip().lower()
@@ -189,7 +191,7 @@ class Terminal:
     def progress(self, label: str, total: int, *, octets: bool = True) -> Iterator[Meter]:
         """A bar on standard error while a block works on ``total`` octets, or things. On a terminal, if it lasts."""
         # where output runs over the same terminal, that is progress enough
-        shown = self._err.is_terminal and not (self._out.is_terminal and not octets)
+        shown = self._stderr.isatty() and not (self.is_terminal and not octets)
         meter = Meter(label, total, octets, self._err if shown else None)
         try:
             yield meter
@@ -222,10 +224,18 @@ class Terminal:
 
 
 def _console(stream: TextIO, color: bool) -> Console:
+    from rich.console import Console
+    from rich.theme import Theme
+
+    class PlainEnd(Console):
+        def on_broken_pipe(self) -> None:
+            """Leave the pipe's end to `Terminal`, and not to rich, which would exit."""
+            raise BrokenPipeError
+
     terminal = stream.isatty()
-    return _Console(
+    return PlainEnd(
         file=stream,
-        theme=_THEME,
+        theme=Theme(_THEME),
         # not rich's own guess, which FORCE_COLOR and others can turn: colour is for terminals only
         force_terminal=terminal,
         color_system="auto" if terminal and color else None,
@@ -237,6 +247,8 @@ def _console(stream: TextIO, color: bool) -> Console:
 
 
 def _assembled(pieces: Sequence[str | tuple[str, str]]) -> Text:
+    from rich.text import Text
+
     text = Text()
     for piece in pieces:
         content, style = (piece, "") if isinstance(piece, str) else piece
@@ -283,6 +295,8 @@ class Table:
         self._show(self._joined([text for text, _ in styled], [style for _, style in styled]))
 
     def _joined(self, cells: Sequence[str], styles: Sequence[str]) -> Text:
+        from rich.text import Text
+
         row = Text()
         for column, width, cell, style in zip(self._columns, self._widths, cells, styles, strict=True):
             text = Text(harmless(cell), style=style)
@@ -348,10 +362,24 @@ class Meter:
         self._done = 0
         self._bar: Progress | None = None
 
+    def expect(self, more: int) -> None:
+        """So much is to be done beside what was known."""
+        self._total += more
+
     def advance(self, more: int) -> None:
         """So much more is done."""
         self._done += more
         if self._bar is None and self._console is not None and time.monotonic() - self._began > _SOON:
+            from rich.progress import (
+                BarColumn,
+                DownloadColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+                TransferSpeedColumn,
+            )
+
             counted = (
                 (DownloadColumn(binary_units=True), TransferSpeedColumn()) if self._octets else (MofNCompleteColumn(),)
             )
@@ -360,9 +388,10 @@ class Meter:
             self._bar.add_task(harmless(self._label), total=self._total)
             self._bar.start()
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=self._done)
+            self._bar.update(self._bar.task_ids[0], completed=self._done, total=self._total)
 
     def stop(self) -> None:
-        """The work has ended; nothing of the bar stays."""
+        """The work has ended, or something else is to be shown; nothing of the bar stays."""
         if self._bar is not None:
             self._bar.stop()
+            self._bar = None

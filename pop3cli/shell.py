@@ -17,10 +17,11 @@ from dataclasses import replace
 from typing import Final
 
 from pop3cli.accounts import Account, find_password, parse_account, prompt_password
-from pop3cli.commands import Options, Visit
+from pop3cli.commands import Visit
 from pop3cli.errors import MailError, NotConnected, UsageFault, refusal
 from pop3cli.exit_status import ExitStatus
 from pop3cli.opening import connect
+from pop3cli.options import Options
 from pop3cli.render import Column, ContentPrinter, Terminal
 from pop3cli.tls import client_context
 from pop3core.commands import Auth, Command, Pass, Quit, Stls, User

@@ -64,7 +64,7 @@ DAEMON = [
     {"", "__main__"},
 ]
 CLIENT = [
-    {"exit_status", "harmless"},
+    {"exit_status", "harmless", "options"},
     {"errors"},
     {"tls", "mail", "files", "accounts"},
     {"connection"},
@@ -72,7 +72,7 @@ CLIENT = [
     {"opening"},
     {"client", "render"},
     {"commands"},
-    {"shell", "doctor.*"},
+    {"shell", "doctor.*", "sync", "sync.*"},
     {"doctor"},
     {"app"},
     {"", "__main__"},

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from pop3cli.accounts import Account, find_password
-from pop3cli.commands import Options, Visit
+from pop3cli.commands import Visit
 from pop3cli.doctor.deleting import victim
 from pop3cli.doctor.findings import Finding, NotSo, Skip, Verdict, failed
 from pop3cli.doctor.patient import LoginFailed, Patient
@@ -24,6 +24,7 @@ from pop3cli.errors import MailError, ServerBroken, UsageFault, refusal
 from pop3cli.exit_status import ExitStatus
 from pop3cli.files import whole_file
 from pop3cli.opening import connect
+from pop3cli.options import Options
 from pop3cli.render import Terminal, human_size
 from pop3cli.session import Session
 from pop3cli.tls import client_context

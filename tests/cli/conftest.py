@@ -48,6 +48,7 @@ from pop3core.events import (
 )
 from pop3core.maildrop import Listing
 from pop3core.server import ServerConnection
+from tests.site import Daemon, Site
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -332,9 +333,9 @@ def pop3cli(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.Monke
     return call
 
 
-def spawn(*arguments: object, **extra: object) -> subprocess.Popen[bytes]:
-    """The program as its users start it."""
-    environment = {**os.environ, "POP3CLI_PASSWORD": PASSWORD, "TERM": "xterm-256color"}
+def spawn(*arguments: object, environment: Mapping[str, str] | None = None, **extra: object) -> subprocess.Popen[bytes]:
+    """The program as its users start it. ``environment``: further variables."""
+    environment = {**os.environ, "POP3CLI_PASSWORD": PASSWORD, "TERM": "xterm-256color", **(environment or {})}
     command = [sys.executable, "-m", "pop3cli", *map(str, arguments)]
     return subprocess.Popen(command, env=environment, **extra)  # type: ignore[call-overload, no-any-return]
 
@@ -363,3 +364,38 @@ class Screen:
         while self.seen.count(text) < times:
             assert time.monotonic() < deadline, self.seen.decode("utf-8", "replace")
             time.sleep(0.01)
+
+
+# --- sync ---
+
+MAIL = {
+    "cur/1.a:2,S": b"Subject: one\n\nFrom here on\n>From there\n.\n..\n",
+    "cur/2.b:2,": b"Subject: two\n\nno end",
+    "new/3.c": b"Subject: three\n\n" + b"x" * 3000 + b"\n",
+}
+AS_SENT = {"1.a": MAIL["cur/1.a:2,S"], "2.b": MAIL["cur/2.b:2,"] + b"\n", "3.c": MAIL["new/3.c"]}
+Sync = Callable[..., Ran]
+
+
+@pytest.fixture
+def box(site: Site, daemon: Daemon) -> Path:
+    """alice's Maildir, served by pop3d."""
+    return site.maildir("alice", MAIL)
+
+
+@pytest.fixture
+def sync(site: Site, pop3cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sync:
+    """`sync(options...)`: into `tmp_path/out`."""
+    monkeypatch.setenv("POP3CLI_PASSWORD", "secret")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "remembered"))
+
+    def run(*options: object, to: object = None) -> Ran:
+        account = f"pop3s://alice@localhost:{site.port}"
+        return pop3cli("sync", account, to or tmp_path / "out", "--cacert", site.certificate, *options)
+
+    return run
+
+
+def there(box: Path) -> set[str]:
+    """The unique-ids of what is on the server."""
+    return {path.name.partition(":")[0] for inside in ("new", "cur") for path in (box / inside).iterdir()}

@@ -157,6 +157,15 @@ async def test_headers_survive_a_cut(site: Site, mailbox: Path) -> None:
         assert line.connections == 2
 
 
+async def test_headers_sent_far_ahead_survive_a_cut(site: Site, mailbox: Path) -> None:
+    for number in range(100, 700):
+        (mailbox / "cur" / f"{number}.m:2,").write_bytes(b"Subject: %d\nX-Long: %s\n\n" % (number, b"x" * 900))
+    async with Line(site.port, cuts=[300_000]) as line, connect(site, line.port) as client:
+        subjects = [(await message.headers())["Subject"] async for message in client.messages(headers=True)]
+        assert len(set(subjects)) == 606
+        assert line.connections == 2
+
+
 async def test_content_that_changed_behind_a_cut_is_not_joined(site: Site, mailbox: Path) -> None:
     async with Line(site.port, cuts=[500_000]) as line, connect(site, line.port) as client:
         with pytest.raises(ServerBroken, match="has changed"):

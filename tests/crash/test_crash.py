@@ -1,5 +1,6 @@
 """A few of the crashes of `python -m tests.crash`."""
 
+from tests.crash import sync
 from tests.crash.site import Tally, crashes
 
 
@@ -10,3 +11,11 @@ def test_nothing_is_lost_by_kill_9() -> None:
     assert tally.delivered > 50
     assert tally.confirmed > 10
     assert tally.worst_login < 10
+
+
+def test_no_kill_9_of_sync_loses_or_doubles_a_message() -> None:
+    tally = sync.Tally()
+    for tally in sync.crashes(6, seed=3, repair_every=3):
+        assert tally.faults == 0, str(tally)
+    assert tally.kills > tally.late
+    assert tally.delivered > 50

@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +41,24 @@ def test_a_scan_of_tls_finds_nothing(site: Site, stls: bool) -> None:
         text = site.config.read_text().replace("[[listen]]", '[[listen]]\ntls = "starttls"')
         site.config.write_text(text)
     daemon = Daemon(site)
+    # hundreds of connections have more lines of the log than a pipe holds
+    reader = threading.Thread(target=daemon.process.stderr.read)
+    reader.start()
     try:
         found = scanned(program, *(("--starttls=pop3",) if stls else ()), f"localhost:{site.port}")
     finally:
-        status = daemon.end()
+        daemon.send(signal.SIGTERM)
+        reader.join(20)
+        status = daemon.process.wait(20)
+        daemon.process.stderr.close()
     assert status == 0
     results = {name: attempt["result"] for name, attempt in found.items() if attempt and attempt.get("result")}
     for version in ("ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1"):
         assert results[f"{version}_cipher_suites"]["accepted_cipher_suites"] == [], version
     for version in ("tls_1_2", "tls_1_3"):
-        suites = [suite["cipher_suite"]["name"] for suite in results[f"{version}_cipher_suites"]["accepted_cipher_suites"]]
+        suites = [
+            suite["cipher_suite"]["name"] for suite in results[f"{version}_cipher_suites"]["accepted_cipher_suites"]
+        ]
         assert suites
         for suite in suites:
             assert "GCM" in suite or "CHACHA20_POLY1305" in suite, suite
@@ -60,5 +70,4 @@ def test_a_scan_of_tls_finds_nothing(site: Site, stls: bool) -> None:
     assert results["session_renegotiation"]["is_vulnerable_to_client_renegotiation_dos"] is False
     assert results["session_renegotiation"]["supports_secure_renegotiation"] is True
     assert results["tls_compression"]["supports_compression"] is False
-    assert results["tls_1_3_early_data"]["supports_early_data"] is False
     assert results["tls_fallback_scsv"]["supports_fallback_scsv"] is True

@@ -1,0 +1,356 @@
+"""`python -m tests.bench.clients`: `pop3cli sync` beside other programs that fetch mail, from one mailbox over TLS.
+
+2,000 messages of 2 to 60 KiB stay on the server, a real Dovecot or pop3d; every client begins with an empty memory and
+an empty folder, and must have all of it at the end. Over loopback, and over a line of `tests.line` with a round trip
+of 40 ms. CPU is user and system time of the client and what it starts; memory is the largest of its processes. A round
+goes over all clients; ratios are to mpop in the same round, and the medians are shown.
+
+mpop, getmail6 and pop3cli sync each message to the disk; curl, fetchmail --bsmtp and the poplib script do not. Clients
+that wait for each message take minutes over the slow line, so they go there only with ``--all``, and all at once.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pop3d.certificates import create_self_signed
+from tests.interop import dovecot
+from tests.site import Daemon, Site, free_port
+
+CONFIGURATION = """
+hostname = "localhost"
+{user}
+[[listen]]
+host = "127.0.0.1"
+port = {port}
+[tls]
+certificate = "cert.pem"
+private_key = "key.pem"
+[auth]
+users = "users"
+[store]
+path = "mail/{{user}}"
+"""
+SCRIPT = """
+import os, poplib, ssl, sys
+port, cert, out = sys.argv[1:]
+client = poplib.POP3_SSL("localhost", int(port), context=ssl.create_default_context(cafile=cert), timeout=60)
+client.user("alice")
+client.pass_("secret")
+for number in range(1, client.stat()[0] + 1):
+    with open(os.path.join(out, str(number)), "wb") as file:
+        file.write(b"\\n".join(client.retr(number)[1]) + b"\\n")
+client.quit()
+"""
+SECONDS_MAX = 600.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """A client's own folder, and the server."""
+
+    folder: Path
+    port: int
+    certificate: Path
+    messages: int
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    def maildir(self) -> Path:
+        for inside in ("tmp", "new", "cur"):
+            (self.out / inside).mkdir()
+        return self.out
+
+    def file(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.write_text(text)
+        path.chmod(0o600)
+        return path
+
+
+Command = list[object]
+
+
+def pop3cli(place: Place) -> Command:
+    account = f"pop3s://alice@localhost:{place.port}"
+    options = ["--cacert", place.certificate, "--state", place.folder / "state"]
+    return [sys.executable, "-m", "pop3cli", "sync", account, place.out, *options]
+
+
+def mpop(place: Place) -> Command:
+    text = f"""account x
+host localhost
+port {place.port}
+user alice
+password secret
+auth user
+tls on
+tls_starttls off
+tls_trust_file {place.certificate}
+keep on
+uidls_file {place.folder}/uidls
+received_header off
+delivery maildir {place.maildir()}
+account default : x
+"""
+    return ["mpop", "-q", "-C", place.file("rc", text)]
+
+
+def getmail(place: Place) -> Command:
+    text = f"""[retriever]
+type = SimplePOP3SSLRetriever
+server = localhost
+port = {place.port}
+username = alice
+password = secret
+[destination]
+type = Maildir
+path = {place.maildir()}/
+[options]
+delete = false
+verbose = 0
+received = false
+delivered_to = false
+"""
+    place.file("rc", text)
+    command: Command = ["getmail", "--getmaildir", place.folder, "--rcfile", "rc"]
+    if os.geteuid():
+        return command
+    subprocess.run(["chown", "-R", "nobody", place.folder], check=True)  # it delivers nothing as root
+    return ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *command]
+
+
+def fetchmail(place: Place) -> Command:
+    server = (
+        f'set no syslog\npoll localhost protocol pop3 port {place.port} uidl user "alice" password "secret" is root'
+    )
+    rc = place.file("rc", f'{server} here ssl sslcertck sslcertfile "{place.certificate}" keep fetchall no rewrite\n')
+    files = ["--pidfile", place.folder / "pid", "-i", place.folder / "ids", "--bsmtp", place.out / "bsmtp"]
+    return ["fetchmail", "-f", rc, "-s", *files]
+
+
+def curl(place: Place) -> Command:
+    url = f"pop3s://localhost:{place.port}/[1-{place.messages}]"
+    return ["curl", "-s", "--cacert", place.certificate, "--user", "alice:secret", url, "-o", f"{place.out}/#1"]
+
+
+def poplib(place: Place) -> Command:
+    return [sys.executable, place.file("script.py", SCRIPT), place.port, place.certificate, place.out]
+
+
+CLIENTS: dict[str, Callable[[Place], Command]] = {
+    "mpop": mpop,
+    "pop3cli sync": pop3cli,
+    "curl": curl,
+    "fetchmail --bsmtp": fetchmail,
+    "poplib script": poplib,
+    "getmail6": getmail,
+}
+PROGRAMS = {"mpop": "mpop", "curl": "curl", "fetchmail --bsmtp": "fetchmail", "getmail6": "getmail"}
+AHEAD = ("mpop", "pop3cli sync")
+"""Those that do not wait for each message."""
+
+
+@dataclass
+class Figures:
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    memory: list[float] = field(default_factory=list)
+
+
+class Watched(threading.Thread):
+    """The largest memory of a process and of those it starts. (rusage has that of whoever forked it.)"""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.pid, self.kib = pid, 0
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        while not self.ended.wait(0.02):
+            self.look(self.pid)
+
+    def look(self, pid: int) -> None:
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        except OSError:
+            return
+        self.kib = max([self.kib, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))])
+        for child in children.split():
+            self.look(int(child))
+
+
+def measure(name: str, place: Place, octets: int, figures: Figures) -> None:
+    """One client, once. Raises AssertionError when not all arrived."""
+    shutil.rmtree(place.folder, ignore_errors=True)
+    place.out.mkdir(parents=True)
+    command = [str(word) for word in CLIENTS[name](place)]
+    environment = {
+        **os.environ,
+        "POP3CLI_PASSWORD": "secret",
+        "HOME": str(place.folder),
+        "FETCHMAILHOME": str(place.folder),
+        "SSL_CERT_FILE": str(place.certificate),
+    }
+    with (place.folder.parent / "log").open("wb") as log:
+        began = time.monotonic()
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        watched = Watched(process.pid)
+        watched.start()
+        timer = threading.Timer(SECONDS_MAX, process.kill)
+        timer.start()
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.monotonic() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        timer.cancel()
+        watched.ended.set()
+    files = [path for path in place.out.rglob("*") if path.is_file()]
+    arrived = sum(path.stat().st_size for path in files)
+    said = (place.folder.parent / "log").read_text(errors="replace")[-300:]
+    assert process.returncode == 0, f"{name}: {process.returncode} {said}"
+    assert len(files) in (1, place.messages), f"{name}: {len(files)} messages {said}"
+    assert 0.97 < arrived / octets < 1.05, f"{name}: {arrived} octets of {octets}"
+    figures.wall.append(wall)
+    figures.cpu.append(usage.ru_utime + usage.ru_stime)
+    figures.memory.append(watched.kib / 1024)
+
+
+@contextmanager
+def slow(port: int, rtt: float) -> Iterator[int]:
+    """A line to a server, in a process of its own."""
+    command = [sys.executable, "-m", "tests.line", "--to", str(port), "--rtt", str(rtt)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield int(process.stdout.readline())
+        finally:
+            process.terminate()
+
+
+def make(folder: Path, count: int) -> int:
+    """A Maildir; its octets."""
+    chance = random.Random(1)
+    for inside in ("tmp", "new", "cur"):
+        (folder / inside).mkdir(parents=True)
+    octets = 0
+    for number in range(count):
+        line = b"%06d Nobody reads this line, but it has the length of a line of text.\n" % number
+        text = b"From: a@example.org\nSubject: %d\n\n" % number + line * (chance.randrange(2048, 61440) // len(line))
+        (folder / "cur" / f"{1_700_000_000 + number}.M{number}P1.host:2,S").write_bytes(text)
+        octets += len(text)
+    return octets
+
+
+@contextmanager
+def pop3d(root: Path) -> Iterator[int]:
+    port = free_port()
+    (root / "pop3d.toml").write_text(CONFIGURATION.format(port=port, user='user = "root"' if os.geteuid() == 0 else ""))
+    daemon = Daemon(Site(root, port))
+    threading.Thread(target=daemon.process.stderr.read, daemon=True).start()  # type: ignore[union-attr]
+    try:
+        yield port
+    finally:
+        daemon.process.terminate()
+        daemon.process.wait()
+
+
+def show(results: dict[tuple[str, str, str], Figures], console: Console) -> None:
+    table = Table("server", "line", "client", "wall s", "CPU s", "MiB", "wall / mpop", "CPU / mpop")
+    for (server, line, client), figures in results.items():
+        if not figures.wall:
+            continue
+        base = results.get((server, line, "mpop"))
+        ratios = ["", ""]
+        if base is not None and len(base.wall) == len(figures.wall):
+            pairs = ((figures.wall, base.wall), (figures.cpu, base.cpu))
+            ratios = [
+                f"{statistics.median(a / b for a, b in zip(ours, theirs, strict=True)):.2f}" for ours, theirs in pairs
+            ]
+        middle = [statistics.median(numbers) for numbers in (figures.wall, figures.cpu, figures.memory)]
+        table.add_row(server, line, client, f"{middle[0]:.2f}", f"{middle[1]:.2f}", f"{middle[2]:.0f}", *ratios)
+    console.print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--messages", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rtt", type=float, default=40, metavar="MILLISECONDS")
+    parser.add_argument("--clients", default=",".join(CLIENTS), help="of: %(default)s")
+    parser.add_argument("--servers", default="dovecot,pop3d")
+    parser.add_argument("--all", action="store_true", help="over the slow line too")
+    options = parser.parse_args()
+    console = Console()
+    wanted = options.clients.split(",")
+    names = [name for name in CLIENTS if name in wanted and shutil.which(PROGRAMS.get(name, "sh"))]
+    for name in set(wanted) - set(names):
+        console.print(f"{name} is not installed", style="dim")
+    results: dict[tuple[str, str, str], Figures] = {}
+    with tempfile.TemporaryDirectory(prefix="clients-bench-") as text, ExitStack() as stack:
+        root = Path(text)
+        root.chmod(0o755)
+        for path in create_self_signed(["localhost"], root):
+            path.chmod(0o644)
+        (root / "users").write_text("alice:{PLAIN}secret\n")
+        octets = make(root / "mail/alice", options.messages)
+        servers = {}
+        if "pop3d" in options.servers:
+            servers["pop3d"] = stack.enter_context(pop3d(root))
+        if "dovecot" in options.servers:
+            if why := dovecot.missing():
+                console.print(why, style="dim")
+            else:
+                subprocess.run(["chown", "-R", "nobody:nogroup", root / "mail"], check=True)
+                certificate = {"certificate": root / "cert.pem", "key": root / "key.pem"}
+                servers["Dovecot"] = stack.enter_context(
+                    dovecot.serving(root / "dovecot", f"{root}/mail/%u", **certificate)
+                )
+        for server, port in servers.items():
+            for line in ("loopback", f"{options.rtt:g} ms"):
+                far = line != "loopback"
+                at = stack.enter_context(slow(port, options.rtt)) if far else port
+                for round_ in range(options.rounds):
+                    for name in names:
+                        if far and name not in AHEAD:
+                            continue
+                        console.print(f"{server}, {line}, {name}, round {round_ + 1}", style="dim")
+                        place = Place(
+                            root / "clients" / name.split()[0] / "it", at, root / "cert.pem", options.messages
+                        )
+                        figures = results.setdefault((server, line, name), Figures())
+                        measure(name, place, octets, figures)
+                if far and options.all:
+                    waiting = [name for name in names if name not in AHEAD]
+                    console.print(f"{server}, {line}, {', '.join(waiting)}, at once", style="dim")
+                    threads = []
+                    for name in waiting:
+                        place = Place(
+                            root / "clients" / name.split()[0] / "it", at, root / "cert.pem", options.messages
+                        )
+                        figures = results.setdefault((server, line, name), Figures())
+                        threads.append(threading.Thread(target=measure, args=(name, place, octets, figures)))
+                        threads[-1].start()
+                    for thread in threads:
+                        thread.join()
+        show(results, console)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""What sync remembers, and what a crash leaves behind: in the log, in a Maildir, in an mbox, on a full disk."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pop3cli.errors import BadState, InUse
+from pop3cli.sync import state as state_module
+from pop3cli.sync.draft import LineEnds
+from pop3cli.sync.mbox import Mbox
+from pop3cli.sync.state import GONE_SECONDS, Entry, Kind, State
+from tests.cli.conftest import Ran, Sync, there
+from tests.interop.test_full_disk import small_disk
+
+ONE, TWO = Entry(Kind.FETCHED, 1_700_000_000, 100), Entry(Kind.ODD, 1_700_000_001, 200, "ab12")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "state"
+
+
+def entries(path: Path) -> dict[str, Entry]:
+    with State.opened(path, "alice") as state:
+        return dict(state.entries)
+
+
+def test_what_is_recorded_is_there_again(path: Path) -> None:
+    with State.opened(path, "alice") as state:
+        state.record([("one", ONE), ("two", TWO)])
+        state.record([("three", Entry(Kind.SKIPPED, 5, 0))])
+    assert entries(path) == {"one": ONE, "two": TWO, "three": Entry(Kind.SKIPPED, 5, 0)}
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_line_cut_anywhere_is_dropped_and_no_other(path: Path) -> None:
+    with State.opened(path, "alice") as state:
+        state.record([("one", ONE)])
+        state.record([("two", TWO)])
+    whole = path.read_bytes()
+    second = whole.rindex(b"\n", 0, -1) + 1
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        found = entries(path)
+        assert found == ({"one": ONE} if length >= second else {}), length
+        with State.opened(path, "alice") as state:
+            state.record([("three", TWO)])
+        assert entries(path) == {**found, "three": TWO}
+
+
+def test_damage_elsewhere_is_told_and_nothing_changed(path: Path) -> None:
+    with State.opened(path, "alice") as state:
+        state.record([("one", ONE)])
+        state.record([("two", TWO)])
+    whole = path.read_bytes()
+    for damaged in (whole.replace(b"one", b"eno"), b"something else\n", whole.replace(b"alice", b"bob", 1)):
+        path.write_bytes(damaged)
+        with pytest.raises(BadState), State.opened(path, "alice"):
+            pass
+        assert path.read_bytes() == damaged
+
+
+def test_one_process_at_a_time(path: Path) -> None:
+    with State.opened(path, "alice"):
+        with pytest.raises(InUse), State.opened(path, "alice"):
+            pass
+        with State.opened(path, "alice", read_only=True):
+            pass
+
+
+def test_what_is_gone_is_forgotten_in_time(path: Path) -> None:
+    now = int(time.time())
+    with State.opened(path, "alice") as state:
+        state.record([("one", ONE), ("two", TWO)])
+        state.listed(["one"], now)
+        assert state.entries["two"].gone == now
+        state.shorten(now)
+    assert entries(path)["two"].gone == now
+    with State.opened(path, "alice") as state:
+        state.listed(["one", "two"], now)
+        assert not state.entries["two"].gone
+        state.listed(["one"], now)
+        state.shorten(now + GONE_SECONDS + 1)
+        assert set(state.entries) == {"one"}
+
+
+def test_a_log_that_is_mostly_history_is_rewritten(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_module, "_REWRITTEN_ABOVE", 10)
+    with State.opened(path, "alice") as state:
+        state.record([("one", ONE), ("two", TWO)])
+        for _ in range(20):
+            state.listed([], 7)
+            state.listed(["one", "two"], 8)
+        state.listed(["one"], 9)
+        before = path.stat().st_size
+        state.shorten(9)
+        assert path.stat().st_size < before / 5
+        state.record([("three", ONE)])
+    found = entries(path)
+    assert found == {"one": ONE, "two": Entry(Kind.ODD, TWO.time, 200, "ab12", gone=9), "three": ONE}
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
+    if os.geteuid():
+        pytest.skip("mounting a small file system takes root")
+    with small_disk(tmp_path / "disk", "size=64k") as disk:
+        with State.opened(disk / "state", "alice") as state:
+            with pytest.raises(OSError, match="No space"):
+                for number in range(1000):
+                    state.record([(f"{number}" * 30, ONE)])
+            known = dict(state.entries)
+        assert entries(disk / "state") == known
+
+
+def test_line_ends_in_any_pieces() -> None:
+    text = b"a\r\n\r\r\nb\rc\n\r"
+    for size in range(1, len(text) + 1):
+        ends = LineEnds()
+        pieces = [ends.feed(text[i : i + size]) for i in range(0, len(text), size)]
+        assert b"".join([*pieces, ends.finish()]) == b"a\n\r\nb\rc\n\r"
+
+
+# --- an mbox ---
+
+
+def added(mbox: Mbox, state: State, uid: str, content: bytes) -> None:
+    draft = mbox.begin(uid)
+    draft.write(content)
+    draft.finish()
+    with contextlib.closing(draft):
+        mbox.store([draft], state, [(uid, ONE)])
+
+
+def test_what_a_crash_left_in_an_mbox_is_cut_off(path: Path, tmp_path: Path) -> None:
+    mbox = Mbox(tmp_path / "mail.mbox")
+    with State.opened(path, "alice") as state:
+        added(mbox, state, "one", b"A: 1\r\n\r\n")
+        before, log = mbox.path.read_bytes(), path.read_bytes()
+        added(mbox, state, "two", b"A: 2\r\n\r\n" + b"From x\r\n" * 100)
+    after, lines = mbox.path.read_bytes(), path.read_bytes()[len(log) :].splitlines(keepends=True)
+    assert len(lines) == 3  # append, fetched, appended
+    for written in (lines[:1], lines[:2]):
+        for octets in range(len(before), len(after) + 1, 7):
+            mbox.path.write_bytes(after[:octets])
+            path.write_bytes(log + b"".join(written))
+            with State.opened(path, "alice") as state:
+                assert set(state.entries) == {"one"}
+                assert mbox.recover(state, ()) is None
+                assert mbox.path.read_bytes() == before
+            assert set(entries(path)) == {"one"}
+    mbox.path.write_bytes(after)
+    path.write_bytes(log + b"".join(lines))
+    assert set(entries(path)) == {"one", "two"}
+
+
+def test_mail_that_others_added_behind_a_crash_is_never_cut_off(path: Path, tmp_path: Path) -> None:
+    mbox = Mbox(tmp_path / "mail.mbox")
+    with State.opened(path, "alice") as state:
+        added(mbox, state, "one", b"A: 1\r\n\r\n")
+        state.begin_append(mbox.path.stat().st_size, "feed")
+    theirs = mbox.path.read_bytes() + b"From pop3cli-feed now\nA: 2\n\nhal\nFrom bob now\nA: 3\n\n"
+    mbox.path.write_bytes(theirs)
+    with State.opened(path, "alice") as state:
+        remark = mbox.recover(state, ())
+        assert remark is not None
+        assert "mail of another program" in remark
+        assert mbox.path.read_bytes() == theirs
+        assert state.pending is None
+        added(mbox, state, "two", b"A: 2\r\n\r\n")
+    assert set(entries(path)) == {"one", "two"}
+    mbox.path.write_bytes(b"")
+    with State.opened(path, "alice") as state:
+        state.begin_append(1000, "feed")
+        remark = mbox.recover(state, ())
+        assert remark is not None
+        assert "changed by another program" in remark
+
+
+def test_an_mbox_that_another_program_has_is_left_alone(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pop3cli.sync.mbox.LOCK_SECONDS", 0.2)
+    mbox = Mbox(tmp_path / "mail.mbox")
+    lock = Path(f"{mbox.path}.lock")
+    with State.opened(path, "alice") as state:
+        lock.write_text("1234\n")
+        with pytest.raises(InUse):
+            added(mbox, state, "one", b"A: 1\r\n\r\n")
+        assert lock.read_text() == "1234\n"
+        assert not mbox.path.exists()
+        lock.write_text(f"4194305 pop3cli {os.uname().nodename}\n")  # no such process: pids end before
+        added(mbox, state, "one", b"A: 1\r\n\r\n")
+        assert not lock.exists()
+
+
+# --- a disk that is full ---
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
+@pytest.mark.parametrize("name", ["out", "out.mbox"])
+def test_a_full_disk_loses_nothing(box: Path, sync: Sync, tmp_path: Path, name: str) -> None:
+    for number in range(100, 200):
+        (box / "cur" / f"{number}.m:2,").write_bytes(b"Subject: %d\n\n" % number + b"x" * 9000 + b"\n")
+    with small_disk(tmp_path / "disk", "size=400k") as disk:
+        ran = sync("--delete", to=disk / name)
+        assert ran.status == 74
+        assert "cannot write: No space left on device" in ran.err
+        assert len(there(box)) == 103
+        if name == "out":
+            assert not list((disk / "out/tmp").iterdir())
+        os.system(f"mount -o remount,size=4m {disk}")
+        assert sync("--delete", to=disk / name).status == 0
+        assert there(box) == set()
+        if name == "out":
+            assert len(list((disk / "out/new").iterdir())) == 103
+        else:
+            assert (disk / name).read_bytes().count(b"\nSubject: ") == 103
+
+
+def test_a_state_that_cannot_be_written(box: Path, sync: Sync, tmp_path: Path, pop3cli: Callable[..., Ran]) -> None:
+    (tmp_path / "remembered").write_text("a file")
+    ran = sync("--delete")
+    assert ran.status == 74
+    assert len(ran.err.splitlines()) == 1
+    assert len(there(box)) == 3
