@@ -190,6 +190,28 @@ def delete(
 
 
 @app.command(epilog=_EPILOG)
+def doctor(
+    ctx: typer.Context,
+    account: _Account,
+    destructive: Annotated[
+        bool, typer.Option("--destructive", help="Examine deleting as well: this removes the smallest message.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before that.")] = False,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write the findings to FILE as JUnit's XML, too.")
+    ] = None,
+) -> int:
+    """Examine a server: what it announces, sends, locks, refuses, and what its RFCs say about that."""
+
+    def work(terminal: Terminal) -> ExitStatus:
+        from pop3cli.doctor.command import doctor as examine  # no other command needs it
+
+        return examine(parse_account(account), ctx.obj, terminal, destructive=destructive, sure=yes, junit=junit)
+
+    return _run(ctx.obj, work)
+
+
+@app.command(epilog=_EPILOG)
 def shell(
     ctx: typer.Context,
     account: Annotated[

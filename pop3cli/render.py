@@ -42,6 +42,7 @@ _THEME: Final = Theme(
         "ok": "green",
         "err": "red",
         "error": "bold red",
+        "warning": "yellow",
         "title": "bold underline",
         "label": "cyan",
         "number": "cyan",
@@ -270,12 +271,16 @@ class Table:
         self._show = show
         self._begun = False
 
-    def row(self, *cells: str) -> None:
-        """Show a row; cells are foreign text."""
+    def row(self, *cells: str | tuple[str, str]) -> None:
+        """Show a row; cells are foreign text, or such text and a style of its own."""
         if not self._begun:
             self._begun = True
             self._show(self._joined([column.title for column in self._columns], ["title"] * len(self._columns)))
-        self._show(self._joined(cells, [column.style for column in self._columns]))
+        styled = [
+            (cell, column.style) if isinstance(cell, str) else cell
+            for cell, column in zip(cells, self._columns, strict=True)
+        ]
+        self._show(self._joined([text for text, _ in styled], [style for _, style in styled]))
 
     def _joined(self, cells: Sequence[str], styles: Sequence[str]) -> Text:
         row = Text()

@@ -69,7 +69,8 @@ CLIENT = [
     {"session"},
     {"render"},
     {"commands"},
-    {"shell"},
+    {"shell", "doctor.*"},
+    {"doctor"},
     {"app"},
     {"", "__main__"},
 ]

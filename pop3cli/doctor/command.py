@@ -1,0 +1,156 @@
+"""``pop3cli doctor``, from the first connection to the last line shown.
+
+Every examination ends: each wait has its patience, each examination its seconds, and so has the whole; what does not
+get its turn is skipped and says so. A server's worst is a finding and never an error of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+from pop3cli.accounts import Account, find_password
+from pop3cli.commands import Options, Visit, connect
+from pop3cli.doctor.deleting import victim
+from pop3cli.doctor.findings import Finding, NotSo, Skip, Verdict, failed
+from pop3cli.doctor.patient import LoginFailed, Patient
+from pop3cli.doctor.report import Result, as_json, as_junit, new_table, show_end, show_row, summary
+from pop3cli.doctor.table import EXAMINATIONS, Examination
+from pop3cli.doctor.wire import WireFault
+from pop3cli.errors import MailError, ServerBroken, UsageFault, refusal
+from pop3cli.exit_status import ExitStatus
+from pop3cli.files import whole_file
+from pop3cli.render import Terminal, human_size
+from pop3cli.session import Session
+from pop3cli.tls import client_context
+from pop3core.commands import Pass
+from pop3core.errors import RemoteProtocolError
+from pop3core.events import Replied
+
+__all__ = ["EXAMINATION_SECONDS", "PATIENCE_MAX", "TOTAL_SECONDS", "doctor", "examine"]
+
+PATIENCE_MAX: Final = 15.0
+"""Seconds that each wait may take, even where --timeout grants more: there are many waits."""
+
+EXAMINATION_SECONDS: Final = 60.0
+"""Seconds that one examination may take."""
+
+TOTAL_SECONDS: Final = 600.0
+"""Seconds that all together may take; what has not begun by then is skipped."""
+
+
+def doctor(
+    account: Account, options: Options, terminal: Terminal, *, destructive: bool, sure: bool, junit: Path | None
+) -> ExitStatus:
+    """Examine a server. SOME_FAILED when an examination failed; raises `MailError` when none can be made."""
+    if destructive and not sure and not terminal.can_ask:
+        raise UsageFault("doctor --destructive", "there is no terminal to ask at", "give --yes to delete one message")
+    tls = client_context(options.cacert)
+    password = find_password(account, options.password_command)
+    if not password or set(password) & set(b"\r\n\0"):
+        raise UsageFault("login", "a password has no line ends and no NUL")
+    patient = Patient(account, tls, password, min(options.timeout, PATIENCE_MAX))
+    with Visit() as visit:
+        visit.do(_admit(visit.session, account, tls, patient))
+        if destructive and not sure and not _allowed(visit, patient, account, terminal):
+            terminal.line("nothing was examined, and nothing deleted")
+            return ExitStatus.SOME_FAILED
+        results = visit.do(_run(patient, options, terminal, destructive=destructive))
+    if options.json:
+        terminal.json(as_json(account.server, results))
+    else:
+        show_end(results, terminal)
+    if junit is not None:
+        with whole_file(junit) as stream:
+            stream.write(as_junit(account.server, results))
+    return ExitStatus.SOME_FAILED if summary(results)["fail"] else ExitStatus.OK
+
+
+async def _admit(session: Session, account: Account, tls: ssl.SSLContext, patient: Patient) -> None:
+    """Find out, with the client's own words, why nothing can be examined: no server, no trust, no login."""
+    try:
+        await connect(session, account, tls, PATIENCE_MAX)
+    except ServerBroken as fault:
+        if not isinstance(fault.__cause__, RemoteProtocolError):
+            raise
+    finally:
+        await session.close()
+    try:
+        await patient.announced(inside=False)
+        async with patient.inside():
+            pass
+    except LoginFailed as fault:
+        raise _refused(account, fault) from None
+    except (NotSo, Skip, WireFault, OSError):
+        pass  # not what keeps the others from being examined
+
+
+def _refused(account: Account, fault: LoginFailed) -> MailError:
+    status = b"" if fault.reply is None else fault.reply.status
+    code, text = (None if fault.reply is None else fault.reply.code), status.partition(b" ")[2]
+    if code is not None:
+        text = text.partition(b"]")[2].lstrip()
+    said = Replied(
+        Pass(b""), False, None if code is None else code.decode("ascii", "replace"), text.decode("utf-8", "replace")
+    )
+    return refusal(account.server, said)
+
+
+def _allowed(visit: Visit, patient: Patient, account: Account, terminal: Terminal) -> bool:
+    try:
+        number, octets = visit.do(victim(patient))
+    except (NotSo, Skip, WireFault, OSError):
+        return True  # the examinations will say it
+    what = f"message {number} ({human_size(octets)}, the smallest)"
+    return terminal.ask(f"This deletes {what} of {account.name} for good. Go on? [y/N] ") in ("y", "yes")
+
+
+async def _run(patient: Patient, options: Options, terminal: Terminal, *, destructive: bool) -> list[Result]:
+    results = list[Result]()
+    table = None if options.json else new_table(terminal)
+    async for result in examine(patient, destructive=destructive):
+        results.append(result)
+        if table is not None:
+            show_row(table, result)
+    return results
+
+
+async def examine(patient: Patient, *, destructive: bool) -> AsyncIterator[Result]:
+    """All examinations, in their order; without ``destructive`` nothing is deleted, not even marked."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + TOTAL_SECONDS
+    try:
+        for examination in EXAMINATIONS:
+            begun = clock()
+            if examination.destructive and not destructive:
+                finding = Finding(Verdict.SKIPPED, "it deletes; --destructive makes it")
+            elif begun >= end:
+                finding = Finding(Verdict.SKIPPED, f"{TOTAL_SECONDS:.0f} s are over; the server is slow")
+            else:
+                finding = await _examined(examination, patient)
+            yield Result(examination, patient.cleaned(finding), clock() - begun)
+    finally:
+        await patient.release()
+
+
+async def _examined(examination: Examination, patient: Patient) -> Finding:
+    limit = asyncio.timeout(EXAMINATION_SECONDS)
+    try:
+        async with limit:
+            return await examination.run(patient)
+    except Skip as fault:
+        return Finding(Verdict.SKIPPED, str(fault))
+    except NotSo as fault:
+        return fault.finding
+    except WireFault as fault:
+        return failed(str(fault), "answer each command, once and in time")
+    except OSError as fault:
+        if limit.expired():
+            return failed(f"no end within {EXAMINATION_SECONDS:.0f} s", "answer in time")
+        if isinstance(fault, TimeoutError):
+            return failed("no connection in time", "take connections in time")
+        reason = fault.reason if isinstance(fault, ssl.SSLError) else fault.strerror
+        return failed(f"no connection: {reason or fault}", "take connections, and keep them")
