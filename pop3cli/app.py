@@ -130,9 +130,22 @@ def stat(ctx: typer.Context, account: _Account) -> int:
 
 
 @app.command("list", epilog=_EPILOG)
-def list_messages(ctx: typer.Context, account: _Account) -> int:
-    """From, Subject, Date and size of each message."""
-    return _run(ctx.obj, lambda terminal: commands.list_messages(parse_account(account), ctx.obj, terminal))
+def list_messages(
+    ctx: typer.Context,
+    account: _Account,
+    last: Annotated[int | None, typer.Option("--last", metavar="N", min=1, help="Only the last N messages.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All messages, on a terminal as well.")] = False,
+) -> int:
+    """From, Subject, Date and size of each message, the newest at the end; on a terminal the last 200."""
+
+    def work(terminal: Terminal) -> ExitStatus:
+        if everything and last is not None:
+            raise UsageFault("list --all", "does not go with --last")
+        for_person = terminal.is_terminal and not everything and not ctx.obj.json
+        most = last or (commands.LIST_LAST if for_person else None)
+        return commands.list_messages(parse_account(account), ctx.obj, terminal, most)
+
+    return _run(ctx.obj, work)
 
 
 @app.command(epilog=_EPILOG)
@@ -142,21 +155,43 @@ def uidl(ctx: typer.Context, account: _Account) -> int:
 
 
 @app.command(epilog=_EPILOG)
+def stats(
+    ctx: typer.Context,
+    account: _Account,
+    top: Annotated[int, typer.Option("--top", metavar="N", min=1, max=1000, help="Senders and months shown.")] = 10,
+) -> int:
+    """Who and what fills the mailbox: senders, months, sizes, the largest messages."""
+
+    def work(terminal: Terminal) -> ExitStatus:
+        from pop3cli import overview
+
+        return overview.stats(parse_account(account), ctx.obj, terminal, top)
+
+    return _run(ctx.obj, work)
+
+
+@app.command(epilog=_EPILOG)
 def show(
     ctx: typer.Context,
     account: _Account,
     number: _Number,
     raw: Annotated[bool, typer.Option("--raw", help="The exact message, as get shows it.")] = False,
     headers: Annotated[bool, typer.Option("--headers", help="All headers, and nothing else.")] = False,
+    save: Annotated[
+        Path | None,
+        typer.Option("--save-attachments", metavar="DIR", help="Save what is attached to new files in DIR."),
+    ] = None,
 ) -> int:
     """A message to be read: headers, text (HTML as text), what is attached."""
 
     def work(terminal: Terminal) -> ExitStatus:
         if raw and (headers or ctx.obj.json):
             raise UsageFault("show --raw", "does not go with --headers or --json")
+        if save is not None and (raw or headers):
+            raise UsageFault("show --save-attachments", "does not go with --raw or --headers")
         if raw:
             return commands.get(parse_account(account), number, None, ctx.obj, terminal)
-        return commands.show(parse_account(account), number, ctx.obj, terminal, headers_only=headers)
+        return commands.show(parse_account(account), number, ctx.obj, terminal, headers_only=headers, save_to=save)
 
     return _run(ctx.obj, work)
 

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from pop3cli.accounts import Account, find_password
+from pop3cli.attachments import save_attachments
 from pop3cli.errors import CommandRefused, NoSuchMessage, NoTls, Refused, TooLarge, UsageFault
 from pop3cli.exit_status import ExitStatus
 from pop3cli.files import whole_file
@@ -27,7 +28,22 @@ from pop3cli.session import TIMEOUT, Session
 from pop3cli.tls import client_context
 from pop3core.events import Greeted
 
-__all__ = ["Options", "Visit", "delete", "get", "list_messages", "show", "stat", "uidl"]
+__all__ = [
+    "LIST_LAST",
+    "Options",
+    "Outcome",
+    "Visit",
+    "connect",
+    "count_of",
+    "delete",
+    "gather",
+    "get",
+    "list_messages",
+    "logged_in",
+    "show",
+    "stat",
+    "uidl",
+]
 
 _SHOWN_MAX: Final = 64 * 1024 * 1024
 """Octets of a message that is parsed, which takes several times as much memory."""
@@ -86,7 +102,7 @@ async def connect(session: Session, account: Account, tls: ssl.SSLContext, timeo
 
 
 @contextmanager
-def _logged_in(account: Account, options: Options) -> Iterator[Visit]:
+def logged_in(account: Account, options: Options) -> Iterator[Visit]:
     """A visit that is logged in. What can be wrong on our side is found before a connection is made."""
     tls = client_context(options.cacert)
     password = find_password(account, options.password_command)
@@ -96,7 +112,8 @@ def _logged_in(account: Account, options: Options) -> Iterator[Visit]:
         yield visit
 
 
-def _messages(count: int) -> str:
+def count_of(count: int) -> str:
+    """So many messages, in words."""
     return "1 message" if count == 1 else f"{count:,} messages"
 
 
@@ -105,20 +122,20 @@ def _messages(count: int) -> str:
 
 def stat(account: Account, options: Options, terminal: Terminal) -> ExitStatus:
     """How many messages, how large together."""
-    with _logged_in(account, options) as visit:
+    with logged_in(account, options) as visit:
         item = visit.do(visit.session.stat())
         visit.do(visit.session.quit())
     if options.json:
         terminal.json({"messages": item.messages, "octets": item.octets})
     else:
         size = f", {human_size(item.octets)}"
-        terminal.line((_messages(item.messages), "strong"), size, (f" ({item.octets:,} octets)", "faint"))
+        terminal.line((count_of(item.messages), "strong"), size, (f" ({item.octets:,} octets)", "faint"))
     return ExitStatus.OK
 
 
 def uidl(account: Account, options: Options, terminal: Terminal) -> ExitStatus:
     """Number and unique-id of each message."""
-    with _logged_in(account, options) as visit, ExitStack() as output:
+    with logged_in(account, options) as visit, ExitStack() as output:
         if options.json:
             add = output.enter_context(terminal.json_array())
             visit.do(_uidl(visit.session, lambda number, uid: add({"number": number, "uid": uid})))
@@ -134,20 +151,20 @@ async def _uidl(session: Session, show: Callable[[int, str], None]) -> None:
     await session.quit()
 
 
-def list_messages(account: Account, options: Options, terminal: Terminal) -> ExitStatus:
-    """From, Subject, Date and size of each message."""
-    with _logged_in(account, options) as visit, ExitStack() as output:
+def list_messages(account: Account, options: Options, terminal: Terminal, last: int | None = None) -> ExitStatus:
+    """From, Subject, Date and size of each message, or of the ``last`` ones: those are the newest, as a rule."""
+    with logged_in(account, options) as visit, ExitStack() as output:
         if options.json:
             add = output.enter_context(terminal.json_array())
-            outcome = visit.do(_list(visit.session, terminal, lambda *row: add(_as_json(*row))))
+            outcome = visit.do(gather(visit.session, terminal, lambda *row: add(_as_json(*row)), last))
         else:
             show = _mail_table(terminal)
-            outcome = visit.do(_list(visit.session, terminal, show))
+            outcome = visit.do(gather(visit.session, terminal, show, last))
     return outcome.tell(terminal)
 
 
 @dataclass(slots=True)
-class _Outcome:
+class Outcome:
     """How a listing went. ``refused``: why the headers of the last of ``failed`` messages were refused."""
 
     rows: int = 0
@@ -156,25 +173,35 @@ class _Outcome:
     without_top: bool = False
 
     def tell(self, terminal: Terminal) -> ExitStatus:
+        """Say what was refused, if anything was; the status."""
         if self.refused is None:
             return ExitStatus.OK
         if self.without_top:
             terminal.note(f"this server shows no headers: {self.refused}")
             return ExitStatus.OK
-        terminal.note(f"the headers of {self.failed} of {_messages(self.rows)} were refused: {self.refused}")
+        terminal.note(f"the headers of {self.failed} of {count_of(self.rows)} were refused: {self.refused}")
         return ExitStatus.SOME_FAILED
 
 
 _Row = Callable[[int, int, Summary | None], None]
 
 
-async def _list(session: Session, terminal: Terminal, show: _Row) -> _Outcome:
+async def gather(
+    session: Session, terminal: Terminal, show: _Row, last: int | None = None, *, quietly: bool = False
+) -> Outcome:
+    """Size and headers of all messages, or of the ``last`` ones, by LIST and TOP; ends the session.
+
+    ``quietly``: ``show`` writes nothing, so that progress may be shown on the same terminal.
+    """
     numbers, sizes = array("Q"), array("Q")  # 16 octets a message, however many the server claims to have
     async for item in session.list():
         numbers.append(min(item.number, _UINT64))
         sizes.append(min(item.octets, _UINT64))
-    outcome = _Outcome()
-    with terminal.progress("headers", len(numbers), octets=False) as meter:
+    if last is not None and (above := len(numbers) - last) > 0:
+        terminal.note(f"the last {last:,} of {len(numbers):,} messages; --all shows all")
+        del numbers[:above], sizes[:above]
+    outcome = Outcome()
+    with terminal.progress("headers", len(numbers), octets=False, alone=quietly) as meter:
         async for number, headers in session.headers(numbers):
             if isinstance(headers, bytes):
                 show(number, sizes[outcome.rows], summarize(headers))
@@ -188,13 +215,16 @@ async def _list(session: Session, terminal: Terminal, show: _Row) -> _Outcome:
     return outcome
 
 
-_NUMBER: Final = Column("No", 5, "number", right=True)
+LIST_LAST: Final = 200
+"""Messages that `list` shows a person who does not say how many."""
+
+_NUMBER: Final = Column("No", 7, "number", right=True)
 _COLUMNS: Final = (
     _NUMBER,
     Column("From", 28, share=2),
     Column("Subject", 40, "strong", share=3),
-    Column("Date", 16, "faint"),
-    Column("Size", 10, "label", right=True),
+    Column("Date", 16, "faint", narrowest=70),
+    Column("Size", 10, "label", right=True, narrowest=50),
 )
 
 
@@ -220,15 +250,28 @@ def _as_json(number: int, octets: int, summary: Summary | None) -> dict[str, Any
 # --- one message ---
 
 
-def show(account: Account, number: int, options: Options, terminal: Terminal, *, headers_only: bool) -> ExitStatus:
-    """A message as a person reads it, or all its headers."""
-    with _logged_in(account, options) as visit:
+def show(
+    account: Account,
+    number: int,
+    options: Options,
+    terminal: Terminal,
+    *,
+    headers_only: bool,
+    save_to: Path | None = None,
+) -> ExitStatus:
+    """A message as a person reads it, or all its headers. ``save_to``: a folder for what is attached."""
+    with logged_in(account, options) as visit:
         content = visit.do(_fetch(visit.session, number, terminal, headers_only=headers_only))
         visit.do(visit.session.quit())
     if headers_only:
         _show_headers(parse_headers(content), number, options, terminal)
     else:
-        _show_message(read_message(content), number, options, terminal)
+        message = read_message(content)
+        saved = [] if save_to is None else save_attachments(message.attachments, save_to)
+        _show_message(message, saved, number, options, terminal)
+        if save_to is not None and len(saved) < len(message.attachments):
+            terminal.note(f"the first {len(saved)} of {len(message.attachments)} attachments were saved, and no more")
+            return ExitStatus.SOME_FAILED
     return ExitStatus.OK
 
 
@@ -263,9 +306,13 @@ def _show_headers(headers: list[tuple[str, str]], number: int, options: Options,
         terminal.line((f"{name}:", "label"), f" {value}")
 
 
-def _show_message(message: Readable, number: int, options: Options, terminal: Terminal) -> None:
+def _show_message(message: Readable, saved: Sequence[Path], number: int, options: Options, terminal: Terminal) -> None:
+    files = [*map(str, saved), *[None] * (len(message.attachments) - len(saved))]
     if options.json:
-        attachments = [{"name": a.name, "type": a.type, "octets": a.octets} for a in message.attachments]
+        attachments = [
+            {"name": a.name, "type": a.type, "octets": a.octets} | ({} if file is None else {"file": file})
+            for a, file in zip(message.attachments, files, strict=True)
+        ]
         headers = {name.lower(): value for name, value in message.headers}
         terminal.json({"number": number, **headers, "text": message.text, "attachments": attachments})
         return
@@ -275,18 +322,17 @@ def _show_message(message: Readable, number: int, options: Options, terminal: Te
     terminal.body(message.text)
     if message.attachments:
         terminal.line()
-    for attachment in message.attachments:
+    for attachment, file in zip(message.attachments, files, strict=True):
         name = attachment.name or "(no name)"
-        terminal.line(
-            ("Attached:", "label"), f" {name} ", (f"{attachment.type}, {human_size(attachment.octets)}", "faint")
-        )
+        kind = (f"{attachment.type}, {human_size(attachment.octets)}", "faint")
+        terminal.line(("Attached:", "label"), f" {name} ", kind, "" if file is None else f" saved as {file}")
 
 
 def get(account: Account, number: int, file: Path | None, options: Options, terminal: Terminal) -> ExitStatus:
     """A message's exact octets, to standard output or into a file that appears whole or not at all."""
     if options.json and file is None:
         raise UsageFault("get --json", "standard output is the message's", "give -o FILE as well")
-    with _logged_in(account, options) as visit:
+    with logged_in(account, options) as visit:
         if file is None:
             octets = visit.do(_get(visit.session, number, terminal, _standard_output(terminal)))
         else:
@@ -323,7 +369,7 @@ def delete(account: Account, numbers: Sequence[int], options: Options, terminal:
     if not sure and not terminal.can_ask:
         raise UsageFault("delete", "there is no terminal to ask at", "give --yes to delete without being asked")
     wanted = sorted(set(numbers))
-    with _logged_in(account, options) as visit:
+    with logged_in(account, options) as visit:
         sizes = visit.do(_check(visit.session, wanted))
         if not sure and not _confirmed(visit, account, sizes, terminal):
             visit.do(visit.session.quit())
@@ -334,7 +380,7 @@ def delete(account: Account, numbers: Sequence[int], options: Options, terminal:
     if options.json:
         terminal.json({"deleted": wanted})
     else:
-        terminal.line((f"{_messages(len(wanted))} deleted", "ok"))
+        terminal.line((f"{count_of(len(wanted))} deleted", "ok"))
     return ExitStatus.OK
 
 
@@ -352,7 +398,7 @@ async def _check(session: Session, wanted: Sequence[int]) -> dict[int, int]:
 def _confirmed(visit: Visit, account: Account, sizes: dict[int, int], terminal: Terminal) -> bool:
     if len(sizes) <= _NAMED_MAX:
         visit.do(_name_them(visit.session, sizes, _mail_table(terminal, aside=True)))
-    question = f"Delete {'this' if len(sizes) == 1 else 'these'} {_messages(len(sizes))} of {account.name}? [y/N] "
+    question = f"Delete {'this' if len(sizes) == 1 else 'these'} {count_of(len(sizes))} of {account.name}? [y/N] "
     return terminal.ask(question) in ("y", "yes")
 
 

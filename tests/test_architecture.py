@@ -63,13 +63,14 @@ DAEMON = [
     {"", "__main__"},
 ]
 CLIENT = [
-    {"exit_status", "harmless"},
+    {"exit_status", "harmless", "html"},
     {"errors"},
     {"tls", "mail", "files", "accounts"},
+    {"attachments", "stats"},
     {"session"},
     {"render"},
     {"commands"},
-    {"shell", "doctor.*"},
+    {"shell", "doctor.*", "overview"},
     {"doctor"},
     {"app"},
     {"", "__main__"},
