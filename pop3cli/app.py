@@ -28,6 +28,7 @@ from pop3cli.exit_status import ExitStatus
 from pop3cli.render import Terminal
 from pop3cli.session import TIMEOUT
 from pop3cli.shell import Shell
+from pop3cli.trace import Trace
 
 __all__ = ["main", "run"]
 
@@ -67,7 +68,7 @@ def _next_of(words: Iterator[str]) -> list[str]:
 
 _EPILOG: Final = (
     "Also, before or after the command: --json, --no-color, --cacert FILE, --timeout SECONDS, --password-command CMD,"
-    " --debug; see pop3cli --help."
+    " --trace, --debug; see pop3cli --help."
 )
 
 app = typer.Typer(
@@ -107,12 +108,18 @@ def _options(
         str | None,
         typer.Option("--password-command", metavar="CMD", help="Run CMD (no shell); its first line is the password."),
     ] = None,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Show what goes over the wire, on standard error; secrets are masked.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     show_version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> int:
-    ctx.obj = Options(json, not no_color, cacert, timeout, password_command, debug)
+    shown = Terminal(color=not no_color).wire
+    ctx.obj = Options(
+        json, not no_color, cacert, timeout, password_command, debug, lambda: Trace(shown) if trace else None
+    )
     if ctx.invoked_subcommand is None:
         print(ctx.get_help(), end="")
         return ExitStatus.USAGE

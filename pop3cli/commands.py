@@ -26,6 +26,7 @@ from pop3cli.mail import Readable, Summary, parse_headers, read_message, summari
 from pop3cli.render import Column, ContentPrinter, Terminal, human_date, human_size
 from pop3cli.session import TIMEOUT, Session
 from pop3cli.tls import client_context
+from pop3cli.trace import Trace
 from pop3core.events import Greeted
 
 __all__ = [
@@ -58,7 +59,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What can be said before and after every command. ``timeout``: seconds."""
+    """What can be said before and after every command. ``timeout``: seconds; ``new_trace``: of a connection, if any."""
 
     json: bool = False
     color: bool = True
@@ -66,14 +67,15 @@ class Options:
     timeout: float = TIMEOUT
     password_command: str | None = None
     debug: bool = False
+    new_trace: Callable[[], Trace | None] = lambda: None
 
 
 class Visit:
     """A session and the loop it runs on; both end with the block. Without a QUIT the server then deletes nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, trace: Trace | None = None) -> None:
         self._runner = asyncio.Runner()
-        self.session = Session()
+        self.session = Session(trace=trace)
 
     def __enter__(self) -> Visit:
         return self
@@ -106,7 +108,7 @@ def logged_in(account: Account, options: Options) -> Iterator[Visit]:
     """A visit that is logged in. What can be wrong on our side is found before a connection is made."""
     tls = client_context(options.cacert)
     password = find_password(account, options.password_command)
-    with Visit() as visit:
+    with Visit(options.new_trace()) as visit:
         visit.do(connect(visit.session, account, tls, options.timeout))
         visit.do(visit.session.login(account.user or "", password))
         yield visit

@@ -122,6 +122,12 @@ class Terminal:
         with contextlib.suppress(OutputFailed):  # nowhere left to say it
             self.line(("pop3cli: ", "error"), "; ".join(texts), aside=True)
 
+    def wire(self, who: str, line: str) -> None:
+        """A line of a connection, on standard error, by who said it: "C", "S", or "-" for neither."""
+        with contextlib.suppress(OutputFailed):
+            style = {"C": "label", "S": "ok" if line.startswith("+") else "err" if line.startswith("-ERR") else ""}
+            self.line((f"{who}: " if who != "-" else "-- ", "faint"), (line, style.get(who, "faint")), aside=True)
+
     def trace(self) -> None:
         """The traceback of the exception under way."""
         with contextlib.suppress(OSError):

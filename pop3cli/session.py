@@ -47,6 +47,7 @@ from pop3cli.errors import (
     refusal,
 )
 from pop3cli.tls import explain_refusal
+from pop3cli.trace import Trace
 from pop3core.answers import SaslCancelled, SaslResponse, TlsEstablished
 from pop3core.capabilities import Capabilities
 from pop3core.client import ClientConfig, ClientConnection
@@ -119,8 +120,9 @@ class Session:
     may be connected anew.
     """
 
-    def __init__(self, config: ClientConfig | None = None) -> None:
+    def __init__(self, config: ClientConfig | None = None, *, trace: Trace | None = None) -> None:
         self._config = config or ClientConfig(limits=Limits(list_items_max=_MESSAGES_MAX))
+        self._trace = trace
         self._conn: ClientConnection | None = None
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
@@ -195,6 +197,8 @@ class Session:
         async with self._connecting(), asyncio.timeout(timeout):
             self._reader, self._writer = await asyncio.open_connection(host, port, limit=_PIECE, **settings)
         self._conn = ClientConnection(self._config)
+        if self._trace is not None:
+            self._trace.note(f"connected to {self._where}{f' over {self.tls_version}' if implicit else ''}")
         if implicit:
             self._conn.answer(TlsEstablished())
         self._owed, self._marked, self._asked_capa = 0, 0, False
@@ -232,6 +236,8 @@ class Session:
         slipped_in.cancel()
         async with self._connecting():
             await self._writer.start_tls(self._tls, server_hostname=self._host, ssl_handshake_timeout=self._timeout)
+        if self._trace is not None:
+            self._trace.note(f"TLS begins: {self.tls_version}")
         conn.answer(TlsEstablished())
 
     async def _greeting(self) -> Greeted:
@@ -388,6 +394,33 @@ class Session:
         if isinstance(command, Quit):
             await self.close()
 
+    async def raw(self, line: bytes, *, quiet: float = 1.0) -> AsyncIterator[bytes]:
+        """Say a line that nothing checks, and hand on what comes, until it stops for ``quiet`` seconds.
+
+        The engine knows nothing of it: whatever it changed (a login, a mark, TLS), the session does not know. Raises
+        `NotConnected`, `NotValid` for what is no line, `TimedOut`, and `ConnectionCut` when the server closes.
+        """
+        await self._settle()
+        if self._conn is None:
+            raise NotConnected("raw", "not connected to a server", "connect first")
+        if set(line) & set(b"\r\n"):
+            raise NotValid("raw", "a line has no line ends in it")
+        await self._write(line + b"\r\n")
+        data, patience = b"", self._timeout
+        loop = asyncio.get_running_loop()
+        while True:
+            self._deadline = loop.time() + patience
+            try:
+                data = await self._read(resumed=True)
+            except TimeoutError:
+                if patience == quiet:
+                    return
+                raise await self._ended(TimedOut(self._where, f"no answer within {self._timeout:g} s")) from None
+            if not data:
+                raise await self._ended(ConnectionCut(self._where, "the server closed the connection", "open it again"))
+            yield data
+            patience = quiet
+
     def respond(self, response: SaslResponse | SaslCancelled) -> None:
         """Answer a `Challenged`."""
         assert self._conn is not None
@@ -521,11 +554,16 @@ class Session:
             self._deadline = asyncio.get_running_loop().time() + self._timeout
         async with asyncio.timeout_at(self._deadline):
             try:
-                return await self._reader.read(_PIECE)
+                data = await self._reader.read(_PIECE)
             except OSError:
-                return b""  # the engine knows what was under way
+                data = b""  # the engine knows what was under way
+        if self._trace is not None:
+            self._trace.received(data) if data else self._trace.note("the server closed the connection")
+        return data
 
     async def _write(self, data: bytes) -> None:
+        if self._trace is not None:
+            self._trace.sent(data)
         async with asyncio.timeout(self._timeout):
             try:
                 self._writer.write(data)

@@ -63,9 +63,10 @@ DAEMON = [
     {"", "__main__"},
 ]
 CLIENT = [
-    {"exit_status", "harmless", "html"},
+    {"exit_status", "harmless", "html", "explain"},
     {"errors"},
-    {"tls", "mail", "files", "accounts"},
+    {"tls", "mail", "files", "accounts", "trace"},
+    {"prompt"},
     {"attachments", "stats"},
     {"session"},
     {"render"},

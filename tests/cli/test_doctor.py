@@ -499,6 +499,15 @@ def test_hostile_servers(pop3cli: Cli, serve: Serve, talk: type[Talk], tmp_path:
     assert PASSWORD not in (tmp_path / "out.xml").read_bytes()
 
 
+def test_the_wire_is_shown_without_the_password(pop3cli: Cli, serve: Serve) -> None:
+    server = serve(Bent(Repeats))
+    ran = pop3cli("doctor", server.account(), "--cacert", server.certificate, "--timeout", 1, "--trace")
+    assert "C: PASS ***" in ran.err
+    assert "C: XNOSUCH" in ran.err
+    assert PASSWORD.decode() not in ran.err
+    assert "\x1b" not in ran.err
+
+
 def test_a_slow_server_does_not_take_all_day(pop3cli: Cli, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "TOTAL_SECONDS", 0.0)
     server = serve(Bent())
