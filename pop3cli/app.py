@@ -23,6 +23,7 @@ from typer.main import get_command
 from pop3cli import commands
 from pop3cli.accounts import Account, parse_account
 from pop3cli.commands import Options
+from pop3cli.completion import complete_account
 from pop3cli.errors import MailError, OutputFailed, UsageFault
 from pop3cli.exit_status import ExitStatus
 from pop3cli.render import Terminal
@@ -73,7 +74,6 @@ _EPILOG: Final = (
 
 app = typer.Typer(
     cls=_OptionsAnywhere,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Read and keep a POP3 mailbox, over verified TLS.",
     epilog="ACCOUNT is pop3s://user@host[:port]. The password is taken from --password-command, from the environment's"
@@ -126,7 +126,12 @@ def _options(
     return ExitStatus.OK
 
 
-_Account = Annotated[str, typer.Argument(metavar="ACCOUNT", help="pop3s://user@host[:port]", show_default=False)]
+_Account = Annotated[
+    str,
+    typer.Argument(
+        metavar="ACCOUNT", help="pop3s://user@host[:port]", show_default=False, autocompletion=complete_account
+    ),
+]
 _Number = Annotated[int, typer.Argument(metavar="N", min=1, help="The message's number.", show_default=False)]
 
 
@@ -259,7 +264,10 @@ def shell(
     account: Annotated[
         str | None,
         typer.Argument(
-            metavar="[ACCOUNT]", help="pop3s://[user@]host[:port]; else open one inside.", show_default=False
+            metavar="[ACCOUNT]",
+            help="pop3s://[user@]host[:port]; else open one inside.",
+            show_default=False,
+            autocompletion=complete_account,
         ),
     ] = None,
 ) -> int:

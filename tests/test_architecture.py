@@ -63,7 +63,7 @@ DAEMON = [
     {"", "__main__"},
 ]
 CLIENT = [
-    {"exit_status", "harmless", "html", "explain"},
+    {"exit_status", "harmless", "html", "explain", "completion"},
     {"errors"},
     {"tls", "mail", "files", "accounts", "trace"},
     {"prompt"},
