@@ -220,7 +220,7 @@ async def gather(
 LIST_LAST: Final = 200
 """Messages that `list` shows a person who does not say how many."""
 
-_NUMBER: Final = Column("No", 7, "number", right=True)
+_NUMBER: Final = Column("No", 6, "number", right=True)
 _COLUMNS: Final = (
     _NUMBER,
     Column("From", 28, share=2),
