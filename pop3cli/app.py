@@ -26,6 +26,7 @@ from pop3cli.commands import Options
 from pop3cli.completion import complete_account
 from pop3cli.errors import MailError, OutputFailed, UsageFault
 from pop3cli.exit_status import ExitStatus
+from pop3cli.listing import LIST_LAST
 from pop3cli.render import Terminal
 from pop3cli.session import TIMEOUT
 from pop3cli.shell import Shell
@@ -154,7 +155,7 @@ def list_messages(
         if everything and last is not None:
             raise UsageFault("list --all", "does not go with --last")
         for_person = terminal.is_terminal and not everything and not ctx.obj.json
-        most = last or (commands.LIST_LAST if for_person else None)
+        most = last or (LIST_LAST if for_person else None)
         return commands.list_messages(parse_account(account), ctx.obj, terminal, most)
 
     return _run(ctx.obj, work)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from array import array
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,22 +21,19 @@ from pop3cli.attachments import save_attachments
 from pop3cli.errors import CommandRefused, NoSuchMessage, NoTls, Refused, TooLarge, UsageFault
 from pop3cli.exit_status import ExitStatus
 from pop3cli.files import whole_file
-from pop3cli.mail import Readable, Summary, parse_headers, read_message, summarize
-from pop3cli.render import Column, ContentPrinter, Terminal, human_date, human_size
+from pop3cli.listing import NUMBER, Row, as_json, count_of, gather, mail_table
+from pop3cli.mail import Readable, parse_headers, read_message, summarize
+from pop3cli.render import Column, ContentPrinter, Terminal, human_size
 from pop3cli.session import TIMEOUT, Session
 from pop3cli.tls import client_context
 from pop3cli.trace import Trace
 from pop3core.events import Greeted
 
 __all__ = [
-    "LIST_LAST",
     "Options",
-    "Outcome",
     "Visit",
     "connect",
-    "count_of",
     "delete",
-    "gather",
     "get",
     "list_messages",
     "logged_in",
@@ -51,8 +47,6 @@ _SHOWN_MAX: Final = 64 * 1024 * 1024
 
 _NAMED_MAX: Final = 20
 """Messages that are named before they are deleted; of more, only how many."""
-
-_UINT64: Final = 2**64 - 1
 
 _T = TypeVar("_T")
 
@@ -114,11 +108,6 @@ def logged_in(account: Account, options: Options) -> Iterator[Visit]:
         yield visit
 
 
-def count_of(count: int) -> str:
-    """So many messages, in words."""
-    return "1 message" if count == 1 else f"{count:,} messages"
-
-
 # --- what there is ---
 
 
@@ -142,7 +131,7 @@ def uidl(account: Account, options: Options, terminal: Terminal) -> ExitStatus:
             add = output.enter_context(terminal.json_array())
             visit.do(_uidl(visit.session, lambda number, uid: add({"number": number, "uid": uid})))
         else:
-            table = terminal.table((_NUMBER, Column("Unique id", 20, share=1)))
+            table = terminal.table((NUMBER, Column("Unique id", 20, share=1)))
             visit.do(_uidl(visit.session, lambda number, uid: table.row(str(number), uid)))
     return ExitStatus.OK
 
@@ -158,95 +147,11 @@ def list_messages(account: Account, options: Options, terminal: Terminal, last: 
     with logged_in(account, options) as visit, ExitStack() as output:
         if options.json:
             add = output.enter_context(terminal.json_array())
-            outcome = visit.do(gather(visit.session, terminal, lambda *row: add(_as_json(*row)), last))
+            outcome = visit.do(gather(visit.session, terminal, lambda *row: add(as_json(*row)), last))
         else:
-            show = _mail_table(terminal)
+            show = mail_table(terminal)
             outcome = visit.do(gather(visit.session, terminal, show, last))
     return outcome.tell(terminal)
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How a listing went. ``refused``: why the headers of the last of ``failed`` messages were refused."""
-
-    rows: int = 0
-    failed: int = 0
-    refused: Refused | None = None
-    without_top: bool = False
-
-    def tell(self, terminal: Terminal) -> ExitStatus:
-        """Say what was refused, if anything was; the status."""
-        if self.refused is None:
-            return ExitStatus.OK
-        if self.without_top:
-            terminal.note(f"this server shows no headers: {self.refused}")
-            return ExitStatus.OK
-        terminal.note(f"the headers of {self.failed} of {count_of(self.rows)} were refused: {self.refused}")
-        return ExitStatus.SOME_FAILED
-
-
-_Row = Callable[[int, int, Summary | None], None]
-
-
-async def gather(
-    session: Session, terminal: Terminal, show: _Row, last: int | None = None, *, quietly: bool = False
-) -> Outcome:
-    """Size and headers of all messages, or of the ``last`` ones, by LIST and TOP; ends the session.
-
-    ``quietly``: ``show`` writes nothing, so that progress may be shown on the same terminal.
-    """
-    numbers, sizes = array("Q"), array("Q")  # 16 octets a message, however many the server claims to have
-    async for item in session.list():
-        numbers.append(min(item.number, _UINT64))
-        sizes.append(min(item.octets, _UINT64))
-    if last is not None and (above := len(numbers) - last) > 0:
-        terminal.note(f"the last {last:,} of {len(numbers):,} messages; --all shows all")
-        del numbers[:above], sizes[:above]
-    outcome = Outcome()
-    with terminal.progress("headers", len(numbers), octets=False, alone=quietly) as meter:
-        async for number, headers in session.headers(numbers):
-            if isinstance(headers, bytes):
-                show(number, sizes[outcome.rows], summarize(headers))
-            else:
-                show(number, sizes[outcome.rows], None)
-                outcome.failed, outcome.refused = outcome.failed + 1, headers
-            outcome.rows += 1
-            meter.advance(1)
-    outcome.without_top = outcome.failed == outcome.rows and "TOP" not in session.capabilities
-    await session.quit()
-    return outcome
-
-
-LIST_LAST: Final = 200
-"""Messages that `list` shows a person who does not say how many."""
-
-_NUMBER: Final = Column("No", 6, "number", right=True)
-_COLUMNS: Final = (
-    _NUMBER,
-    Column("From", 28, share=2),
-    Column("Subject", 40, "strong", share=3),
-    Column("Date", 16, "faint", narrowest=70),
-    Column("Size", 10, "label", right=True, narrowest=50),
-)
-
-
-def _mail_table(terminal: Terminal, *, aside: bool = False) -> _Row:
-    table = terminal.table(_COLUMNS, aside=aside)
-
-    def show(number: int, octets: int, summary: Summary | None) -> None:
-        seen = summary or Summary("", "", None, "")
-        date = human_date(seen.date) if seen.date is not None else seen.date_text
-        table.row(str(number), seen.sender, seen.subject, date, human_size(octets))
-
-    return show
-
-
-def _as_json(number: int, octets: int, summary: Summary | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"number": number, "octets": octets}
-    if summary is not None:
-        date = summary.date.isoformat() if summary.date is not None else None
-        row |= {"from": summary.sender, "subject": summary.subject, "date": date}
-    return row
 
 
 # --- one message ---
@@ -399,12 +304,12 @@ async def _check(session: Session, wanted: Sequence[int]) -> dict[int, int]:
 
 def _confirmed(visit: Visit, account: Account, sizes: dict[int, int], terminal: Terminal) -> bool:
     if len(sizes) <= _NAMED_MAX:
-        visit.do(_name_them(visit.session, sizes, _mail_table(terminal, aside=True)))
+        visit.do(_name_them(visit.session, sizes, mail_table(terminal, aside=True)))
     question = f"Delete {'this' if len(sizes) == 1 else 'these'} {count_of(len(sizes))} of {account.name}? [y/N] "
     return terminal.ask(question) in ("y", "yes")
 
 
-async def _name_them(session: Session, sizes: dict[int, int], show: _Row) -> None:
+async def _name_them(session: Session, sizes: dict[int, int], show: Row) -> None:
     async for number, headers in session.headers(sorted(sizes)):
         show(number, sizes[number], summarize(headers) if isinstance(headers, bytes) else None)
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from pop3cli.accounts import Account
-from pop3cli.commands import Options, count_of, gather, logged_in
+from pop3cli.commands import Options, logged_in
 from pop3cli.exit_status import ExitStatus
+from pop3cli.listing import count_of, gather
 from pop3cli.render import Column, Terminal, human_size
 from pop3cli.stats import Share, Statistics
 

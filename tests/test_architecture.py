@@ -70,6 +70,7 @@ CLIENT = [
     {"attachments", "stats"},
     {"session"},
     {"render"},
+    {"listing"},
     {"commands"},
     {"shell", "doctor.*", "overview"},
     {"doctor"},
