@@ -21,10 +21,12 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from pop3cli.accounts import Account, parse_account
+from pop3cli.completion import complete_account
 from pop3cli.errors import MailError, OutputFailed, UsageFault
 from pop3cli.exit_status import ExitStatus
 from pop3cli.options import TIMEOUT, Options
 from pop3cli.render import Terminal
+from pop3cli.trace import Trace
 
 if TYPE_CHECKING:
     from pop3cli import commands
@@ -76,12 +78,11 @@ def _next_of(words: Iterator[str]) -> list[str]:
 
 _EPILOG: Final = (
     "Also, before or after the command: --json, --no-color, --cacert FILE, --timeout SECONDS, --password-command CMD,"
-    " --debug; see pop3cli --help."
+    " --trace, --debug; see pop3cli --help."
 )
 
 app = typer.Typer(
     cls=_OptionsAnywhere,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Read and keep a POP3 mailbox, over verified TLS.",
     epilog="ACCOUNT is pop3s://user@host[:port]. The password is taken from --password-command, from the environment's"
@@ -118,19 +119,30 @@ def _options(
         str | None,
         typer.Option("--password-command", metavar="CMD", help="Run CMD (no shell); its first line is the password."),
     ] = None,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Show what goes over the wire, on standard error; secrets are masked.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     show_version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> int:
-    ctx.obj = Options(json, not no_color, cacert, timeout, password_command, debug)
+    shown = Terminal(color=not no_color).wire
+    ctx.obj = Options(
+        json, not no_color, cacert, timeout, password_command, debug, lambda: Trace(shown) if trace else None
+    )
     if ctx.invoked_subcommand is None:
         print(ctx.get_help(), end="")
         return ExitStatus.USAGE
     return ExitStatus.OK
 
 
-_Account = Annotated[str, typer.Argument(metavar="ACCOUNT", help="pop3s://user@host[:port]", show_default=False)]
+_Account = Annotated[
+    str,
+    typer.Argument(
+        metavar="ACCOUNT", help="pop3s://user@host[:port]", show_default=False, autocompletion=complete_account
+    ),
+]
 _Number = Annotated[int, typer.Argument(metavar="N", min=1, help="The message's number.", show_default=False)]
 
 
@@ -141,9 +153,24 @@ def stat(ctx: typer.Context, account: _Account) -> int:
 
 
 @app.command("list", epilog=_EPILOG)
-def list_messages(ctx: typer.Context, account: _Account) -> int:
-    """From, Subject, Date and size of each message."""
-    return _run(ctx.obj, lambda terminal: commands.list_messages(parse_account(account), ctx.obj, terminal))
+def list_messages(
+    ctx: typer.Context,
+    account: _Account,
+    last: Annotated[int | None, typer.Option("--last", metavar="N", min=1, help="Only the last N messages.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All messages, on a terminal as well.")] = False,
+) -> int:
+    """From, Subject, Date and size of each message, the newest at the end; on a terminal the last 200."""
+
+    def work(terminal: Terminal) -> ExitStatus:
+        from pop3cli.listing import LIST_LAST
+
+        if everything and last is not None:
+            raise UsageFault("list --all", "does not go with --last")
+        for_person = terminal.is_terminal and not everything and not ctx.obj.json
+        most = last or (LIST_LAST if for_person else None)
+        return commands.list_messages(parse_account(account), ctx.obj, terminal, most)
+
+    return _run(ctx.obj, work)
 
 
 @app.command(epilog=_EPILOG)
@@ -153,21 +180,43 @@ def uidl(ctx: typer.Context, account: _Account) -> int:
 
 
 @app.command(epilog=_EPILOG)
+def stats(
+    ctx: typer.Context,
+    account: _Account,
+    top: Annotated[int, typer.Option("--top", metavar="N", min=1, max=1000, help="Senders and months shown.")] = 10,
+) -> int:
+    """Who and what fills the mailbox: senders, months, sizes, the largest messages."""
+
+    def work(terminal: Terminal) -> ExitStatus:
+        from pop3cli import overview
+
+        return overview.stats(parse_account(account), ctx.obj, terminal, top)
+
+    return _run(ctx.obj, work)
+
+
+@app.command(epilog=_EPILOG)
 def show(
     ctx: typer.Context,
     account: _Account,
     number: _Number,
     raw: Annotated[bool, typer.Option("--raw", help="The exact message, as get shows it.")] = False,
     headers: Annotated[bool, typer.Option("--headers", help="All headers, and nothing else.")] = False,
+    save: Annotated[
+        Path | None,
+        typer.Option("--save-attachments", metavar="DIR", help="Save what is attached to new files in DIR."),
+    ] = None,
 ) -> int:
     """A message to be read: headers, text (HTML as text), what is attached."""
 
     def work(terminal: Terminal) -> ExitStatus:
         if raw and (headers or ctx.obj.json):
             raise UsageFault("show --raw", "does not go with --headers or --json")
+        if save is not None and (raw or headers):
+            raise UsageFault("show --save-attachments", "does not go with --raw or --headers")
         if raw:
             return commands.get(parse_account(account), number, None, ctx.obj, terminal)
-        return commands.show(parse_account(account), number, ctx.obj, terminal, headers_only=headers)
+        return commands.show(parse_account(account), number, ctx.obj, terminal, headers_only=headers, save_to=save)
 
     return _run(ctx.obj, work)
 
@@ -273,7 +322,10 @@ def shell(
     account: Annotated[
         str | None,
         typer.Argument(
-            metavar="[ACCOUNT]", help="pop3s://[user@]host[:port]; else open one inside.", show_default=False
+            metavar="[ACCOUNT]",
+            help="pop3s://[user@]host[:port]; else open one inside.",
+            show_default=False,
+            autocompletion=complete_account,
         ),
     ] = None,
 ) -> int:

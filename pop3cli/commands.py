@@ -8,26 +8,27 @@ the `Terminal`; that it went well is its status, that it failed is an exception.
 from __future__ import annotations
 
 import asyncio
-from array import array
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from pop3cli.accounts import Account, find_password
+from pop3cli.attachments import save_attachments
 from pop3cli.errors import CommandRefused, NoSuchMessage, Refused, TooLarge, UsageFault
 from pop3cli.exit_status import ExitStatus
 from pop3cli.files import whole_file
-from pop3cli.mail import Readable, Summary, parse_headers, read_message, summarize
+from pop3cli.listing import NUMBER, Row, as_json, count_of, gather, mail_table
+from pop3cli.mail import Readable, parse_headers, read_message, summarize
 from pop3cli.opening import connect
 from pop3cli.options import Options
-from pop3cli.render import Column, ContentPrinter, Terminal, human_date, human_size
+from pop3cli.render import Column, ContentPrinter, Terminal, human_size
 from pop3cli.session import Session
 from pop3cli.tls import client_context
+from pop3cli.trace import Trace
 
-__all__ = ["Visit", "delete", "get", "list_messages", "show", "stat", "uidl"]
+__all__ = ["Visit", "delete", "get", "list_messages", "logged_in", "show", "stat", "uidl"]
 
 _SHOWN_MAX: Final = 64 * 1024 * 1024
 """Octets of a message that is parsed, which takes several times as much memory."""
@@ -35,17 +36,15 @@ _SHOWN_MAX: Final = 64 * 1024 * 1024
 _NAMED_MAX: Final = 20
 """Messages that are named before they are deleted; of more, only how many."""
 
-_UINT64: Final = 2**64 - 1
-
 _T = TypeVar("_T")
 
 
 class Visit:
     """A session and the loop it runs on; both end with the block. Without a QUIT the server then deletes nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, trace: Trace | None = None) -> None:
         self._runner = asyncio.Runner()
-        self.session = Session()
+        self.session = Session(trace=trace)
 
     def __enter__(self) -> Visit:
         return self
@@ -62,18 +61,14 @@ class Visit:
 
 
 @contextmanager
-def _logged_in(account: Account, options: Options) -> Iterator[Visit]:
+def logged_in(account: Account, options: Options) -> Iterator[Visit]:
     """A visit that is logged in. What can be wrong on our side is found before a connection is made."""
     tls = client_context(options.cacert)
     password = find_password(account, options.password_command)
-    with Visit() as visit:
+    with Visit(options.new_trace()) as visit:
         visit.do(connect(visit.session, account, tls, options.timeout))
         visit.do(visit.session.login(account.user or "", password))
         yield visit
-
-
-def _messages(count: int) -> str:
-    return "1 message" if count == 1 else f"{count:,} messages"
 
 
 # --- what there is ---
@@ -81,25 +76,25 @@ def _messages(count: int) -> str:
 
 def stat(account: Account, options: Options, terminal: Terminal) -> ExitStatus:
     """How many messages, how large together."""
-    with _logged_in(account, options) as visit:
+    with logged_in(account, options) as visit:
         item = visit.do(visit.session.stat())
         visit.do(visit.session.quit())
     if options.json:
         terminal.json({"messages": item.messages, "octets": item.octets})
     else:
         size = f", {human_size(item.octets)}"
-        terminal.line((_messages(item.messages), "strong"), size, (f" ({item.octets:,} octets)", "faint"))
+        terminal.line((count_of(item.messages), "strong"), size, (f" ({item.octets:,} octets)", "faint"))
     return ExitStatus.OK
 
 
 def uidl(account: Account, options: Options, terminal: Terminal) -> ExitStatus:
     """Number and unique-id of each message."""
-    with _logged_in(account, options) as visit, ExitStack() as output:
+    with logged_in(account, options) as visit, ExitStack() as output:
         if options.json:
             add = output.enter_context(terminal.json_array())
             visit.do(_uidl(visit.session, lambda number, uid: add({"number": number, "uid": uid})))
         else:
-            table = terminal.table((_NUMBER, Column("Unique id", 20, share=1)))
+            table = terminal.table((NUMBER, Column("Unique id", 20, share=1)))
             visit.do(_uidl(visit.session, lambda number, uid: table.row(str(number), uid)))
     return ExitStatus.OK
 
@@ -110,101 +105,43 @@ async def _uidl(session: Session, show: Callable[[int, str], None]) -> None:
     await session.quit()
 
 
-def list_messages(account: Account, options: Options, terminal: Terminal) -> ExitStatus:
-    """From, Subject, Date and size of each message."""
-    with _logged_in(account, options) as visit, ExitStack() as output:
+def list_messages(account: Account, options: Options, terminal: Terminal, last: int | None = None) -> ExitStatus:
+    """From, Subject, Date and size of each message, or of the ``last`` ones: those are the newest, as a rule."""
+    with logged_in(account, options) as visit, ExitStack() as output:
         if options.json:
             add = output.enter_context(terminal.json_array())
-            outcome = visit.do(_list(visit.session, terminal, lambda *row: add(_as_json(*row))))
+            outcome = visit.do(gather(visit.session, terminal, lambda *row: add(as_json(*row)), last))
         else:
-            show = _mail_table(terminal)
-            outcome = visit.do(_list(visit.session, terminal, show))
+            show = mail_table(terminal)
+            outcome = visit.do(gather(visit.session, terminal, show, last))
     return outcome.tell(terminal)
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """How a listing went. ``refused``: why the headers of the last of ``failed`` messages were refused."""
-
-    rows: int = 0
-    failed: int = 0
-    refused: Refused | None = None
-    without_top: bool = False
-
-    def tell(self, terminal: Terminal) -> ExitStatus:
-        if self.refused is None:
-            return ExitStatus.OK
-        if self.without_top:
-            terminal.note(f"this server shows no headers: {self.refused}")
-            return ExitStatus.OK
-        terminal.note(f"the headers of {self.failed} of {_messages(self.rows)} were refused: {self.refused}")
-        return ExitStatus.SOME_FAILED
-
-
-_Row = Callable[[int, int, Summary | None], None]
-
-
-async def _list(session: Session, terminal: Terminal, show: _Row) -> _Outcome:
-    numbers, sizes = array("Q"), array("Q")  # 16 octets a message, however many the server claims to have
-    async for item in session.list():
-        numbers.append(min(item.number, _UINT64))
-        sizes.append(min(item.octets, _UINT64))
-    outcome = _Outcome()
-    with terminal.progress("headers", len(numbers), octets=False) as meter:
-        async for number, headers in session.headers(numbers):
-            if isinstance(headers, bytes):
-                show(number, sizes[outcome.rows], summarize(headers))
-            else:
-                show(number, sizes[outcome.rows], None)
-                outcome.failed, outcome.refused = outcome.failed + 1, headers
-            outcome.rows += 1
-            meter.advance(1)
-    outcome.without_top = outcome.failed == outcome.rows and "TOP" not in session.capabilities
-    await session.quit()
-    return outcome
-
-
-_NUMBER: Final = Column("No", 5, "number", right=True)
-_COLUMNS: Final = (
-    _NUMBER,
-    Column("From", 28, share=2),
-    Column("Subject", 40, "strong", share=3),
-    Column("Date", 16, "faint"),
-    Column("Size", 10, "label", right=True),
-)
-
-
-def _mail_table(terminal: Terminal, *, aside: bool = False) -> _Row:
-    table = terminal.table(_COLUMNS, aside=aside)
-
-    def show(number: int, octets: int, summary: Summary | None) -> None:
-        seen = summary or Summary("", "", None, "")
-        date = human_date(seen.date) if seen.date is not None else seen.date_text
-        table.row(str(number), seen.sender, seen.subject, date, human_size(octets))
-
-    return show
-
-
-def _as_json(number: int, octets: int, summary: Summary | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"number": number, "octets": octets}
-    if summary is not None:
-        date = summary.date.isoformat() if summary.date is not None else None
-        row |= {"from": summary.sender, "subject": summary.subject, "date": date}
-    return row
 
 
 # --- one message ---
 
 
-def show(account: Account, number: int, options: Options, terminal: Terminal, *, headers_only: bool) -> ExitStatus:
-    """A message as a person reads it, or all its headers."""
-    with _logged_in(account, options) as visit:
+def show(
+    account: Account,
+    number: int,
+    options: Options,
+    terminal: Terminal,
+    *,
+    headers_only: bool,
+    save_to: Path | None = None,
+) -> ExitStatus:
+    """A message as a person reads it, or all its headers. ``save_to``: a folder for what is attached."""
+    with logged_in(account, options) as visit:
         content = visit.do(_fetch(visit.session, number, terminal, headers_only=headers_only))
         visit.do(visit.session.quit())
     if headers_only:
         _show_headers(parse_headers(content), number, options, terminal)
     else:
-        _show_message(read_message(content), number, options, terminal)
+        message = read_message(content)
+        saved = [] if save_to is None else save_attachments(message.attachments, save_to)
+        _show_message(message, saved, number, options, terminal)
+        if save_to is not None and len(saved) < len(message.attachments):
+            terminal.note(f"the first {len(saved)} of {len(message.attachments)} attachments were saved, and no more")
+            return ExitStatus.SOME_FAILED
     return ExitStatus.OK
 
 
@@ -239,9 +176,13 @@ def _show_headers(headers: list[tuple[str, str]], number: int, options: Options,
         terminal.line((f"{name}:", "label"), f" {value}")
 
 
-def _show_message(message: Readable, number: int, options: Options, terminal: Terminal) -> None:
+def _show_message(message: Readable, saved: Sequence[Path], number: int, options: Options, terminal: Terminal) -> None:
+    files = [*map(str, saved), *[None] * (len(message.attachments) - len(saved))]
     if options.json:
-        attachments = [{"name": a.name, "type": a.type, "octets": a.octets} for a in message.attachments]
+        attachments = [
+            {"name": a.name, "type": a.type, "octets": a.octets} | ({} if file is None else {"file": file})
+            for a, file in zip(message.attachments, files, strict=True)
+        ]
         headers = {name.lower(): value for name, value in message.headers}
         terminal.json({"number": number, **headers, "text": message.text, "attachments": attachments})
         return
@@ -251,18 +192,17 @@ def _show_message(message: Readable, number: int, options: Options, terminal: Te
     terminal.body(message.text)
     if message.attachments:
         terminal.line()
-    for attachment in message.attachments:
+    for attachment, file in zip(message.attachments, files, strict=True):
         name = attachment.name or "(no name)"
-        terminal.line(
-            ("Attached:", "label"), f" {name} ", (f"{attachment.type}, {human_size(attachment.octets)}", "faint")
-        )
+        kind = (f"{attachment.type}, {human_size(attachment.octets)}", "faint")
+        terminal.line(("Attached:", "label"), f" {name} ", kind, "" if file is None else f" saved as {file}")
 
 
 def get(account: Account, number: int, file: Path | None, options: Options, terminal: Terminal) -> ExitStatus:
     """A message's exact octets, to standard output or into a file that appears whole or not at all."""
     if options.json and file is None:
         raise UsageFault("get --json", "standard output is the message's", "give -o FILE as well")
-    with _logged_in(account, options) as visit:
+    with logged_in(account, options) as visit:
         if file is None:
             octets = visit.do(_get(visit.session, number, terminal, _standard_output(terminal)))
         else:
@@ -299,7 +239,7 @@ def delete(account: Account, numbers: Sequence[int], options: Options, terminal:
     if not sure and not terminal.can_ask:
         raise UsageFault("delete", "there is no terminal to ask at", "give --yes to delete without being asked")
     wanted = sorted(set(numbers))
-    with _logged_in(account, options) as visit:
+    with logged_in(account, options) as visit:
         sizes = visit.do(_check(visit.session, wanted))
         if not sure and not _confirmed(visit, account, sizes, terminal):
             visit.do(visit.session.quit())
@@ -310,7 +250,7 @@ def delete(account: Account, numbers: Sequence[int], options: Options, terminal:
     if options.json:
         terminal.json({"deleted": wanted})
     else:
-        terminal.line((f"{_messages(len(wanted))} deleted", "ok"))
+        terminal.line((f"{count_of(len(wanted))} deleted", "ok"))
     return ExitStatus.OK
 
 
@@ -327,12 +267,12 @@ async def _check(session: Session, wanted: Sequence[int]) -> dict[int, int]:
 
 def _confirmed(visit: Visit, account: Account, sizes: dict[int, int], terminal: Terminal) -> bool:
     if len(sizes) <= _NAMED_MAX:
-        visit.do(_name_them(visit.session, sizes, _mail_table(terminal, aside=True)))
-    question = f"Delete {'this' if len(sizes) == 1 else 'these'} {_messages(len(sizes))} of {account.name}? [y/N] "
+        visit.do(_name_them(visit.session, sizes, mail_table(terminal, aside=True)))
+    question = f"Delete {'this' if len(sizes) == 1 else 'these'} {count_of(len(sizes))} of {account.name}? [y/N] "
     return terminal.ask(question) in ("y", "yes")
 
 
-async def _name_them(session: Session, sizes: dict[int, int], show: _Row) -> None:
+async def _name_them(session: Session, sizes: dict[int, int], show: Row) -> None:
     async for number, headers in session.headers(sorted(sizes)):
         show(number, sizes[number], summarize(headers) if isinstance(headers, bytes) else None)
 

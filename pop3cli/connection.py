@@ -35,6 +35,7 @@ from pop3cli.errors import (
 )
 from pop3cli.options import TIMEOUT
 from pop3cli.tls import explain_refusal
+from pop3cli.trace import Trace
 from pop3core.answers import TlsEstablished
 from pop3core.capabilities import Capabilities
 from pop3core.client import ClientConfig, ClientConnection
@@ -92,8 +93,9 @@ class Connection:
     After `ConnectionCut`, `TimedOut` or `ServerBroken` it has ended, and may be connected anew.
     """
 
-    def __init__(self, config: ClientConfig) -> None:
+    def __init__(self, config: ClientConfig, trace: Trace | None = None) -> None:
         self._config = config
+        self._trace = trace
         self._conn: ClientConnection | None = None
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
@@ -173,6 +175,8 @@ class Connection:
         async with self._connecting(), asyncio.timeout(timeout):
             self._reader, self._writer = await asyncio.open_connection(host, port, limit=_PIECE, **settings)
         self._conn = ClientConnection(self._config)
+        if self._trace is not None:
+            self._trace.note(f"connected to {self._where}{f' over {self.tls_version}' if implicit else ''}")
         if implicit:
             self._conn.answer(TlsEstablished())
         self._owed, self._marked, self._asked_capa = 0, 0, False
@@ -206,6 +210,8 @@ class Connection:
         slipped_in.cancel()
         async with self._connecting():
             await self._writer.start_tls(self._tls, server_hostname=self._host, ssl_handshake_timeout=self._timeout)
+        if self._trace is not None:
+            self._trace.note(f"TLS begins: {self.tls_version}")
         conn.answer(TlsEstablished())
 
     async def _greeting(self) -> Greeted:
@@ -307,11 +313,16 @@ class Connection:
             self._deadline = asyncio.get_running_loop().time() + self._timeout
         async with asyncio.timeout_at(self._deadline):
             try:
-                return await self._reader.read(_PIECE)
+                data = await self._reader.read(_PIECE)
             except OSError:
-                return b""  # the engine knows what was under way
+                data = b""  # the engine knows what was under way
+        if self._trace is not None:
+            self._trace.received(data) if data else self._trace.note("the server closed the connection")
+        return data
 
     async def _write(self, data: bytes) -> None:
+        if self._trace is not None:
+            self._trace.sent(data)
         async with asyncio.timeout(self._timeout):
             try:
                 self._writer.write(data)

@@ -8,17 +8,22 @@ terminal, and nothing returned is safe for one (see `pop3cli.harmless`).
 
 from __future__ import annotations
 
+import codecs
 import email
+import email.message
 import email.policy
 import email.utils
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import Message
-from html.parser import HTMLParser
-from typing import Final, TypeAlias, cast
+from itertools import count, islice
+from typing import Any, Final, TypeAlias, cast
 
-__all__ = ["Attachment", "Readable", "Summary", "html_to_text", "parse_headers", "read_message", "summarize"]
+from pop3cli.html import html_to_text
+
+__all__ = ["Attachment", "Readable", "Summary", "parse_headers", "read_message", "summarize"]
 
 _Part: TypeAlias = "Message[str, str]"
 
@@ -26,6 +31,14 @@ _POLICY: Final = email.policy.default
 _HEADER_MAX: Final = 4096  # characters of one header that are decoded: the parser's time grows faster than its input
 _TEXT_MAX: Final = 4 * 1024 * 1024  # octets of a text part that are shown
 _DEPTH_MAX: Final = 50  # parts within parts that are looked into
+_LINES_MAX: Final = 2_000_000  # of a message that is parsed; each costs some hundred octets
+_WORK_MAX: Final = 100_000_000  # lines times multiparts: each line is compared with every boundary around it
+_HEADERS_MAX: Final = 20_000  # of a message and its parts together
+_PARTS_MAX: Final = 5_000
+_HEADER_BLOCK_MAX: Final = 1024 * 1024  # octets of headers that are shown as headers
+# charsets that Python knows and mail does not: decoding takes quadratic time, or does something else
+_NO_CHARSETS: Final = frozenset(("punycode", "idna", "unicode_escape", "raw_unicode_escape", "undefined"))
+_BOUNDARY: Final = re.compile(rb"boundary", re.I)
 _SHOWN: Final = ("From", "To", "Cc", "Date", "Subject")
 
 
@@ -41,11 +54,16 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A part that is not shown. ``name``: foreign text, may be empty; ``octets``: decoded."""
+    """A part that is not shown. ``name``: foreign text, may be empty; ``content``: decoded."""
 
     name: str
     type: str
-    octets: int
+    content: bytes = field(repr=False)
+
+    @property
+    def octets(self) -> int:
+        """The size of the decoded content."""
+        return len(self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +83,45 @@ def summarize(headers: bytes) -> Summary:
 
 
 def parse_headers(headers: bytes) -> list[tuple[str, str]]:
-    """All headers, decoded, in their order."""
-    return [(name, _decoded(name, value)) for name, value in email.message_from_bytes(headers).raw_items()]
+    """All headers, decoded, in their order; of a megabyte, that is."""
+    found = email.message_from_bytes(headers[:_HEADER_BLOCK_MAX]).raw_items()
+    return [(name, _decoded(name, value)) for name, value in islice(found, _HEADERS_MAX)]
 
 
 def read_message(content: bytes) -> Readable:
-    """A message as a person reads it: plain text if it has one, else its HTML as text."""
+    """A message as a person reads it: plain text if it has one, else its HTML as text.
+
+    One that would cost too much time or memory to take apart is text as it came.
+    """
     try:
-        return _read(email.message_from_bytes(content))
+        lines = content.count(b"\n")
+        if lines > _LINES_MAX or lines * len(_BOUNDARY.findall(content)) > _WORK_MAX:
+            raise _TooIntricate
+        return _read(email.message_from_bytes(content, policy=_counting()))
     except Exception:  # parts within parts without end, say, exhaust the parser's stack
         return Readable((), _text_of(content, "utf-8"), ())
+
+
+class _TooIntricate(Exception):
+    """A message has more to it than mail has."""
+
+
+def _counting() -> email.policy.Policy[_Part]:
+    """The forgiving policy for one message, but for a message of headers or parts without end."""
+    headers, parts = count(1), count(1)
+
+    class Counting(email.policy.Compat32):
+        def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+            if next(headers) > _HEADERS_MAX:
+                raise _TooIntricate
+            return super().header_source_parse(sourcelines)
+
+    def part(policy: Any = None) -> _Part:
+        if next(parts) > _PARTS_MAX:
+            raise _TooIntricate
+        return Message(policy)
+
+    return Counting(message_factory=part)
 
 
 def _read(message: _Part) -> Readable:
@@ -151,7 +198,7 @@ def _name(part: _Part) -> str:
 
 
 def _attachment(part: _Part) -> Attachment:
-    return Attachment(_name(part), part.get_content_type(), len(_payload(part)))
+    return Attachment(_name(part), part.get_content_type(), _payload(part))
 
 
 def _payload(part: _Part) -> bytes:
@@ -176,100 +223,8 @@ def _shown_text(part: _Part) -> str:
 
 def _text_of(octets: bytes, charset: str) -> str:
     try:
+        if codecs.lookup(charset).name.replace("-", "_") in _NO_CHARSETS:
+            charset = "utf-8"
         return octets[:_TEXT_MAX].decode(charset, "replace")
     except (LookupError, ValueError):  # no such charset, or one that is no text's
         return octets[:_TEXT_MAX].decode("utf-8", "replace")
-
-
-# --- HTML ---
-
-
-def html_to_text(html: str) -> str:
-    """HTML as text: paragraphs, list items, where links lead. Nothing is loaded."""
-    reader = _HtmlReader()
-    try:
-        reader.feed(html)
-        reader.close()
-    except Exception:
-        return html
-    return reader.text()
-
-
-# fmt: off
-_BLOCKS: Final = frozenset((
-    "address", "article", "aside", "blockquote", "center", "dd", "div", "dl", "dt", "fieldset", "footer", "form",
-    "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main", "nav", "ol", "p", "pre", "section", "table",
-    "tr", "ul",
-))
-_SPACED: Final = frozenset(("h1", "h2", "h3", "h4", "h5", "h6", "p", "table", "ul", "ol", "blockquote", "pre"))
-_UNSEEN: Final = frozenset(("head", "script", "style", "template", "title"))
-# fmt: on
-
-
-class _HtmlReader(HTMLParser):
-    """Collects text, a line per block, an empty line about a paragraph."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self._lines: list[str] = []
-        self._line: list[str] = []
-        self._unseen = 0
-        self._preformatted = 0
-        self._link: str | None = None
-        self._link_text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _UNSEEN:
-            self._unseen += 1
-        if tag in _BLOCKS or tag == "br":
-            self._break(spaced=tag in _SPACED)
-        if tag == "li":
-            self._line.append("- ")
-        if tag in ("td", "th"):
-            self._line.append(" ")
-        if tag == "pre":
-            self._preformatted += 1
-        if tag == "a":
-            self._link, self._link_text = dict(attrs).get("href"), ""
-        if tag == "img" and (alt := dict(attrs).get("alt")):
-            self.handle_data(f"[{alt}]")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in _UNSEEN:
-            self._unseen = max(self._unseen - 1, 0)
-        if tag == "pre":
-            self._preformatted = max(self._preformatted - 1, 0)
-        if tag == "a" and self._link:
-            # where a link leads is shown whenever its text says something else: that is how people are caught
-            if self._link.startswith(("http:", "https:", "mailto:")) and self._link_text.strip() not in self._link:
-                self._line.append(f" <{self._link}>")
-            self._link = None
-        if tag in _BLOCKS:
-            self._break(spaced=tag in _SPACED)
-
-    def handle_data(self, data: str) -> None:
-        if self._unseen:
-            return
-        self._link_text += data if self._link else ""
-        if self._preformatted:
-            first, *rest = data.split("\n")
-            self._line.append(first)
-            for line in rest:
-                self._break(spaced=False)
-                self._line.append(line)
-        else:
-            self._line.append(data)
-
-    def text(self) -> str:
-        """All that was read."""
-        self._break(spaced=False)
-        return "\n".join(self._lines).strip("\n") + "\n"
-
-    def _break(self, *, spaced: bool) -> None:
-        line = "".join(self._line)
-        line = line.rstrip() if self._preformatted else " ".join(line.split())
-        self._line = []
-        if line:
-            self._lines.append(line)
-        if spaced and self._lines and self._lines[-1]:
-            self._lines.append("")

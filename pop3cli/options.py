@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pop3cli.trace import Trace
 
 __all__ = ["TIMEOUT", "Options"]
 
@@ -14,7 +18,7 @@ TIMEOUT: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What can be said before and after every command. ``timeout``: seconds."""
+    """What can be said before and after every command. ``timeout``: seconds; ``new_trace``: of a connection, if any."""
 
     json: bool = False
     color: bool = True
@@ -22,3 +26,4 @@ class Options:
     timeout: float = TIMEOUT
     password_command: str | None = None
     debug: bool = False
+    new_trace: Callable[[], Trace | None] = lambda: None

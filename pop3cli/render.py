@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from pop3cli.errors import OutputFailed
@@ -119,6 +120,12 @@ class Terminal:
         with contextlib.suppress(OutputFailed):  # nowhere left to say it
             self.line(("pop3cli: ", "error"), "; ".join(texts), aside=True)
 
+    def wire(self, who: str, line: str) -> None:
+        """A line of a connection, on standard error, by who said it: "C", "S", or "-" for neither."""
+        with contextlib.suppress(OutputFailed):
+            style = {"C": "label", "S": "ok" if line.startswith("+") else "err" if line.startswith("-ERR") else ""}
+            self.line((f"{who}: " if who != "-" else "-- ", "faint"), (line, style.get(who, "faint")), aside=True)
+
     def trace(self) -> None:
         """The traceback of the exception under way."""
         with contextlib.suppress(OSError):
@@ -188,10 +195,13 @@ class Terminal:
     # --- long work ---
 
     @contextlib.contextmanager
-    def progress(self, label: str, total: int, *, octets: bool = True) -> Iterator[Meter]:
-        """A bar on standard error while a block works on ``total`` octets, or things. On a terminal, if it lasts."""
+    def progress(self, label: str, total: int, *, octets: bool = True, alone: bool = False) -> Iterator[Meter]:
+        """A bar on standard error while a block works on ``total`` octets, or things. On a terminal, if it lasts.
+
+        ``alone``: the block writes nothing meanwhile.
+        """
         # where output runs over the same terminal, that is progress enough
-        shown = self._stderr.isatty() and not (self.is_terminal and not octets)
+        shown = self._stderr.isatty() and not (self.is_terminal and not octets and not alone)
         meter = Meter(label, total, octets, self._err if shown else None)
         try:
             yield meter
@@ -261,13 +271,15 @@ def _assembled(pieces: Sequence[str | tuple[str, str]]) -> Text:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column. ``width``: at least so many; ``share``: of what a terminal has left, above that."""
+    """A column. ``width``: at least so many; ``share``: of what a terminal has left, above that; ``narrowest``: on
+    terminals of fewer columns than this it is left out."""
 
     title: str
     width: int
     style: str = ""
     share: int = 0
     right: bool = False
+    narrowest: int = 0
 
 
 class Table:
@@ -277,7 +289,8 @@ class Table:
     """
 
     def __init__(self, columns: Sequence[Column], width: int | None, show: Callable[[Text], None]) -> None:
-        self._columns = columns
+        self._seen = [width is None or column.narrowest <= width for column in columns]
+        self._columns = columns = list(compress(columns, self._seen))
         self._widths = [column.width for column in columns] if width is None else _widths(columns, width)
         self._cut = width is not None
         self._show = show
@@ -288,10 +301,8 @@ class Table:
         if not self._begun:
             self._begun = True
             self._show(self._joined([column.title for column in self._columns], ["title"] * len(self._columns)))
-        styled = [
-            (cell, column.style) if isinstance(cell, str) else cell
-            for cell, column in zip(cells, self._columns, strict=True)
-        ]
+        shown = zip(compress(cells, self._seen), self._columns, strict=True)
+        styled = [(cell, column.style) if isinstance(cell, str) else cell for cell, column in shown]
         self._show(self._joined([text for text, _ in styled], [style for _, style in styled]))
 
     def _joined(self, cells: Sequence[str], styles: Sequence[str]) -> Text:

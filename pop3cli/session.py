@@ -16,6 +16,7 @@ A session is one conversation: one task at a time. `pop3cli.client.Client` is mo
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
@@ -23,7 +24,17 @@ from itertools import islice
 from typing import Final
 
 from pop3cli.connection import TIMEOUT, Connection, Said
-from pop3cli.errors import CommandRefused, NoSuchMessage, ServerBroken, refusal
+from pop3cli.errors import (
+    CommandRefused,
+    ConnectionCut,
+    NoSuchMessage,
+    NotConnected,
+    NotValid,
+    ServerBroken,
+    TimedOut,
+    refusal,
+)
+from pop3cli.trace import Trace
 from pop3core.answers import SaslCancelled, SaslResponse
 from pop3core.capabilities import Capabilities
 from pop3core.client import ClientConfig
@@ -52,8 +63,8 @@ class Session(Connection):
     may be connected anew.
     """
 
-    def __init__(self, config: ClientConfig | None = None) -> None:
-        super().__init__(config or ClientConfig(limits=Limits(list_items_max=_MESSAGES_MAX)))
+    def __init__(self, config: ClientConfig | None = None, *, trace: Trace | None = None) -> None:
+        super().__init__(config or ClientConfig(limits=Limits(list_items_max=_MESSAGES_MAX)), trace)
 
     # --- commands ---
 
@@ -204,6 +215,33 @@ class Session(Connection):
             yield said
         if isinstance(command, Quit):
             await self.close()
+
+    async def raw(self, line: bytes, *, quiet: float = 1.0) -> AsyncIterator[bytes]:
+        """Say a line that nothing checks, and hand on what comes, until it stops for ``quiet`` seconds.
+
+        The engine knows nothing of it: whatever it changed (a login, a mark, TLS), the session does not know. Raises
+        `NotConnected`, `NotValid` for what is no line, `TimedOut`, and `ConnectionCut` when the server closes.
+        """
+        await self._settle()
+        if self._conn is None:
+            raise NotConnected("raw", "not connected to a server", "connect first")
+        if set(line) & set(b"\r\n"):
+            raise NotValid("raw", "a line has no line ends in it")
+        await self._write(line + b"\r\n")
+        data, patience = b"", self._timeout
+        loop = asyncio.get_running_loop()
+        while True:
+            self._deadline = loop.time() + patience
+            try:
+                data = await self._read(resumed=True)
+            except TimeoutError:
+                if patience == quiet:
+                    return
+                raise await self._ended(TimedOut(self._where, f"no answer within {self._timeout:g} s")) from None
+            if not data:
+                raise await self._ended(ConnectionCut(self._where, "the server closed the connection", "open it again"))
+            yield data
+            patience = quiet
 
     def respond(self, response: SaslResponse | SaslCancelled) -> None:
         """Answer a `Challenged`."""

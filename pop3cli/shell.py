@@ -1,8 +1,8 @@
 """``pop3cli shell``: the protocol, spoken by a person, or by a script through a pipe.
 
 What can be typed is the engine's table: `pop3core.syntax` reads a line by it, a wrong one is answered here and never
-sent, and ``help`` shows it. To these come ``open`` and ``help``. What the server says is shown as it says it, made
-harmless.
+sent, and ``help`` shows it. To these come ``open``, ``help``, ``explain``, and ``raw`` for what nothing checks. What
+the server says is shown as it says it, made harmless.
 
 A person and a pipe differ in what an end means. At a terminal, a command that fails is only told; Ctrl-C ends the
 command at hand, and with it the connection, for the rest of a reply cannot be called back; Ctrl-D asks what to do with
@@ -13,6 +13,7 @@ nothing and says so. In both, ``quit`` commits, and a server that goes away ends
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -20,11 +21,13 @@ from pop3cli.accounts import Account, find_password, parse_account, prompt_passw
 from pop3cli.commands import Visit
 from pop3cli.errors import MailError, NotConnected, UsageFault, refusal
 from pop3cli.exit_status import ExitStatus
+from pop3cli.explain import explained
 from pop3cli.opening import connect
 from pop3cli.options import Options
+from pop3cli.prompt import Lines, lines_of_a_person
 from pop3cli.render import Column, ContentPrinter, Terminal
 from pop3cli.tls import client_context
-from pop3core.commands import Auth, Command, Pass, Quit, Stls, User
+from pop3core.commands import Auth, Command, Dele, Pass, Quit, Rset, Stls, User
 from pop3core.events import (
     CapabilityItem,
     ContentEnded,
@@ -33,21 +36,22 @@ from pop3core.events import (
     ListEnded,
     ListItem,
     Replied,
+    StatItem,
     UidItem,
 )
 from pop3core.syntax import BadCommand, parse
 from pop3core.table import RULE_OF, RULES, State
 
-try:
-    import readline
-except ImportError:  # not every Python has it; lines are then typed without editing
-    readline = None  # type: ignore[assignment]
-
 __all__ = ["Shell"]
 
-_OPEN: Final = "open"
-_HELP: Final = "help"
-_WORDS: Final = tuple(sorted([rule.keyword.lower() for rule in RULES] + [_OPEN, _HELP]))
+_OURS: Final = {
+    "explain": "what the last reply means, by its RFC",
+    "help": "all commands",
+    "open": "connect to pop3s://[user@]host[:port]",
+    "raw": "say a line as it is, unchecked",
+}
+_KNOWN_MAX: Final = 1000  # messages whose numbers are completed
+_RULES: Final = {rule.keyword.lower(): rule for rule in RULES}
 
 
 class _Ended(Exception):
@@ -65,8 +69,11 @@ class Shell:
         self._options = options
         self._terminal = terminal
         self._asking = terminal.can_ask
-        self._lines = _Typed(colored=terminal.colored) if self._asking else _Piped()
-        self._visit = Visit()
+        self._lines: Lines = lines_of_a_person(self._complete, colored=terminal.colored) if self._asking else _Piped()
+        self._visit = Visit(options.new_trace())
+        self._known: dict[int, str] = {}  # messages that were seen, with a remark
+        self._marked: set[int] = set()
+        self._last: tuple[Replied, State] | None = None
         self._account: Account | None = None
         self._failed = ExitStatus.OK  # the first failure's, from a pipe
 
@@ -132,6 +139,10 @@ class Shell:
         match word.lower():
             case "help":
                 self._help()
+            case "explain":
+                self._explain()
+            case "raw":
+                self._raw(rest)
             case "open":
                 if not rest.strip():
                     raise UsageFault("open", "usage: open pop3s://[user@]host[:port]")
@@ -151,7 +162,7 @@ class Shell:
             # RFC 1939 §7 PASS: blanks are part of a password, at its end too
             command = parse((line if is_pass else line.rstrip()).encode("utf-8", "surrogateescape"))
         except BadCommand as fault:
-            known = word.lower() in _WORDS
+            known = word.lower() in _RULES
             raise UsageFault(word if known else f"{word[:40]!r}", str(fault), "" if known else "see help") from None
         if isinstance(command, Auth | Stls):
             raise UsageFault(
@@ -159,10 +170,48 @@ class Shell:
             )
         return command
 
+    def _complete(self, line: str) -> Iterator[tuple[str, str]]:
+        """What the word at the end of ``line`` may be: a command that is valid now, or a message that was seen."""
+        word, blank, rest = line.partition(" ")
+        state = self._visit.session.state
+        if not blank:
+            found = {name: rule.usage for name, rule in _RULES.items() if rule.after(state) is not None} | _OURS
+            yield from sorted(found.items())
+        elif word.lower() in _RULES and not rest.count(" "):
+            first = next(iter(_RULES[word.lower()].arguments), None)
+            if first is not None and "msg" in first.usage:
+                there = ((number, remark) for number, remark in self._known.items() if number not in self._marked)
+                yield from ((str(number), remark) for number, remark in there)
+
+    def _see(self, number: int, remark: str) -> None:
+        if len(self._known) < _KNOWN_MAX or number in self._known:
+            self._known[number] = remark
+
+    def _explain(self) -> None:
+        if self._last is None:
+            raise UsageFault("explain", "the server has not answered anything yet")
+        for title, text in explained(*self._last):
+            self._terminal.line((f"{title:<13} ", "label"), text)
+
+    def _raw(self, line: str) -> None:
+        self._require_connection("raw")
+        if not line:
+            raise UsageFault("raw", "usage: raw LINE")
+        self._visit.do(self._say_raw(line.encode("utf-8", "surrogateescape")))
+
+    async def _say_raw(self, line: bytes) -> None:
+        printer = ContentPrinter(self._terminal)
+        try:
+            async for piece in self._visit.session.raw(line):
+                printer.feed(piece)
+        finally:
+            printer.end()
+
     def _connect(self, account: Account) -> None:
         session, options = self._visit.session, self._options
         tls = client_context(options.cacert)
         password = None if account.user is None else find_password(account, options.password_command)
+        self._known, self._marked, self._last = {}, set(), None
         greeting = self._visit.do(connect(session, account, tls, options.timeout))
         self._account = account
         self._status_line(greeting.ok, greeting.code, greeting.text)
@@ -180,6 +229,10 @@ class Shell:
             self._account = replace(self._account, user=command.name)
         status = ExitStatus.OK if said.ok else refusal("", said).status
         self._note_failure(status)
+        if said.ok and isinstance(command, Dele):
+            self._marked.add(command.number)
+        elif said.ok and isinstance(command, Rset):
+            self._marked.clear()
         if isinstance(command, Quit):
             raise _Ended(self._failed or status)
 
@@ -191,17 +244,20 @@ class Shell:
 
     async def _exchange(self, command: Command) -> Replied:
         """Say a command and show all of the answer, as it comes; its status line."""
-        status = Replied(command, False, None, "")
+        status, before = Replied(command, False, None, ""), self._visit.session.state
         lines = RULE_OF[type(command)].has_lines(command)
         printer = ContentPrinter(self._terminal)
         async for said in self._visit.session.exchange(command):
             match said:
                 case Replied():
                     status = said
+                    self._last = (said, before)
                     self._status_line(said.ok, said.code, said.text)
                 case ListItem(number, octets) if lines:
+                    self._see(number, f"{octets} octets")
                     self._terminal.line((str(number), "number"), f" {octets}")
                 case UidItem(number, uid) if lines:
+                    self._see(number, uid)
                     self._terminal.line((str(number), "number"), f" {uid}")
                 case CapabilityItem(line):
                     self._terminal.line(line)
@@ -214,6 +270,9 @@ class Shell:
                     self._terminal.line((".", "faint"))
                 case ListEnded() if lines:
                     self._terminal.line((".", "faint"))
+                case StatItem(messages, _):
+                    for number in range(1, min(messages, _KNOWN_MAX) + 1):
+                        self._known.setdefault(number, "")
                 case _:
                     pass  # the single answers of STAT, LIST n and UIDL n stand in their status line
         return status
@@ -230,7 +289,8 @@ class Shell:
         for rule in RULES:
             states = [state.value for state in State if rule.after(state) is not None]
             table.row(rule.usage.replace(rule.keyword, rule.keyword.lower()), ", ".join(states), rule.rfc)
-        table.row("help", "always", "")
+        for word in ("explain", "help", "raw LINE"):
+            table.row(word, _OURS[word.partition(" ")[0]], "")
 
     # --- how it ends ---
 
@@ -274,38 +334,7 @@ _LINE_MAX: Final = 64 * 1024  # octets of a script's line; the engine takes 255
 class _Piped:
     """Lines of a script."""
 
-    def next(self, _prompt: str) -> str | None:
+    def next(self, prompt: str) -> str | None:
         """The next line without its end; None at the end of input."""
         line = sys.stdin.buffer.readline(_LINE_MAX)
         return line.rstrip(b"\r\n").decode("utf-8", "surrogateescape").lstrip() if line else None
-
-
-class _Typed:
-    """Lines of a person, who can edit them and has the last ones again; passwords are not among those."""
-
-    def __init__(self, *, colored: bool) -> None:
-        self._style = ("\001\033[1;36m\002", "\001\033[0m\002") if colored and readline else ("", "")
-        if readline:
-            readline.set_auto_history(False)
-            readline.set_completer_delims(" ")
-            readline.set_completer(_complete)
-            readline.parse_and_bind("tab: complete")
-
-    def next(self, prompt: str) -> str | None:
-        """The next line; None at Ctrl-D."""
-        begin, end = self._style
-        try:
-            line = input(f"{begin}{prompt}{end}").lstrip()
-        except EOFError:
-            return None
-        if readline and line and not line.lower().startswith("pass"):
-            readline.add_history(line)
-        return line
-
-
-def _complete(begun: str, index: int) -> str | None:
-    """What readline asks for, one candidate after the other."""
-    if readline is None or readline.get_begidx():
-        return None  # arguments are numbers and names, which nobody knows here
-    fitting = [f"{word} " for word in _WORDS if word.startswith(begun.lower())]
-    return fitting[index] if index < len(fitting) else None

@@ -54,7 +54,7 @@ def doctor(
     password = find_password(account, options.password_command)
     if not password or set(password) & set(b"\r\n\0"):
         raise UsageFault("login", "a password has no line ends and no NUL")
-    patient = Patient(account, tls, password, min(options.timeout, PATIENCE_MAX))
+    patient = Patient(account, tls, password, min(options.timeout, PATIENCE_MAX), options.new_trace)
     with Visit() as visit:
         visit.do(_admit(visit.session, account, tls, patient))
         if destructive and not sure and not _allowed(visit, patient, account, terminal):

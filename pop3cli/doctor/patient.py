@@ -11,7 +11,7 @@ import base64
 import contextlib
 import re
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Final
 
@@ -19,6 +19,7 @@ from pop3cli.accounts import Account
 from pop3cli.doctor.findings import Finding, NotSo, Skip
 from pop3cli.doctor.wire import Reply, Wire, WireFault, WireTally
 from pop3cli.harmless import harmless
+from pop3cli.trace import Trace
 from pop3core.capabilities import Capabilities
 
 __all__ = ["SAMPLES_MAX", "SAMPLE_OCTETS_MAX", "LoginFailed", "Patient"]
@@ -48,11 +49,19 @@ class LoginFailed(Skip):
 
 
 class Patient:
-    """A server and an account on it. ``patience``: seconds each wait may take."""
+    """A server and an account on it. ``patience``: seconds each wait may take; ``new_trace``: of a connection."""
 
-    def __init__(self, account: Account, tls: ssl.SSLContext, password: bytes, patience: float) -> None:
+    def __init__(
+        self,
+        account: Account,
+        tls: ssl.SSLContext,
+        password: bytes,
+        patience: float,
+        new_trace: Callable[[], Trace | None] = lambda: None,
+    ) -> None:
         self.account = account
         self.tally = WireTally()
+        self._new_trace = new_trace
         self._tls, self._password, self._patience = tls, password, patience
         self._user = (account.user or "").encode()
         plain = base64.b64encode(b"\0" + self._user + b"\0" + password)
@@ -86,7 +95,9 @@ class Patient:
         """A new connection, with its greeting; in clear text where TLS begins by STLS. Raises OSError, `WireFault`."""
         account = self.account
         tls = None if account.stls else self._tls
-        wire = await Wire.open(account.host, account.port, tls, patience=self._patience, tally=self.tally)
+        wire = await Wire.open(
+            account.host, account.port, tls, patience=self._patience, tally=self.tally, trace=self._new_trace()
+        )
         try:
             wire.greeting = await wire.reply()
             if not wire.greeting.ok:

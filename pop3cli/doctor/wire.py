@@ -12,6 +12,8 @@ import ssl
 from dataclasses import dataclass
 from typing import Final
 
+from pop3cli.trace import Trace
+
 __all__ = ["LINES_MAX", "LINE_MAX", "REPLY_MAX", "Reply", "Wire", "WireFault", "WireTally"]
 
 LINE_MAX: Final = 64 * 1024
@@ -75,11 +77,17 @@ class Wire:
     """One connection. Methods that read raise `WireFault`."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience: float, tally: WireTally
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        patience: float,
+        tally: WireTally,
+        trace: Trace | None,
     ) -> None:
         self._reader, self._writer = reader, writer
         self._patience = patience
         self._tally = tally
+        self._trace = trace
         self._buffer = bytearray()
         self._said = "the connection"
         self.greeting = Reply(b"")
@@ -89,12 +97,23 @@ class Wire:
         """An exchange was not brought to its end."""
 
     @classmethod
-    async def open(cls, host: str, port: int, tls: ssl.SSLContext | None, *, patience: float, tally: WireTally) -> Wire:
+    async def open(
+        cls,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+        *,
+        patience: float,
+        tally: WireTally,
+        trace: Trace | None = None,
+    ) -> Wire:
         """Connect. ``patience``: seconds that each wait may take. Raises OSError, among them `ssl.SSLError`."""
         settings = {} if tls is None else {"ssl": tls, "ssl_handshake_timeout": patience}
         async with asyncio.timeout(patience):
             reader, writer = await asyncio.open_connection(host, port, limit=_PIECE, **settings)  # type: ignore[arg-type]
-        return cls(reader, writer, patience, tally)
+        if trace is not None:
+            trace.note(f"connected to {host} port {port}")
+        return cls(reader, writer, patience, tally, trace)
 
     async def close(self) -> None:
         """Drop the connection."""
@@ -116,6 +135,8 @@ class Wire:
     async def send(self, data: bytes, name: str) -> None:
         """Say octets as they are. ``name``: what to call them in a fault's text."""
         self._said = name
+        if self._trace is not None:
+            self._trace.sent(data)
         try:
             async with asyncio.timeout(self._patience):
                 self._writer.write(data)
@@ -203,6 +224,8 @@ class Wire:
             raise self._fault(f"no answer within {self._patience:g} s to") from None
         except OSError:
             data = b""
+        if self._trace is not None:
+            self._trace.received(data)
         self._buffer += data
         return bool(data)
 

@@ -335,7 +335,14 @@ def pop3cli(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.Monke
 
 def spawn(*arguments: object, environment: Mapping[str, str] | None = None, **extra: object) -> subprocess.Popen[bytes]:
     """The program as its users start it. ``environment``: further variables."""
-    environment = {**os.environ, "POP3CLI_PASSWORD": PASSWORD, "TERM": "xterm-256color", **(environment or {})}
+    environment = {
+        **os.environ,
+        "POP3CLI_PASSWORD": PASSWORD,
+        "TERM": "xterm-256color",
+        "PROMPT_TOOLKIT_NO_CPR": "1",  # no terminal answers here
+        "XDG_STATE_HOME": "/nonexistent",
+        **(environment or {}),
+    }
     command = [sys.executable, "-m", "pop3cli", *map(str, arguments)]
     return subprocess.Popen(command, env=environment, **extra)  # type: ignore[call-overload, no-any-return]
 

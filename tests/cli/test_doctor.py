@@ -8,6 +8,7 @@ import os
 import pty
 import ssl
 import xml.etree.ElementTree as ET
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -83,6 +84,58 @@ def test_stls(pop3cli: Cli, serve: Serve, certificates: Mapping[str, Certificate
     ran = pop3cli("doctor", account, "--json", "--cacert", certificates["good"].path)
     assert not_passed(ran) == {}
     assert by_id(ran)["stls-injection"]["verdict"] == "pass"
+
+
+class BySaslAlone(Talk):
+    outside = ("SASL PLAIN",)
+
+    def do_user(self, _name: bytes) -> bytes:
+        return ERR
+
+    def do_utf8(self) -> bytes:
+        return ERR
+
+    def do_lang(self, tag: bytes | None = None) -> bytes:
+        return ERR
+
+    async def auth(self, words: list[bytes]) -> bytes | None:
+        if [word.upper() for word in words] != [b"PLAIN"]:
+            return b"-ERR no such mechanism\r\n"
+        self.writer.write(b"+ \r\n")
+        answer = await self.line()
+        return self.enter() if answer == b64encode(b"\0alice\0" + PASSWORD) else b"-ERR [AUTH] no\r\n"
+
+
+def test_a_server_with_sasl_alone(pop3cli: Cli, serve: Serve) -> None:
+    server = serve(Bent(BySaslAlone))
+    ran = pop3cli("doctor", server.account(), "--json", "--cacert", server.certificate)
+    assert (not_passed(ran), ran.status, ran.err) == ({}, 0, "")
+
+
+class Bare(Talk):
+    """RFC 1939 without any of its options, and no CAPA."""
+
+    outside = everywhere = ()
+
+    def commands(self) -> set[str]:
+        return super().commands() - {"CAPA", "TOP", "UIDL", "UTF8", "LANG"}
+
+
+def test_a_server_without_options(pop3cli: Cli, serve: Serve) -> None:
+    server = serve(Bent(Bare))
+    ran = pop3cli("doctor", server.account(), "--json", "--cacert", server.certificate)
+    assert set(not_passed(ran)) == {"capa-form"}
+    assert {one["verdict"] for one in by_id(ran).values()} == {"pass", "warn", "skipped"}
+
+
+def test_an_empty_mailbox(pop3cli: Cli, serve: Serve) -> None:
+    bent = Bent()
+    bent.mail.clear()
+    server = serve(bent)
+    ran = pop3cli("doctor", server.account(), "--json", "--cacert", server.certificate, "--destructive", "--yes")
+    assert (not_passed(ran), ran.status, ran.err) == ({}, 0, "")
+    skipped = {name for name, one in by_id(ran).items() if one["verdict"] == "skipped"}
+    assert {"size", "top-head", "dele-quit"} <= skipped
 
 
 # --- one fault each ---
@@ -497,6 +550,15 @@ def test_hostile_servers(pop3cli: Cli, serve: Serve, talk: type[Talk], tmp_path:
     assert b"\x1b" not in ran.out
     assert PASSWORD not in ran.out
     assert PASSWORD not in (tmp_path / "out.xml").read_bytes()
+
+
+def test_the_wire_is_shown_without_the_password(pop3cli: Cli, serve: Serve) -> None:
+    server = serve(Bent(Repeats))
+    ran = pop3cli("doctor", server.account(), "--cacert", server.certificate, "--timeout", 1, "--trace")
+    assert "C: PASS ***" in ran.err
+    assert "C: XNOSUCH" in ran.err
+    assert PASSWORD.decode() not in ran.err
+    assert "\x1b" not in ran.err
 
 
 def test_a_slow_server_does_not_take_all_day(pop3cli: Cli, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

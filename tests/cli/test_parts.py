@@ -18,7 +18,7 @@ from pop3cli.app import _sorted_out
 from pop3cli.errors import OutputFailed, SettingFault, UsageFault
 from pop3cli.files import whole_file
 from pop3cli.harmless import harmless, harmless_lines
-from pop3cli.mail import html_to_text, parse_headers, read_message, summarize
+from pop3cli.mail import parse_headers, read_message, summarize
 from pop3cli.render import Column, ContentPrinter, Terminal, human_size
 
 # --- accounts ---
@@ -223,19 +223,6 @@ def test_the_plain_text_is_shown_and_attachments_listed() -> None:
     assert message.text.strip() == "plain ö"
     assert [(a.name, a.type) for a in message.attachments] == [("ö.pdf", "application/pdf"), ("", "message/rfc822")]
     assert message.attachments[0].octets == 3
-
-
-def test_html_alone_is_shown_as_text() -> None:
-    message = read_message(
-        b"Content-Type: text/html\r\n\r\n<style>x{}</style><p>Hello&nbsp;<b>you</b></p><ul><li>one</ul>"
-    )
-    assert message.text.split("\n") == ["Hello you", "", "- one", ""]
-    assert message.attachments == ()
-
-
-def test_html_shows_where_links_lead() -> None:
-    assert html_to_text('<a href="https://evil.example/">your bank</a>') == "your bank <https://evil.example/>\n"
-    assert html_to_text('<a href="https://a.example/">https://a.example/</a>') == "https://a.example/\n"
 
 
 @pytest.mark.parametrize("charset", ["no-such-charset", "base64", "idna", "rot13", "utf-8; x", "\x00"])

@@ -9,15 +9,23 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from pop3cli.accounts import parse_account
+from pop3cli.commands import Options
+from pop3cli.prompt import _kept, history_file
+from pop3cli.render import Terminal
+from pop3cli.shell import Shell
+from pop3cli.trace import Trace, is_secret
 from pop3core.answers import CommitFailed
 from pop3core.table import RULES
 
 from .conftest import NASTY, PASSWORD, Liar, Mailbox, Ran, Screen, Serve, Server, spawn
 
 Script = Callable[..., Ran]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -185,20 +193,130 @@ def test_opening_what_cannot_be_opened_ends_nothing(script: Script, server: Serv
     assert (ran.status, ran.out.decode().splitlines()[-2:]) == (69, ["+OK", "+OK bye"])
 
 
+def test_raw_is_not_checked(script: Script, server: Server) -> None:
+    lines = "raw noop extra\nraw list\nraw\nraw retr 1\nnoop\nquit\n"
+    ran = script(lines, server.account(), "--cacert", server.certificate)
+    out = ran.out.decode().splitlines()[3:]
+    assert out[:3] == ["-ERR usage: NOOP", f"+OK 5 messages ({sum(map(len, NASTY))} octets)", f"1 {len(NASTY[0])}"]
+    assert out[-2:] == ["+OK", "+OK bye"]
+    assert "...hidden" not in out
+    assert "..hidden" in out  # as it is on the wire
+    assert ran.err == "pop3cli: raw: usage: raw LINE\n"
+    assert script("raw noop\n", "--cacert", server.certificate).err.startswith("pop3cli: raw: not connected")
+
+
+def test_raw_to_a_server_that_is_silent_or_goes(script: Script, serve: Serve) -> None:
+    server = serve(Liar({"XYZ": b""}))
+    ran = script("raw xyz\nnoop\n", server.account(), "--cacert", server.certificate, "--timeout", "0.5")
+    assert (ran.status, "no answer within 0.5 s" in ran.err) == (69, True)
+    server = serve(Liar({"XYZ": b"\x1b[2Jhalf a line"}, cut="XYZ"))
+    ran = script("raw xyz\n", server.account(), "--cacert", server.certificate)
+    assert (ran.status, "the server closed the connection" in ran.err) == (69, True)
+    assert ran.out.decode().splitlines()[-1] == "␛[2Jhalf a line"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("noop", ["NOOP          NOOP (RFC 1939 §5), valid in TRANSACTION", "+OK           done: one line"]),
+        ("list", ["LIST          LIST [msg] (RFC 1939 §5)", "+OK           done: lines follow, ended by a dot alone"]),
+        ("list 1", ["LIST          LIST [msg] (RFC 1939 §5)", "+OK           done: one line"]),
+        ("retr 9", ["RETR          RETR msg", "-ERR          refused, and nothing was done"]),
+    ],
+)
+def test_explain(script: Script, server: Server, line: str, told: list[str]) -> None:
+    ran = script(f"{line}\nexplain\nquit\n", server.account(), "--cacert", server.certificate)
+    shown = ran.out.decode().splitlines()
+    for begun in told:
+        assert any(one.startswith(begun) for one in shown), shown
+
+
+def test_explain_codes(script: Script, serve: Serve) -> None:
+    server = serve(Liar({"PASS": b"-ERR [SYS/TEMP/x] full\r\n", "NOOP": b"-ERR [X-\x1b[2J] y\r\n"}))
+    lines = "explain\nuser a\npass b\nexplain\n"
+    ran = script(lines, f"pop3s://127.0.0.1:{server.port}", "--cacert", server.certificate)
+    assert "[SYS/TEMP]    RFC 3206 §4" in ran.out.decode()
+    assert "-ERR          refused, and nothing was done; the login begins anew" in ran.out.decode()
+    assert ran.err.startswith("pop3cli: explain: the server has not answered anything yet")
+
+
+# --- the wire ---
+
+
+def test_trace(pop3cli: Callable[..., Ran], server: Server) -> None:
+    ran = pop3cli("stat", server.account(), "--cacert", server.certificate, "--trace")
+    octets = sum(map(len, NASTY))
+    assert ran.err.splitlines() == [
+        f"-- connected to 127.0.0.1 port {server.port} over TLSv1.3",
+        "S: +OK POP3 server ready",
+        "C: USER alice",
+        "S: +OK send PASS",
+        "C: PASS ***",
+        f"S: +OK 5 messages ({octets} octets)",
+        "C: STAT",
+        f"S: +OK 5 {octets}",
+        "C: QUIT",
+        "S: +OK bye",
+    ]
+    assert ran.out.startswith(b"5 messages")
+
+
+def traced(*pieces: tuple[str, bytes]) -> list[str]:
+    shown: list[str] = []
+    trace = Trace(lambda who, line: shown.append(f"{who}: {line}"))
+    for who, data in pieces:
+        trace.sent(data) if who == "C" else trace.received(data)
+    return shown
+
+
+def test_a_trace_has_no_secrets() -> None:
+    assert traced(("C", b"PASS a b\r\n"), ("S", b"+OK you said a b\r\n")) == ["C: PASS ***", "S: +OK you said ***"]
+    assert traced(("C", b"pa"), ("C", b"ss x\r\n")) == ["C: pass ***"]
+    assert traced(("C", b"APOP bob c4c9\r\n")) == ["C: APOP bob ***"]
+    assert traced(("C", b"AUTH PLAIN c2VjcmV0\r\n"), ("S", b"+OK\r\n")) == ["C: AUTH PLAIN ***", "S: +OK"]
+    assert traced(("C", b"AUTH\tPLAIN\tc2VjcmV0\r\n")) == ["C: AUTH␉PLAIN ***"]
+    exchange = ("C", b"AUTH LOGIN\r\n"), ("S", b"+ VXNlcg==\r\n"), ("C", b"Ym9i\r\n"), ("S", b"-ERR Ym9i\r\n")
+    assert traced(*exchange, ("C", b"NOOP\r\n")) == [
+        "C: AUTH LOGIN", "S: + VXNlcg==", "C: ***", "S: -ERR ***", "C: NOOP",
+    ]  # fmt: skip
+
+
+def test_a_trace_is_harmless_and_bounded() -> None:
+    assert traced(("S", b"\x1b[2J\xff\r\n")) == ["S: ␛[2J\ufffd"]
+    (line,) = traced(*[("S", b"x" * 1000)] * 5, ("S", b"\n"))
+    assert line == "S: " + "x" * 1024 + " ... (3976 octets more)"
+
+
+@pytest.mark.parametrize(
+    ("line", "secret"),
+    [("pass x", True), (" PASS", True), ("raw  pass x", True), ("auth plain x", True), ("apop a b", True),
+     ("raw noop", False), ("passage", False), ("list", False)],
+)  # fmt: skip
+def test_lines_that_may_hold_a_password(line: str, secret: bool) -> None:
+    assert is_secret(line) is secret
+
+
 # --- a person ---
 
 
 Person = Callable[..., tuple[Screen, "subprocess.Popen[bytes]"]]
 
 
-@pytest.fixture
-def person() -> Iterator[Person]:
-    """``person(arguments...)`` starts a shell on a terminal."""
+@pytest.fixture(params=["prompt_toolkit", "readline"])
+def person(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Person]:
+    """``person(arguments...)`` starts a shell on a terminal, with the library of the extra and without it."""
     started: list[subprocess.Popen[bytes]] = []
+    environment = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    if request.param == "readline":
+        (tmp_path / "prompt_toolkit.py").write_text("raise ImportError('as if it were not installed')")
+        environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", str(ROOT))])
+    else:
+        pytest.importorskip("prompt_toolkit", reason="pip install 'pop3core[shell]'")
 
     def start(*arguments: object) -> tuple[Screen, subprocess.Popen[bytes]]:
         master, slave = pty.openpty()
-        process = spawn("shell", *arguments, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+        streams = {"stdin": slave, "stdout": slave, "stderr": slave}
+        process = spawn("shell", *arguments, **streams, start_new_session=True, environment=environment)
         os.close(slave)
         started.append(process)
         return Screen(master), process
@@ -240,6 +358,69 @@ def test_a_typed_password_is_not_in_the_history(person: Person, server: Server) 
     assert screen.seen.count(PASSWORD.encode()) == 1
     screen.type("quit\r")
     assert process.wait(10) == 0
+
+
+def test_commands_are_completed(person: Person, server: Server) -> None:
+    screen, process = person(server.account(), "--cacert", server.certificate)
+    screen.until(b"alice@127.0.0.1> ")
+    screen.type("sta\t")
+    screen.until(b"stat")
+    screen.type("\r")
+    screen.until(b" 5 261")
+    screen.type("quit\r")
+    assert process.wait(10) == 0
+
+
+def test_what_is_completed_is_the_table(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POP3CLI_PASSWORD", PASSWORD)
+    shell = Shell(Options(cacert=server.certificate), Terminal(stdout=io.StringIO()))
+    with shell._visit:
+        words = [word for word, _ in shell._complete("")]
+        assert words == ["explain", "help", "open", "raw"]  # nothing else is valid
+        shell._connect(parse_account(server.account()))
+        words = [word for word, _ in shell._complete("re")]
+        assert {"retr", "dele", "quit", "raw"} <= set(words)
+        assert not {"user", "pass", "stls"} & set(words)
+        assert list(shell._complete("retr ")) == []
+        shell._do("stat")
+        shell._do("uidl")
+        assert list(shell._complete("retr "))[:2] == [("1", "uid-1"), ("2", "uid-2")]
+        assert [word for word, _ in shell._complete("top 1")] == ["1", "2", "3", "4", "5"]
+        assert list(shell._complete("top 1 ")) == list(shell._complete("noop ")) == list(shell._complete("x ")) == []
+        shell._do("dele 2")
+        assert [word for word, _ in shell._complete("dele ")] == ["1", "3", "4", "5"]
+        shell._do("rset")
+        assert len(list(shell._complete("dele "))) == 5
+
+
+def test_the_history_outlives_the_shell_and_knows_no_password(person: Person, server: Server, tmp_path: Path) -> None:
+    pytest.importorskip("prompt_toolkit", reason="pip install 'pop3core[shell]'")
+    screen, process = person(f"pop3s://127.0.0.1:{server.port}", "--cacert", server.certificate)
+    for line, answer in (("user alice", b"send PASS"), (f"pass {PASSWORD}", b"5 messages"), ("quit", b" bye")):
+        screen.until(b"> ")
+        screen.type(f"{line}\r")
+        screen.until(answer)
+    assert process.wait(10) == 0
+    kept = tmp_path / "state" / "pop3cli" / "history"
+    if (tmp_path / "prompt_toolkit.py").exists():
+        assert not kept.exists()
+        return
+    assert [line for line in kept.read_text().splitlines() if line.startswith("+")] == ["+user alice", "+quit"]
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert kept.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_history_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    history_file().parent.mkdir()
+    history_file().write_text("\n# then\n+noop\n" * 50_000)
+    assert _kept(history_file()) == history_file()
+    assert 100_000 < history_file().stat().st_size < 140_000
+    assert history_file().read_text().startswith("# then\n+noop\n")
+    history_file().unlink()
+    history_file().symlink_to(tmp_path / "elsewhere")
+    assert _kept(history_file()) is None
+    assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.parametrize(("answer", "deleted", "status"), [("c\r", (1,), 0), ("l\r", None, 0), ("\x04", None, 0)])
