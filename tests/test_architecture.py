@@ -65,7 +65,7 @@ DAEMON = [
 CLIENT = [
     {"exit_status", "harmless", "options"},
     {"errors"},
-    {"tls", "mail", "files", "accounts"},
+    {"outages", "tls", "mail", "files", "accounts"},
     {"connection"},
     {"session"},
     {"opening"},
