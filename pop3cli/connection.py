@@ -15,31 +15,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import re
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, assert_never
 
 from pop3cli.errors import (
-    ConnectionCut,
     MailError,
     NotConnected,
     NotValid,
     ServerBroken,
-    ServerDown,
     TimedOut,
     TryLater,
 )
 from pop3cli.options import TIMEOUT
+from pop3cli.outages import cut, no_connection
 from pop3cli.tls import explain_refusal
 from pop3cli.trace import Trace
 from pop3core.answers import TlsEstablished
 from pop3core.capabilities import Capabilities
 from pop3core.client import ClientConfig, ClientConnection
-from pop3core.commands import Command, Dele, List, Quit, Rset, Stat, Stls, Uidl
+from pop3core.commands import Command, Dele, List, Rset, Stat, Stls, Uidl
 from pop3core.errors import LocalProtocolError, RemoteProtocolError
 from pop3core.events import (
     Abandoned,
@@ -194,7 +190,7 @@ class Connection:
         except ssl.SSLCertVerificationError as fault:
             raise await explain_refusal(self._host, self._port, fault) from fault
         except (OSError, UnicodeError) as fault:
-            raise self._no_connection(fault) from fault
+            raise no_connection(self._where, self._timeout, fault) from fault
 
     async def _begin_tls(self, conn: ClientConnection) -> None:
         ready = conn.next_event()  # raises RemoteProtocolError for clear text behind the +OK
@@ -267,7 +263,7 @@ class Connection:
                     case Abandoned() if conn.state is State.CLOSED:
                         self._owed -= 1  # it waited when the connection went, which is what is told next
                     case Disconnected(_, unanswered):
-                        raise await self._ended(self._cut(unanswered))
+                        raise await self._ended(cut(self._where, unanswered))
                     case (
                         Greeted()
                         | Challenged()
@@ -334,37 +330,6 @@ class Connection:
         await self.close()
         return fault
 
-    # --- what went wrong ---
-
-    def _cut(self, unanswered: tuple[Command, ...]) -> ConnectionCut:
-        if not unanswered:
-            return ConnectionCut(self._where, "the server closed the connection", "try again")
-        command = unanswered[0]
-        during = f"the server went away during {command.keyword}"
-        if isinstance(command, Quit):
-            return ConnectionCut(
-                self._where, during, "whether marked messages were deleted is unknown; `list` shows it"
-            )
-        return ConnectionCut(self._where, during, "try again")
-
-    def _no_connection(self, fault: OSError | UnicodeError) -> MailError:
-        where = self._where
-        match fault:
-            case TimeoutError() | ConnectionAbortedError():  # the latter: asyncio's limit on the handshake
-                return TimedOut(where, f"no connection within {self._timeout:g} s", "is it the right host and port?")
-            case ssl.SSLEOFError() | ConnectionResetError():
-                return ServerDown(where, "the server closed the connection during the TLS handshake", "try again later")
-            case ssl.SSLError():
-                return _no_tls(where, fault)
-            case socket.gaierror():
-                return ServerDown(where, f"no such host ({fault.strerror})", "is the name spelled right?")
-            case OSError():
-                return ServerDown(where, _reason(fault), "is the server running, and is it the right host and port?")
-            case UnicodeError():
-                return ServerDown(where, "no such host (not a valid name)", "is the name spelled right?")
-            case unknown:
-                assert_never(unknown)
-
 
 def _completes(said: Said) -> bool:
     """Whether an answer has come to its end with this."""
@@ -375,23 +340,3 @@ def _completes(said: Said) -> bool:
             return True
         case _:
             return False
-
-
-_NOT_TLS: Final = frozenset(
-    {"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"}
-)
-_OLD_TLS: Final = frozenset({"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION"})
-
-
-def _no_tls(where: str, fault: ssl.SSLError) -> ServerBroken:
-    if fault.reason in _NOT_TLS:
-        return ServerBroken(where, "that port does not speak TLS", "POP3 over TLS is on port 995, as a rule")
-    if fault.reason in _OLD_TLS:
-        return ServerBroken(where, "the server has no TLS 1.2 or later", "it must be brought up to date")
-    return ServerBroken(where, f"TLS failed ({fault.reason or fault})")
-
-
-def _reason(fault: OSError) -> str:
-    """Why a connection was not made. When several addresses were tried, asyncio has only a text with all reasons."""
-    numbers = [fault.errno] if fault.errno else [int(n) for n in re.findall(r"\[Errno (\d+)\]", str(fault))]
-    return os.strerror(numbers[-1]) if numbers else str(fault)

@@ -68,7 +68,7 @@ CLIENT = [
     {"trace"},
     {"options"},
     {"errors"},
-    {"tls", "mail", "files", "accounts"},
+    {"outages", "tls", "mail", "files", "accounts"},
     {"prompt"},
     {"attachments", "stats"},
     {"connection"},

@@ -183,6 +183,13 @@ def test_several_accounts_fail_on_their_own(box: Path, sync: Sync, site: Site, t
     assert sync(tmp_path / "out", "--state", tmp_path / "one", to=other).status == 2
 
 
+def test_a_password_command_finds_the_account_at_hand(box: Path, sync: Sync, site: Site, tmp_path: Path) -> None:
+    command = "sh -c 'test $POP3CLI_ACCOUNT = alice@localhost && echo secret || echo wrong'"
+    ran = sync(tmp_path / "{account}", "--password-command", command, to=f"pop3s://bob@localhost:{site.port}")
+    assert b"alice@localhost: 3 messages fetched" in ran.out
+    assert b"bob@localhost: nothing fetched" in ran.out
+
+
 def test_json_has_a_line_for_each_account(box: Path, sync: Sync) -> None:
     row = json.loads(sync("--json").out)
     assert row == {
