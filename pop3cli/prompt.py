@@ -38,12 +38,12 @@ class Lines(Protocol):
         ...
 
 
-def lines_of_a_person(complete: Completer, *, colored: bool) -> Lines:
-    """The best there is here."""
-    try:
-        return _Prompted(complete, colored=colored)
-    except ImportError:
-        return _Typed(complete, colored=colored)
+def lines_of_a_person(complete: Completer, *, colored: bool, drawn: bool = True) -> Lines:
+    """The best there is here. ``drawn``: standard output is a terminal too, on which a prompt can be drawn anew."""
+    if drawn:
+        with contextlib.suppress(ImportError):
+            return _Prompted(complete, colored=colored)
+    return _Typed(complete, colored=colored)
 
 
 def history_file() -> Path:

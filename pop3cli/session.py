@@ -219,29 +219,33 @@ class Session(Connection):
     async def raw(self, line: bytes, *, quiet: float = 1.0) -> AsyncIterator[bytes]:
         """Say a line that nothing checks, and hand on what comes, until it stops for ``quiet`` seconds.
 
-        The engine knows nothing of it: whatever it changed (a login, a mark, TLS), the session does not know. Raises
-        `NotConnected`, `NotValid` for what is no line, `TimedOut`, and `ConnectionCut` when the server closes.
+        The engine knows nothing of it: whatever it changed (a login, a mark, TLS), the session does not know. A loop
+        left early closes the session. Raises `NotConnected`, `NotValid` for what is no line, `TimedOut`, and
+        `ConnectionCut` when the server closes.
         """
         await self._settle()
         if self._conn is None:
             raise NotConnected("raw", "not connected to a server", "connect first")
         if set(line) & set(b"\r\n"):
             raise NotValid("raw", "a line has no line ends in it")
-        await self._write(line + b"\r\n")
-        data, patience = b"", self._timeout
-        loop = asyncio.get_running_loop()
-        while True:
-            self._deadline = loop.time() + patience
-            try:
-                data = await self._read(resumed=True)
-            except TimeoutError:
-                if patience == quiet:
-                    return
-                raise await self._ended(TimedOut(self._where, f"no answer within {self._timeout:g} s")) from None
-            if not data:
-                raise await self._ended(ConnectionCut(self._where, "the server closed the connection", "open it again"))
-            yield data
-            patience = quiet
+        patience, loop = self._timeout, asyncio.get_running_loop()
+        try:
+            await self._write(line + b"\r\n")
+            while True:
+                self._deadline = loop.time() + patience
+                try:
+                    data = await self._read(resumed=True)
+                except TimeoutError:
+                    if patience == quiet:
+                        return
+                    raise TimedOut(self._where, f"no answer within {self._timeout:g} s") from None
+                if not data:
+                    raise ConnectionCut(self._where, "the server closed the connection", "open it again")
+                yield data
+                patience = quiet
+        except BaseException:
+            await self.close()  # what comes now would be read as the answer to the next command
+            raise
 
     def respond(self, response: SaslResponse | SaslCancelled) -> None:
         """Answer a `Challenged`."""

@@ -69,7 +69,11 @@ class Shell:
         self._options = options
         self._terminal = terminal
         self._asking = terminal.can_ask
-        self._lines: Lines = lines_of_a_person(self._complete, colored=terminal.colored) if self._asking else _Piped()
+        self._lines: Lines = (
+            lines_of_a_person(self._complete, colored=terminal.colored, drawn=terminal.is_terminal)
+            if self._asking
+            else _Piped()
+        )
         self._visit = Visit(options.new_trace())
         self._known: dict[int, str] = {}  # messages that were seen, with a remark
         self._marked: set[int] = set()
@@ -108,7 +112,7 @@ class Shell:
         except KeyboardInterrupt:
             if not self._asking:
                 raise
-            self._interrupted()
+            self._interrupted(connected)
         except MailError as fault:
             if connected and not self._visit.session.connected:
                 raise  # the server is gone, and with it what was marked: not a thing to go on after
@@ -294,12 +298,13 @@ class Shell:
 
     # --- how it ends ---
 
-    def _interrupted(self) -> None:
+    def _interrupted(self, connected: bool) -> None:
         """Ctrl-C in a command: the rest of a reply cannot be called back, so the connection is dropped."""
         self._terminal.line()
         session = self._visit.session
         if session.busy:
             self._visit.do(session.close())
+        if connected and not session.connected:
             self._terminal.note("interrupted: the connection is dropped, and nothing that was marked is deleted")
 
     def _end_of_input(self) -> None:

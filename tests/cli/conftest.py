@@ -365,12 +365,24 @@ class Screen:
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
-    def until(self, text: bytes, *, times: int = 1) -> None:
-        """Wait until ``text`` was shown so many times."""
+    def until(self, text: bytes, *, times: int = 1, behind: int = 0) -> None:
+        """Wait until ``text`` was shown so many times. ``behind``: so many octets, that were there before."""
         deadline = time.monotonic() + 20
-        while self.seen.count(text) < times:
+        while self.seen[behind:].count(text) < times:
             assert time.monotonic() < deadline, self.seen.decode("utf-8", "replace")
             time.sleep(0.01)
+
+    def type_until(self, key: str, text: bytes) -> None:
+        """Press a key until ``text`` is shown: a line editor may read its history while it takes keys already."""
+        behind = len(self.seen)
+        for _ in range(20):
+            self.type(key)
+            patience = time.monotonic() + 1
+            while time.monotonic() < patience:
+                if text in self.seen[behind:]:
+                    return
+                time.sleep(0.01)
+        raise AssertionError(self.seen.decode("utf-8", "replace"))
 
 
 # --- sync ---

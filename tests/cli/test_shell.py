@@ -353,7 +353,8 @@ def test_a_typed_password_is_not_in_the_history(person: Person, server: Server) 
     screen.until(b"send PASS")
     screen.type(f"pass {PASSWORD}\r")
     screen.until(b"alice@127.0.0.1> ")
-    screen.type("\x1b[A\r")  # the last line of the history, once more
+    screen.type_until("\x1b[A", b"user alice")  # the last line of the history, once more
+    screen.type("\r")
     screen.until(b"USER is not valid in the TRANSACTION state")
     assert screen.seen.count(PASSWORD.encode()) == 1
     screen.type("quit\r")
@@ -433,10 +434,11 @@ def test_ctrl_d_asks(
     screen.until(b"1 marked> ")
     screen.type("\x04")
     screen.until(b"[s]tay? ")
+    behind = len(screen.seen)
     screen.type("s\r")
-    screen.until(b"1 marked> ", times=2)
+    screen.until(b"1 marked> ", behind=behind)
     screen.type("\x04")
-    screen.until(b"[s]tay? ", times=2)
+    screen.until(b"[s]tay? ", behind=behind)
     screen.type(answer)
     assert process.wait(10) == status
     assert mailbox.deleted == deleted
@@ -449,8 +451,9 @@ def test_ctrl_c_drops_the_command_and_not_the_shell(person: Person, serve: Serve
     screen.until(b"alice@127.0.0.1> ")
     screen.type("half a li")
     screen.until(b"half a li")
+    behind = len(screen.seen)
     process.send_signal(signal.SIGINT)
-    screen.until(b"alice@127.0.0.1> ", times=2)
+    screen.until(b"alice@127.0.0.1> ", behind=behind)
     screen.type("noop\r")
     liar.until(b"NOOP\r\n")
     process.send_signal(signal.SIGINT)
@@ -458,3 +461,32 @@ def test_ctrl_c_drops_the_command_and_not_the_shell(person: Person, serve: Serve
     screen.until(b"not connected> ")
     screen.type("quit\r")
     assert process.wait(10) == 0
+
+
+def test_ctrl_c_in_raw_drops_the_connection(person: Person, serve: Serve) -> None:
+    liar = Liar({"XYZ": b""})
+    server = serve(liar)
+    screen, process = person(server.account(), "--cacert", server.certificate)
+    screen.until(b"alice@127.0.0.1> ")
+    screen.type("raw xyz\r")
+    liar.until(b"xyz\r\n")
+    process.send_signal(signal.SIGINT)
+    screen.until(b"interrupted: the connection is dropped")
+    screen.until(b"not connected> ")
+    screen.type("quit\r")
+    assert process.wait(10) == 0
+
+
+def test_a_person_whose_output_is_a_file(server: Server, tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    with (tmp_path / "out").open("wb") as out:
+        process = spawn(
+            "shell", server.account(), "--cacert", server.certificate, stdin=slave, stdout=out, stderr=slave
+        )
+    os.close(slave)
+    os.write(master, b"stat\rquit\r")
+    assert process.wait(20) == 0
+    os.close(master)
+    shown = (tmp_path / "out").read_text()
+    assert "+OK 5 261" in shown
+    assert "\x1b" not in shown
