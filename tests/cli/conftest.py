@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ipaddress
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -369,6 +370,13 @@ class Screen:
         """Wait until ``text`` was shown so many times. ``behind``: so many octets, that were there before."""
         deadline = time.monotonic() + 20
         while self.seen[behind:].count(text) < times:
+            assert time.monotonic() < deadline, self.seen.decode("utf-8", "replace")
+            time.sleep(0.01)
+
+    def until_letters(self, text: bytes) -> None:
+        """Wait until ``text`` was shown, whatever moved the cursor between its letters."""
+        deadline = time.monotonic() + 20
+        while text not in re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", self.seen):
             assert time.monotonic() < deadline, self.seen.decode("utf-8", "replace")
             time.sleep(0.01)
 

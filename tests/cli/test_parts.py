@@ -360,3 +360,14 @@ def test_progress_is_for_long_work_on_a_terminal(monkeypatch: pytest.MonkeyPatch
                 meter.advance(50)
                 meter.advance(50)
         assert ("message [1]" in stream.getvalue()) is shown
+
+
+def test_progress_beside_output_is_for_work_that_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr("pop3cli.render._SOON", -1.0)
+    for alone in (True, False):
+        stream = Tty()
+        terminal = Terminal(stdout=Tty(), stderr=stream)
+        with terminal.progress("headers", 10, octets=False, alone=alone) as meter:
+            meter.advance(5)
+        assert ("headers" in stream.getvalue()) is alone

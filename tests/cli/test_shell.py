@@ -353,10 +353,11 @@ def test_a_typed_password_is_not_in_the_history(person: Person, server: Server) 
     screen.until(b"send PASS")
     screen.type(f"pass {PASSWORD}\r")
     screen.until(b"alice@127.0.0.1> ")
+    behind = len(screen.seen)
     screen.type_until("\x1b[A", b"user alice")  # the last line of the history, once more
     screen.type("\r")
     screen.until(b"USER is not valid in the TRANSACTION state")
-    assert screen.seen.count(PASSWORD.encode()) == 1
+    assert PASSWORD.encode() not in screen.seen[behind:]
     screen.type("quit\r")
     assert process.wait(10) == 0
 
@@ -365,7 +366,7 @@ def test_commands_are_completed(person: Person, server: Server) -> None:
     screen, process = person(server.account(), "--cacert", server.certificate)
     screen.until(b"alice@127.0.0.1> ")
     screen.type("sta\t")
-    screen.until(b"stat")
+    screen.until_letters(b"stat")
     screen.type("\r")
     screen.until(b" 5 261")
     screen.type("quit\r")
