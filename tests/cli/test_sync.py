@@ -3,6 +3,8 @@
 import asyncio
 import json
 import mailbox
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pop3cli.sync.state import State
-from tests.cli.conftest import AS_SENT, Ran, Sync, spawn, there
+from tests.cli.conftest import AS_SENT, Ran, Screen, Sync, spawn, there
 from tests.line import Line
 from tests.site import Site
 
@@ -222,6 +224,25 @@ async def test_a_cut_goes_on_over_another_connection(site: Site, box: Path, tmp_
     assert len(fetched(tmp_path / "out")) == 303
     assert len(set(fetched(tmp_path / "out"))) == 303
     assert there(box) == set()
+
+
+def test_a_person_sees_how_far_it_is(site: Site, box: Path, tmp_path: Path) -> None:
+    large = b"Subject: large\n\n" + b"x" * 70 + b"\n"
+    for number in range(100, 130):
+        (box / "cur" / f"{number}.m:2,").write_bytes(large * 10_000)
+    program = tmp_path / "filter.sh"
+    program.write_text("sleep 0.1\n")  # so that it lasts
+    master, slave = pty.openpty()
+    environment = {"POP3CLI_PASSWORD": "secret", "XDG_STATE_HOME": str(tmp_path / "remembered")}
+    account = f"pop3s://alice@localhost:{site.port}"
+    options = ["--cacert", site.certificate, "--filter", f"sh {program}"]
+    process = spawn("sync", account, tmp_path / "out", *options, environment=environment, stdout=slave, stderr=slave)
+    os.close(slave)
+    screen = Screen(master)
+    screen.until(b"sync ")
+    screen.until(b"/s")
+    screen.until(b"33 messages fetched")
+    assert process.wait(60) == 0
 
 
 def start(site: Site, tmp_path: Path, *options: str, port: int | None = None):
