@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
@@ -20,13 +21,13 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from pop3cli import commands
-from pop3cli.accounts import Account, parse_account
+from pop3cli import accounting, commands
+from pop3cli.accounts import Account, Settings
+from pop3cli.book import find
 from pop3cli.commands import Options
 from pop3cli.errors import MailError, OutputFailed, UsageFault
 from pop3cli.exit_status import ExitStatus
 from pop3cli.render import Terminal
-from pop3cli.session import TIMEOUT
 from pop3cli.shell import Shell
 
 __all__ = ["main", "run"]
@@ -66,8 +67,8 @@ def _next_of(words: Iterator[str]) -> list[str]:
 
 
 _EPILOG: Final = (
-    "Also, before or after the command: --json, --no-color, --cacert FILE, --timeout SECONDS, --password-command CMD,"
-    " --debug; see pop3cli --help."
+    "Also, before or after the command: --json, --no-color, --cacert FILE, --pin SHA256, --timeout SECONDS,"
+    " --password-command CMD and more; see pop3cli --help."
 )
 
 app = typer.Typer(
@@ -75,8 +76,9 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Read and keep a POP3 mailbox, over verified TLS.",
-    epilog="ACCOUNT is pop3s://user@host[:port]. The password is taken from --password-command, from the environment's"
-    " POP3CLI_PASSWORD, or asked for; never from the command line.",
+    epilog="ACCOUNT is pop3s://user@host[:port], or a name given to one by account add. The password is taken from"
+    " --password-command, from the environment's POP3CLI_PASSWORD, from the keyring, or asked for; never from the"
+    " command line.",
 )
 
 
@@ -99,10 +101,25 @@ def _options(
     cacert: Annotated[
         Path | None, typer.Option("--cacert", metavar="FILE", help="Trust the certificates in FILE, and no others.")
     ] = None,
+    pin: Annotated[
+        list[str] | None,
+        typer.Option("--pin", metavar="SHA256", help="The server's key or certificate; may be given again."),
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Do not verify the server. Anybody may listen.")] = False,
+    client_cert: Annotated[
+        Path | None, typer.Option("--client-cert", metavar="FILE", help="Our certificate; log in by it.")
+    ] = None,
+    client_key: Annotated[Path | None, typer.Option("--client-key", metavar="FILE", help="Its key.")] = None,
+    proxy: Annotated[
+        str | None, typer.Option("--proxy", metavar="URL", help="Connect through it: socks5://HOST:PORT.")
+    ] = None,
+    auth: Annotated[
+        str | None, typer.Option("--auth", metavar="MECHANISM", help="How to log in; else the best there is.")
+    ] = None,
     timeout: Annotated[
-        float,
-        typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long the server may take for each answer."),
-    ] = TIMEOUT,
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long the server may take for each answer: 60."),
+    ] = None,
     password_command: Annotated[
         str | None,
         typer.Option("--password-command", metavar="CMD", help="Run CMD (no shell); its first line is the password."),
@@ -112,33 +129,46 @@ def _options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> int:
-    ctx.obj = Options(json, not no_color, cacert, timeout, password_command, debug)
+    settings = Settings(
+        cacert=cacert,
+        pins=tuple(pin or ()),
+        insecure=insecure,
+        client_cert=client_cert,
+        client_key=client_key,
+        proxy=proxy,
+        auth=auth,
+        timeout=timeout,
+        password_command=password_command,
+    )
+    ctx.obj = Options(json, not no_color, debug, settings)
     if ctx.invoked_subcommand is None:
         print(ctx.get_help(), end="")
         return ExitStatus.USAGE
     return ExitStatus.OK
 
 
-_Account = Annotated[str, typer.Argument(metavar="ACCOUNT", help="pop3s://user@host[:port]", show_default=False)]
+_Account = Annotated[
+    str, typer.Argument(metavar="ACCOUNT", help="A name, or pop3s://user@host[:port]", show_default=False)
+]
 _Number = Annotated[int, typer.Argument(metavar="N", min=1, help="The message's number.", show_default=False)]
 
 
 @app.command(epilog=_EPILOG)
 def stat(ctx: typer.Context, account: _Account) -> int:
     """How many messages there are, and how large they are together."""
-    return _run(ctx.obj, lambda terminal: commands.stat(parse_account(account), ctx.obj, terminal))
+    return _on(ctx, account, commands.stat)
 
 
 @app.command("list", epilog=_EPILOG)
 def list_messages(ctx: typer.Context, account: _Account) -> int:
     """From, Subject, Date and size of each message."""
-    return _run(ctx.obj, lambda terminal: commands.list_messages(parse_account(account), ctx.obj, terminal))
+    return _on(ctx, account, commands.list_messages)
 
 
 @app.command(epilog=_EPILOG)
 def uidl(ctx: typer.Context, account: _Account) -> int:
     """The unique id of each message."""
-    return _run(ctx.obj, lambda terminal: commands.uidl(parse_account(account), ctx.obj, terminal))
+    return _on(ctx, account, commands.uidl)
 
 
 @app.command(epilog=_EPILOG)
@@ -151,14 +181,14 @@ def show(
 ) -> int:
     """A message to be read: headers, text (HTML as text), what is attached."""
 
-    def work(terminal: Terminal) -> ExitStatus:
-        if raw and (headers or ctx.obj.json):
+    def work(found: Account, options: Options, terminal: Terminal) -> ExitStatus:
+        if raw and (headers or options.json):
             raise UsageFault("show --raw", "does not go with --headers or --json")
         if raw:
-            return commands.get(parse_account(account), number, None, ctx.obj, terminal)
-        return commands.show(parse_account(account), number, ctx.obj, terminal, headers_only=headers)
+            return commands.get(found, number, None, options, terminal)
+        return commands.show(found, number, options, terminal, headers_only=headers)
 
-    return _run(ctx.obj, work)
+    return _on(ctx, account, work)
 
 
 @app.command(epilog=_EPILOG)
@@ -173,7 +203,7 @@ def get(
 ) -> int:
     """A message's exact bytes."""
     file = None if output in (None, "-") else Path(str(output))
-    return _run(ctx.obj, lambda terminal: commands.get(parse_account(account), number, file, ctx.obj, terminal))
+    return _on(ctx, account, lambda found, options, terminal: commands.get(found, number, file, options, terminal))
 
 
 @app.command(epilog=_EPILOG)
@@ -186,7 +216,11 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
     """Delete messages: all that are named, or none."""
-    return _run(ctx.obj, lambda terminal: commands.delete(parse_account(account), numbers, ctx.obj, terminal, sure=yes))
+    return _on(
+        ctx,
+        account,
+        lambda found, options, terminal: commands.delete(found, numbers, options, terminal, sure=yes),
+    )
 
 
 @app.command(epilog=_EPILOG)
@@ -195,7 +229,7 @@ def shell(
     account: Annotated[
         str | None,
         typer.Argument(
-            metavar="[ACCOUNT]", help="pop3s://[user@]host[:port]; else open one inside.", show_default=False
+            metavar="[ACCOUNT]", help="A name, or pop3s://[user@]host[:port]; else open one inside.", show_default=False
         ),
     ] = None,
 ) -> int:
@@ -204,13 +238,61 @@ def shell(
     def work(terminal: Terminal) -> ExitStatus:
         if ctx.obj.json:
             raise UsageFault("shell --json", "a dialogue has no JSON form")
-        opened: Account | None = None if account is None else parse_account(account, user_required=False)
-        return Shell(ctx.obj, terminal).run(opened)
+        _warn(ctx.obj, terminal)
+        return Shell(ctx.obj, terminal).run(account)
 
     return _run(ctx.obj, work)
 
 
-# --- how runs end ---
+# --- named accounts ---
+
+account_app = typer.Typer(help="Named accounts: a URL and the options that go with it.")
+app.add_typer(account_app, name="account")
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.", show_default=False)]
+
+
+@account_app.command("add", epilog=_EPILOG)
+def account_add(
+    ctx: typer.Context,
+    name: _Name,
+    url: Annotated[str, typer.Argument(metavar="URL", help="pop3s://user@host[:port]", show_default=False)],
+    keyring: Annotated[
+        bool, typer.Option("--keyring", help="Keep the password in the keyring; it is asked for now.")
+    ] = False,
+) -> int:
+    """Give an account a name, and keep the options that were said with it. No password is ever in that file."""
+    return _run(ctx.obj, lambda terminal: accounting.add(name, url, ctx.obj, terminal, keyring=keyring))
+
+
+@account_app.command("list", epilog=_EPILOG)
+def account_list(ctx: typer.Context) -> int:
+    """The named accounts."""
+    return _run(ctx.obj, lambda terminal: accounting.show(ctx.obj, terminal))
+
+
+@account_app.command("remove", epilog=_EPILOG)
+def account_remove(ctx: typer.Context, name: _Name) -> int:
+    """Forget an account, and its password in the keyring."""
+    return _run(ctx.obj, lambda terminal: accounting.remove(name, ctx.obj, terminal))
+
+
+# --- how runs begin and end ---
+
+
+def _on(ctx: typer.Context, text: str, work: Callable[[Account, Options, Terminal], ExitStatus]) -> int:
+    """Do a command's work on the account that ``text`` names, with its settings."""
+
+    def on_account(terminal: Terminal) -> ExitStatus:
+        _warn(ctx.obj, terminal)
+        account, settings = find(text, ctx.obj.settings)
+        return work(account, replace(ctx.obj, settings=settings), terminal)
+
+    return _run(ctx.obj, on_account)
+
+
+def _warn(options: Options, terminal: Terminal) -> None:
+    if options.settings.insecure:
+        terminal.error("--insecure: the server is NOT verified: whoever answers in its place reads password and mail")
 
 
 def _run(options: Options, work: Callable[[Terminal], ExitStatus]) -> int:

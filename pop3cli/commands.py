@@ -8,24 +8,22 @@ the `Terminal`; that it went well is its status, that it failed is an exception.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from array import array
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-from pop3cli.accounts import Account, find_password
-from pop3cli.errors import CommandRefused, NoSuchMessage, NoTls, Refused, TooLarge, UsageFault
+from pop3cli.accounts import Account, Settings
+from pop3cli.entrance import prepare
+from pop3cli.errors import CommandRefused, NoSuchMessage, Refused, TooLarge, UsageFault
 from pop3cli.exit_status import ExitStatus
 from pop3cli.files import whole_file
 from pop3cli.mail import Readable, Summary, parse_headers, read_message, summarize
 from pop3cli.render import Column, ContentPrinter, Terminal, human_date, human_size
-from pop3cli.session import TIMEOUT, Session
-from pop3cli.tls import client_context
-from pop3core.events import Greeted
+from pop3cli.session import Session
 
 __all__ = ["Options", "Visit", "delete", "get", "list_messages", "show", "stat", "uidl"]
 
@@ -42,14 +40,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What can be said before and after every command. ``timeout``: seconds."""
+    """What can be said before and after every command. ``settings``: how the account is reached."""
 
     json: bool = False
     color: bool = True
-    cacert: Path | None = None
-    timeout: float = TIMEOUT
-    password_command: str | None = None
     debug: bool = False
+    settings: Settings = field(default_factory=Settings)
 
 
 class Visit:
@@ -73,26 +69,13 @@ class Visit:
         return self._runner.run(work)
 
 
-async def connect(session: Session, account: Account, tls: ssl.SSLContext, timeout: float) -> Greeted:
-    """Connect to an account's server, and see to TLS, from the first octet or by STLS. Raises `MailError`."""
-    implicit = not account.stls
-    greeting = await session.connect(account.host, account.port, tls=tls, implicit=implicit, timeout=timeout)
-    if account.stls:
-        try:
-            await session.starttls()
-        except CommandRefused as fault:
-            raise NoTls(account.server, f"no TLS by STLS ({fault})", "is it a pop3s:// server?") from None
-    return greeting
-
-
 @contextmanager
 def _logged_in(account: Account, options: Options) -> Iterator[Visit]:
     """A visit that is logged in. What can be wrong on our side is found before a connection is made."""
-    tls = client_context(options.cacert)
-    password = find_password(account, options.password_command)
+    entrance = prepare(account, options.settings)
     with Visit() as visit:
-        visit.do(connect(visit.session, account, tls, options.timeout))
-        visit.do(visit.session.login(account.user or "", password))
+        visit.do(entrance.connect(visit.session))
+        visit.do(entrance.log_in(visit.session))
         yield visit
 
 

@@ -33,6 +33,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, TypeAlias, assert_never
 
+from pop3cli.accounts import TIMEOUT
 from pop3cli.errors import (
     CommandRefused,
     ConnectionCut,
@@ -46,7 +47,7 @@ from pop3cli.errors import (
     TryLater,
     refusal,
 )
-from pop3cli.tls import explain_refusal
+from pop3cli.tls import Dial, explain_refusal
 from pop3core.answers import SaslCancelled, SaslResponse, TlsEstablished
 from pop3core.capabilities import Capabilities
 from pop3core.client import ClientConfig, ClientConnection
@@ -75,9 +76,6 @@ from pop3core.sasl.base import ClientSteps, SaslError
 from pop3core.table import AFTER, RULE_OF, State
 
 __all__ = ["TIMEOUT", "Said", "Session"]
-
-TIMEOUT: Final = 60.0
-"""Seconds the server may take for each thing, unless said otherwise."""
 
 _PIECE: Final = 64 * 1024  # octets read at a time; asyncio holds at most twice as many back
 _HEADERS_MAX: Final = 1024 * 1024
@@ -127,6 +125,7 @@ class Session:
         self._where = ""
         self._host, self._port = "", 0
         self._tls: ssl.SSLContext
+        self._dial: Dial | None = None
         self._timeout = TIMEOUT
         self._deadline = 0.0  # of the wait under way, on the loop's clock
         self._owed = 0  # answers that have not come to their end
@@ -171,29 +170,47 @@ class Session:
     @property
     def tls_version(self) -> str:
         """Such as ``TLSv1.3``; empty when not connected."""
-        tls = None if self._conn is None else self._writer.get_extra_info("ssl_object")
+        tls = self.tls
         return "" if tls is None else str(tls.version())
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS of the connection: certificate, cipher; None before it begins, and when not connected."""
+        tls: ssl.SSLObject | None = None if self._conn is None else self._writer.get_extra_info("ssl_object")
+        return tls
 
     # --- start and stop ---
 
     async def connect(
-        self, host: str, port: int, *, tls: ssl.SSLContext, implicit: bool = True, timeout: float = TIMEOUT
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext,
+        implicit: bool = True,
+        timeout: float = TIMEOUT,
+        dial: Dial | None = None,
     ) -> Greeted:
         """Connect over TLS from the first octet (RFC 8314 §3.1), verify as ``tls`` says, and wait for the greeting.
 
         ``host`` itself is what the certificate must name (RFC 2595 §2.4), whatever it resolves to.
         Not ``implicit``: in clear text, in which no password is ever said, until `starttls`. ``timeout``: seconds each
-        wait of this session may take. Raises `ServerDown`, `CertificateRefused`, `TimedOut`, `ServerBroken`,
-        `ConnectionCut`, and `TryLater` when the greeting is -ERR.
+        wait of this session may take. ``dial``: connects in another way, through a proxy. Raises `ServerDown`,
+        `CertificateRefused`, `TimedOut`, `ServerBroken`, `ConnectionCut`, and `TryLater` when the greeting is -ERR.
         """
         if self._conn is not None:
             raise NotValid(f"connect to {host}", f"still connected to {self._where}", "quit first")
         self._where, self._timeout, self._host, self._port, self._tls = f"{host} port {port}", timeout, host, port, tls
+        self._dial = dial
         settings: dict[str, Any] = {}
         if implicit:
             settings = {"ssl": tls, "ssl_handshake_timeout": timeout, "ssl_shutdown_timeout": _GOODBYE}
         async with self._connecting(), asyncio.timeout(timeout):
-            self._reader, self._writer = await asyncio.open_connection(host, port, limit=_PIECE, **settings)
+            if dial is None:
+                self._reader, self._writer = await asyncio.open_connection(host, port, limit=_PIECE, **settings)
+            else:
+                settings |= {"sock": await dial(host, port), "server_hostname": host if implicit else None}
+                self._reader, self._writer = await asyncio.open_connection(limit=_PIECE, **settings)
         self._conn = ClientConnection(self._config)
         if implicit:
             self._conn.answer(TlsEstablished())
@@ -210,7 +227,7 @@ class Session:
         try:
             yield
         except ssl.SSLCertVerificationError as fault:
-            raise await explain_refusal(self._host, self._port, fault) from fault
+            raise await explain_refusal(self._host, self._port, fault, self._dial) from fault
         except (OSError, UnicodeError) as fault:
             raise self._no_connection(fault) from fault
 
@@ -276,12 +293,16 @@ class Session:
         password itself.
         """
         await self._settle()
-        self._send(Auth(mechanism, next(steps)))
+        try:
+            self._send(Auth(mechanism, next(steps)))
+        except SaslError as fault:
+            raise NotValid(f"AUTH {mechanism}", str(fault)) from None
         self._asked_capa = False
         while isinstance(said := await self._next(), Challenged):
             assert self._conn is not None
             try:
-                response = steps.send(said.data)
+                # SCRAM hashes a password thousands of times, as often as the server says
+                response = await asyncio.to_thread(steps.send, said.data)
             except SaslError as fault:
                 raise await self._ended(ServerBroken(f"{self._where} broke the protocol in AUTH", str(fault))) from None
             self._conn.answer(SaslResponse(response or b""))

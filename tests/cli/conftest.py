@@ -179,7 +179,7 @@ class Mailbox:
 
 @dataclass
 class Liar:
-    """Says to each keyword what the test wants, +OK to others. ``cut``: hang up behind the answer to this keyword."""
+    """Says to each keyword what the test wants, -ERR to CAPA, +OK to others. ``cut``: hang up behind its answer."""
 
     replies: Mapping[str, bytes] = field(default_factory=dict)
     greeting: bytes = b"+OK hello\r\n"
@@ -202,7 +202,7 @@ class Liar:
         while line := await reader.readline():
             self.seen.append(line)
             keyword = line.split()[0].decode().upper()
-            writer.write(self.replies.get(keyword, b"+OK\r\n"))
+            writer.write(self.replies.get(keyword, b"-ERR\r\n" if keyword == "CAPA" else b"+OK\r\n"))
             while keyword in self.endless:
                 writer.write(self.endless[keyword])
                 await writer.drain()
