@@ -10,7 +10,7 @@ from pop3cli.accounts import Settings, parse_account
 from pop3cli.book import Entry
 from pop3cli.commands import Options
 from pop3cli.credentials import find_password, forget_in_keyring, store_in_keyring
-from pop3cli.entrance import prepare
+from pop3cli.entrance import way_to
 from pop3cli.errors import UsageFault
 from pop3cli.exit_status import ExitStatus
 from pop3cli.render import Column, Terminal
@@ -29,7 +29,7 @@ def add(name: str, url: str, options: Options, terminal: Terminal, *, keyring: b
         raise UsageFault("account add --keyring", "does not go with --password-command")
     absolute = {key: path.absolute() for key in _PATHS if (path := getattr(settings, key)) is not None}
     settings = replace(settings, keyring=keyring, **absolute)
-    prepare(account, settings, ask=False)  # what would fail later is told now
+    way_to(account, settings)  # what would fail later is told now
     password = find_password(account, None) if keyring else b""
     book.add(Entry(name, account, settings))
     if keyring:

@@ -21,7 +21,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from pop3cli import accounting, commands
+from pop3cli import accounting, check, commands
 from pop3cli.accounts import Account, Settings
 from pop3cli.book import find
 from pop3cli.commands import Options
@@ -153,6 +153,17 @@ _Account = Annotated[
 _Number = Annotated[int, typer.Argument(metavar="N", min=1, help="The message's number.", show_default=False)]
 
 
+@app.command("check", epilog=_EPILOG)
+def check_account(
+    ctx: typer.Context,
+    account: Annotated[
+        str, typer.Argument(metavar="ACCOUNT", help="A name, or pop3s://[user@]host[:port]", show_default=False)
+    ],
+) -> int:
+    """What a server shows, whether it can be trusted, and whether the login works; what to do about the rest."""
+    return _on(ctx, account, check.check, user_required=False)
+
+
 @app.command(epilog=_EPILOG)
 def stat(ctx: typer.Context, account: _Account) -> int:
     """How many messages there are, and how large they are together."""
@@ -279,12 +290,15 @@ def account_remove(ctx: typer.Context, name: _Name) -> int:
 # --- how runs begin and end ---
 
 
-def _on(ctx: typer.Context, text: str, work: Callable[[Account, Options, Terminal], ExitStatus]) -> int:
+_Work = Callable[[Account, Options, Terminal], ExitStatus]
+
+
+def _on(ctx: typer.Context, text: str, work: _Work, *, user_required: bool = True) -> int:
     """Do a command's work on the account that ``text`` names, with its settings."""
 
     def on_account(terminal: Terminal) -> ExitStatus:
         _warn(ctx.obj, terminal)
-        account, settings = find(text, ctx.obj.settings)
+        account, settings = find(text, ctx.obj.settings, user_required=user_required)
         return work(account, replace(ctx.obj, settings=settings), terminal)
 
     return _run(ctx.obj, on_account)

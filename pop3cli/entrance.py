@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pop3cli.accounts import TIMEOUT, Account, Settings
@@ -26,7 +26,7 @@ from pop3core.sasl import external, login, oauth, plain, scram
 from pop3core.sasl.base import ClientSteps, SaslError
 from pop3core.sasl.prep import prepared, saslprep
 
-__all__ = ["MECHANISMS", "Entrance", "connect", "parse_mechanism", "prepare"]
+__all__ = ["MECHANISMS", "Entrance", "connect", "parse_mechanism", "prepare", "way_to", "with_secret"]
 
 _PLUS: Final = "SCRAM-SHA-256-PLUS"
 _SCRAM: Final = "SCRAM-SHA-256"
@@ -152,11 +152,16 @@ class Entrance:
         return self.secret
 
 
-def prepare(account: Account, settings: Settings, *, ask: bool = True) -> Entrance:
+def prepare(account: Account, settings: Settings) -> Entrance:
     """All that it takes to get in, found before a connection is made. May ask at the terminal.
 
-    ``ask``: False when no secret is wanted yet. Raises `UsageFault`, `SettingFault`.
+    Raises `UsageFault`, `SettingFault`.
     """
+    return with_secret(way_to(account, settings), settings)
+
+
+def way_to(account: Account, settings: Settings) -> Entrance:
+    """The same without a secret: it connects, and does not log in."""
     if settings.insecure and (settings.pins or settings.cacert):
         raise UsageFault("--insecure", "does not go with --pin or --cacert", "those verify the server")
     timeout = settings.timeout or TIMEOUT
@@ -173,14 +178,19 @@ def prepare(account: Account, settings: Settings, *, ask: bool = True) -> Entran
         passphrase=prompt_passphrase,
     )
     dial = None if settings.proxy is None else dial_by(settings.proxy, timeout)
-    secret: bytes | None = None
-    if ask and account.user is not None and auth != "EXTERNAL":
-        command, keyring = settings.password_command, settings.keyring
-        if auth is None and has_certificate:  # it may well do; whoever wants to be asked says another mechanism
-            secret = known_password(account, command, keyring=keyring)
-        else:
-            secret = find_password(account, command, keyring=keyring)
-    return Entrance(account, tls, timeout, dial, auth, has_certificate, secret)
+    return Entrance(account, tls, timeout, dial, auth, has_certificate)
+
+
+def with_secret(entrance: Entrance, settings: Settings) -> Entrance:
+    """The same with the account's secret, which may be asked for. Raises `UsageFault`, `SettingFault`."""
+    account = entrance.account
+    if account.user is None or entrance.auth == "EXTERNAL":
+        return entrance
+    command, keyring = settings.password_command, settings.keyring
+    if entrance.auth is None and entrance.has_certificate:
+        # the certificate may well do; whoever wants to be asked says another mechanism
+        return replace(entrance, secret=known_password(account, command, keyring=keyring))
+    return replace(entrance, secret=find_password(account, command, keyring=keyring))
 
 
 async def _announced(session: Session) -> Capabilities:

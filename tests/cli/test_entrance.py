@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from pop3cli.accounts import Settings, parse_account
-from pop3cli.entrance import prepare
+from pop3cli.entrance import prepare, way_to
 from pop3cli.errors import CertificateRefused, LoginRefused, SettingFault, UsageFault
 from pop3cli.session import Session
 from pop3cli.tls import client_context, parse_pin, pin_of
@@ -380,7 +380,7 @@ def server(serve: Serve) -> Server:
 
 
 async def test_without_a_secret_nothing_is_said(server: Server) -> None:
-    entrance = prepare(parse_account(server.account()), Settings(cacert=server.certificate), ask=False)
+    entrance = way_to(parse_account(server.account()), Settings(cacert=server.certificate))
     async with Session() as session:
         await entrance.connect(session)
         with pytest.raises((LoginRefused, UsageFault)):
@@ -388,7 +388,7 @@ async def test_without_a_secret_nothing_is_said(server: Server) -> None:
 
 
 async def test_the_error_of_a_pin_is_the_certificates(server: Server) -> None:
-    entrance = prepare(parse_account(server.account()), Settings(pins=("ab" * 32,)), ask=False)
+    entrance = way_to(parse_account(server.account()), Settings(pins=("ab" * 32,)))
     async with Session() as session:
         with pytest.raises(CertificateRefused, match="do not go on"):
             await entrance.connect(session)
