@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import asyncio
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from pop3cli import book
+from pop3cli import book, tokens
 from pop3cli.accounts import Settings, parse_account
 from pop3cli.book import Entry
 from pop3cli.commands import Options
-from pop3cli.credentials import find_password, forget_in_keyring, store_in_keyring
+from pop3cli.credentials import client_secret, find_password, forget_in_keyring, store_in_keyring
 from pop3cli.entrance import way_to
-from pop3cli.errors import UsageFault
+from pop3cli.errors import ServerBroken, UsageFault
 from pop3cli.exit_status import ExitStatus
+from pop3cli.oauth import PRESETS, Client, Prompt, browser_login, device_login, provider_of
 from pop3cli.render import Column, Terminal
+from pop3cli.tokens import Kept
+from pop3cli.web import check_url
 
-__all__ = ["add", "remove", "show"]
+__all__ = ["OAuth", "add", "login", "remove", "show"]
 
 _PATHS: Final = ("cacert", "client_cert", "client_key")
 
 
-def add(name: str, url: str, options: Options, terminal: Terminal, *, keyring: bool) -> ExitStatus:
+@dataclass(frozen=True, slots=True)
+class OAuth:
+    """What is said of tokens with ``account add``."""
+
+    provider: str | None = None
+    client_id: str | None = None
+    scope: str | None = None
+
+
+def add(
+    name: str, url: str, options: Options, terminal: Terminal, *, keyring: bool, oauth: OAuth = OAuth()
+) -> ExitStatus:
     """Write an account into the book, and its password into the keyring."""
-    account, settings = parse_account(url), options.settings
+    account, settings = parse_account(url), _with_oauth(options.settings, oauth)
     if settings.insecure:
         raise UsageFault("account add --insecure", "it is for one run only", "give --pin SHA256 instead")
     if keyring and settings.password_command is not None:
@@ -30,9 +45,10 @@ def add(name: str, url: str, options: Options, terminal: Terminal, *, keyring: b
     absolute = {key: path.absolute() for key in _PATHS if (path := getattr(settings, key)) is not None}
     settings = replace(settings, keyring=keyring, **absolute)
     way_to(account, settings)  # what would fail later is told now
-    password = find_password(account, None) if keyring else b""
+    wants_password = keyring and settings.oauth is None
+    password = find_password(account, None) if wants_password else b""
     book.add(Entry(name, account, settings))
-    if keyring:
+    if wants_password:
         try:
             store_in_keyring(account.url, password.decode("utf-8", "surrogateescape"))
         except BaseException:
@@ -42,6 +58,59 @@ def add(name: str, url: str, options: Options, terminal: Terminal, *, keyring: b
         terminal.json(_as_json(Entry(name, account, settings)))
     else:
         terminal.line((f"added {name}", "ok"), f": {account.url}", (f" ({book.book_path()})", "faint"))
+    if settings.oauth is not None:
+        terminal.note(f"now log in: pop3cli account login {name}")
+    return ExitStatus.OK
+
+
+def _with_oauth(settings: Settings, oauth: OAuth) -> Settings:
+    if oauth.provider is None:
+        if oauth.client_id is not None or oauth.scope is not None:
+            raise UsageFault("account add", "--client-id and --oauth-scope are for --oauth")
+        return settings
+    if oauth.client_id is None:
+        remedy = "register an application with the provider, and give its --client-id"
+        raise UsageFault("account add --oauth", "the provider wants to know which application asks", remedy)
+    if settings.password_command is not None:
+        raise UsageFault("account add --oauth", "does not go with --password-command")
+    if oauth.provider not in PRESETS:
+        try:
+            check_url(oauth.provider)
+        except ValueError as fault:
+            known = ", ".join(PRESETS)
+            raise UsageFault(f"--oauth {oauth.provider[:100]}", str(fault), f"{known} or https://...") from None
+    return replace(settings, oauth=oauth.provider, oauth_client_id=oauth.client_id, oauth_scope=oauth.scope)
+
+
+def login(name: str, options: Options, terminal: Terminal, *, browser: bool) -> ExitStatus:
+    """Let a person log in with the account's provider, and keep the tokens."""
+    account, settings = book.find(name, options.settings)
+    if settings.title is None or settings.oauth is None or settings.oauth_client_id is None:
+        raise UsageFault(f"account {name}", "its login is not by OAuth", "give it with account add --oauth")
+    dial = way_to(account, settings).dial
+    preset = PRESETS.get(settings.oauth)
+    secret = client_secret(ask=preset is not None and preset.wants_secret)
+
+    def tell(prompt: Prompt) -> None:
+        terminal.line(("Open ", ""), (prompt.url, "strong"), aside=True)
+        if prompt.code:
+            terminal.line("and enter the code ", (prompt.code, "strong"), aside=True)
+        terminal.note("waiting for the login there; Ctrl-C gives up")
+
+    async def work() -> Kept:
+        provider = await provider_of(str(settings.oauth), dial=dial)
+        client = Client(str(settings.oauth_client_id), settings.oauth_scope or provider.scope, secret)
+        if not (provider.device or provider.authorization):
+            raise ServerBroken(f"the provider {provider.name}", "it has no way for a person to log in")
+        by_device = provider.device and not (browser and provider.authorization)
+        log_in = device_login if by_device else browser_login
+        return Kept(account.url, provider, client, await log_in(provider, client, tell, dial=dial))
+
+    tokens.keep(name, settings, asyncio.run(work()))
+    if options.json:
+        terminal.json({"logged_in": name})
+    else:
+        terminal.line((f"logged in: {name}", "ok"))
     return ExitStatus.OK
 
 
@@ -69,7 +138,9 @@ def remove(name: str, options: Options, terminal: Terminal) -> ExitStatus:
     """Forget an account, and its password in the keyring, unless another account has the same."""
     entry = book.remove(name)
     shared = any(other.account == entry.account and other.settings.keyring for other in book.read_book().values())
-    if entry.settings.keyring and not shared:
+    if entry.settings.oauth is not None:
+        tokens.forget(name, entry.settings)
+    elif entry.settings.keyring and not shared:
         forget_in_keyring(entry.account.url)
     if options.json:
         terminal.json({"removed": name})
@@ -88,6 +159,8 @@ def _trust(settings: Settings) -> str:
 
 def _login(settings: Settings) -> str:
     """How one logs in, in a few words."""
+    if settings.oauth is not None:
+        return f"OAuth, {settings.oauth}" + (", keyring" if settings.keyring else "")
     words = [settings.auth.lower()] if settings.auth is not None else []
     if settings.client_cert is not None:
         words.append("client certificate")

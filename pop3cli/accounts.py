@@ -65,7 +65,9 @@ class Settings:
 
     ``cacert``: whom to trust; ``pins``: the server's key or certificate (`pop3cli.tls.parse_pin`); ``insecure``: trust
     anybody, for one run; ``client_cert``, ``client_key``: PEM files; ``proxy``: a URL (`pop3cli.proxies`); ``auth``:
-    the mechanism of the login; ``timeout``: seconds; ``keyring``: secrets are kept there.
+    the mechanism of the login; ``timeout``: seconds; ``keyring``: secrets are kept there;
+    ``oauth``: a provider of tokens, ``oauth_client_id`` and ``oauth_scope`` what it wants to know; ``title``: the
+    account's name in the book.
     """
 
     cacert: Path | None = None
@@ -78,6 +80,10 @@ class Settings:
     timeout: float | None = None
     password_command: str | None = None
     keyring: bool = False
+    oauth: str | None = None
+    oauth_client_id: str | None = None
+    oauth_scope: str | None = None
+    title: str | None = None
 
     def over(self, others: Settings) -> Settings:
         """These, and of the others what these do not say."""

@@ -270,9 +270,30 @@ def account_add(
     keyring: Annotated[
         bool, typer.Option("--keyring", help="Keep the password in the keyring; it is asked for now.")
     ] = False,
+    oauth: Annotated[
+        str | None,
+        typer.Option("--oauth", metavar="PROVIDER", help="Log in by a token: microsoft, google or an issuer's URL."),
+    ] = None,
+    client_id: Annotated[
+        str | None, typer.Option("--client-id", metavar="ID", help="The application, as the provider knows it.")
+    ] = None,
+    oauth_scope: Annotated[
+        str | None, typer.Option("--oauth-scope", metavar="SCOPE", help="What to ask for, else the provider's usual.")
+    ] = None,
 ) -> int:
     """Give an account a name, and keep the options that were said with it. No password is ever in that file."""
-    return _run(ctx.obj, lambda terminal: accounting.add(name, url, ctx.obj, terminal, keyring=keyring))
+    said = accounting.OAuth(oauth, client_id, oauth_scope)
+    return _run(ctx.obj, lambda terminal: accounting.add(name, url, ctx.obj, terminal, keyring=keyring, oauth=said))
+
+
+@account_app.command("login", epilog=_EPILOG)
+def account_login(
+    ctx: typer.Context,
+    name: _Name,
+    browser: Annotated[bool, typer.Option("--browser", help="In a browser on this machine, not by a code.")] = False,
+) -> int:
+    """Log in with the provider of an account's tokens; from then on they are renewed."""
+    return _run(ctx.obj, lambda terminal: accounting.login(name, ctx.obj, terminal, browser=browser))
 
 
 @account_app.command("list", epilog=_EPILOG)

@@ -15,7 +15,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,7 +63,7 @@ def find(text: str, said: Settings, *, user_required: bool = True) -> tuple[Acco
         raise UsageFault(
             f"account {text}", f"no account of that name ({known})", f"add it: pop3cli account add {text} URL"
         )
-    return book[text].account, said.over(book[text].settings)
+    return book[text].account, replace(said.over(book[text].settings), title=text)
 
 
 def said(settings: Settings) -> dict[str, str | float | bool | list[str]]:
@@ -246,4 +246,7 @@ _KEYS: Final[Mapping[str, tuple[str, Callable[[object], Any]]]] = {
     "timeout": ("timeout", _seconds),
     "password_command": ("password_command", _text),
     "keyring": ("keyring", _flag),
+    "oauth": ("oauth", _text),
+    "oauth_client_id": ("oauth_client_id", _text),
+    "oauth_scope": ("oauth_scope", _text),
 }

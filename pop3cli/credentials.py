@@ -26,6 +26,8 @@ from pop3cli.accounts import PASSWORD_VARIABLE, Account
 from pop3cli.errors import MissingExtra, SettingFault, UsageFault
 
 __all__ = [
+    "CLIENT_SECRET_VARIABLE",
+    "client_secret",
     "find_password",
     "forget_in_keyring",
     "from_keyring",
@@ -37,6 +39,9 @@ __all__ = [
 
 _COMMAND_SECONDS: Final = 60.0
 """Patience with a password command: it may have to ask for a passphrase itself."""
+
+CLIENT_SECRET_VARIABLE: Final = "POP3CLI_CLIENT_SECRET"  # noqa: S105 - the variable's name
+"""The variable of the environment an application's secret is taken from."""
 
 _SERVICE: Final = "pop3cli"  # whose secrets these are, in the keyring
 
@@ -89,6 +94,18 @@ def prompt_password(prompt: str) -> bytes:
 def prompt_passphrase() -> bytes:
     """Asks for the passphrase of a client certificate's key; empty where there is nobody to ask."""
     return prompt_password("Passphrase of the client certificate's key: ") if sys.stdin.isatty() else b""
+
+
+def client_secret(*, ask: bool) -> str:
+    """The secret of an application that is registered for OAuth: ``POP3CLI_CLIENT_SECRET`` of the environment, or what
+    a person says when ``ask`` is true; else empty. Raises `UsageFault`.
+    """
+    said = os.environ.get(CLIENT_SECRET_VARIABLE, "")
+    if not said and ask:
+        if not sys.stdin.isatty():
+            raise UsageFault("login", "the provider wants the application's secret", f"set {CLIENT_SECRET_VARIABLE}")
+        said = prompt_password("Secret of the application: ").decode("utf-8", "replace")
+    return said
 
 
 def _from_command(command: str) -> bytes:

@@ -20,6 +20,7 @@ from pop3cli.errors import CommandRefused, LoginRefused, NoTls, NotValid, Settin
 from pop3cli.proxies import dial_by
 from pop3cli.session import Session
 from pop3cli.tls import Dial, client_context, end_point
+from pop3cli.tokens import access_token
 from pop3core.capabilities import Capabilities
 from pop3core.events import Greeted
 from pop3core.sasl import external, login, oauth, plain, scram
@@ -182,11 +183,16 @@ def way_to(account: Account, settings: Settings) -> Entrance:
 
 
 def with_secret(entrance: Entrance, settings: Settings) -> Entrance:
-    """The same with the account's secret, which may be asked for. Raises `UsageFault`, `SettingFault`."""
+    """The same with the account's secret: a token, or a password, which may be asked for. Not for an event loop.
+
+    Raises `UsageFault`, `SettingFault`, and what `pop3cli.tokens.access_token` raises.
+    """
     account = entrance.account
     if account.user is None or entrance.auth == "EXTERNAL":
         return entrance
     command, keyring = settings.password_command, settings.keyring
+    if settings.oauth is not None and command is None and entrance.auth in (None, *_TOKENS):
+        return replace(entrance, token=access_token(account, settings, dial=entrance.dial))
     if entrance.auth is None and entrance.has_certificate:
         # the certificate may well do; whoever wants to be asked says another mechanism
         return replace(entrance, secret=known_password(account, command, keyring=keyring))

@@ -56,6 +56,9 @@ def test_what_is_written_is_read(home: Path) -> None:
         timeout=2.5,
         password_command="pass 'show' \"mail\"",
         keyring=True,
+        oauth="microsoft",
+        oauth_client_id="id",
+        oauth_scope="a b",
     )
     entries = [Entry("work", ALICE, settings), Entry("home.2", parse_account("pop3://bob%40b@[::1]:1110"))]
     for entry in entries:
@@ -100,7 +103,7 @@ def test_a_name_is_taken_once() -> None:
 def test_what_is_said_for_a_run_goes_before_what_is_written() -> None:
     book.add(Entry("work", ALICE, Settings(timeout=9, auth="plain", pins=("ab" * 32,))))
     account, settings = book.find("work", Settings(timeout=1, insecure=False))
-    assert (account, settings) == (ALICE, Settings(timeout=1, auth="plain", pins=("ab" * 32,)))
+    assert (account, settings) == (ALICE, Settings(timeout=1, auth="plain", pins=("ab" * 32,), title="work"))
 
 
 @pytest.mark.parametrize(
