@@ -7,19 +7,21 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pop3cli import book, tokens
-from pop3cli.accounts import Settings, parse_account
+from pop3cli.accounts import TIMEOUT, Account, Settings, parse_account
 from pop3cli.book import Entry
 from pop3cli.commands import Options
 from pop3cli.credentials import client_secret, find_password, forget_in_keyring, store_in_keyring
+from pop3cli.discovery import Found, discover
 from pop3cli.entrance import way_to
 from pop3cli.errors import ServerBroken, UsageFault
 from pop3cli.exit_status import ExitStatus
 from pop3cli.oauth import PRESETS, Client, Prompt, browser_login, device_login, provider_of
+from pop3cli.proxies import dial_by
 from pop3cli.render import Column, Terminal
 from pop3cli.tokens import Kept
 from pop3cli.web import check_url
 
-__all__ = ["OAuth", "add", "login", "remove", "show"]
+__all__ = ["OAuth", "add", "login", "remove", "show", "show_servers"]
 
 _PATHS: Final = ("cacert", "client_cert", "client_key")
 
@@ -34,10 +36,22 @@ class OAuth:
 
 
 def add(
-    name: str, url: str, options: Options, terminal: Terminal, *, keyring: bool, oauth: OAuth = OAuth()
+    name: str,
+    url: str,
+    options: Options,
+    terminal: Terminal,
+    *,
+    keyring: bool,
+    oauth: OAuth = OAuth(),
+    found_out: bool = False,
+    sure: bool = False,
 ) -> ExitStatus:
-    """Write an account into the book, and its password into the keyring."""
-    account, settings = parse_account(url), _with_oauth(options.settings, oauth)
+    """Write an account into the book, and its password into the keyring.
+
+    ``found_out``: ``url`` is a mail address, whose server is to be found; ``sure``: nobody is asked about it.
+    """
+    account = _found_out(url, options, terminal, sure=sure) if found_out else parse_account(url)
+    settings = _with_oauth(options.settings, oauth)
     if settings.insecure:
         raise UsageFault("account add --insecure", "it is for one run only", "give --pin SHA256 instead")
     if keyring and settings.password_command is not None:
@@ -61,6 +75,47 @@ def add(
     if settings.oauth is not None:
         terminal.note(f"now log in: pop3cli account login {name}")
     return ExitStatus.OK
+
+
+def show_servers(address: str, options: Options, terminal: Terminal) -> ExitStatus:
+    """Which servers a mail address may have its mailbox on."""
+    found = _look(address, options)
+    if options.json:
+        keys = ("source", "confirmed", "oauth")
+        terminal.json([{"url": one.account.url, **{key: getattr(one, key) for key in keys}} for one in found])
+        return ExitStatus.OK
+    for one in found:
+        doubt = "" if one.confirmed else "; the domain itself does not confirm it"
+        terminal.line((one.account.url, "strong"), (f"  ({one.source}{doubt})", "faint"))
+    if found[0].oauth:
+        terminal.note("it takes tokens only: account add --oauth")
+    return ExitStatus.OK
+
+
+def _look(address: str, options: Options) -> list[Found]:
+    proxy = options.settings.proxy
+    dial = None if proxy is None else dial_by(proxy, options.settings.timeout or TIMEOUT)
+    return asyncio.run(discover(address, dial=dial))
+
+
+def _found_out(address: str, options: Options, terminal: Terminal, *, sure: bool) -> Account:
+    best = _look(address, options)[0]
+    what = f"{best.account.url} (named by {best.source})"
+    if best.confirmed or sure:
+        terminal.note(f"found {what}")
+        return best.account
+    # RFC 6186 §6: who can forge DNS would be sent the password
+    if not terminal.can_ask:
+        remedy = "give --yes if it is right, or the URL itself"
+        raise UsageFault(
+            f"account add: found {what}", "its domain does not confirm it, and nobody can be asked", remedy
+        )
+    if terminal.ask(f"Found {what}, which the domain itself does not confirm. Is that the server? [y/N] ") in (
+        "y",
+        "yes",
+    ):
+        return best.account
+    raise UsageFault("account add", "not the right server", "give its URL")
 
 
 def _with_oauth(settings: Settings, oauth: OAuth) -> Settings:

@@ -266,7 +266,12 @@ _Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name."
 def account_add(
     ctx: typer.Context,
     name: _Name,
-    url: Annotated[str, typer.Argument(metavar="URL", help="pop3s://user@host[:port]", show_default=False)],
+    url: Annotated[
+        str,
+        typer.Argument(metavar="URL", help="pop3s://user@host[:port]; an address with --discover", show_default=False),
+    ],
+    discover: Annotated[bool, typer.Option("--discover", help="URL is a mail address: find its server.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether that is the right server.")] = False,
     keyring: Annotated[
         bool, typer.Option("--keyring", help="Keep the password in the keyring; it is asked for now.")
     ] = False,
@@ -283,7 +288,20 @@ def account_add(
 ) -> int:
     """Give an account a name, and keep the options that were said with it. No password is ever in that file."""
     said = accounting.OAuth(oauth, client_id, oauth_scope)
-    return _run(ctx.obj, lambda terminal: accounting.add(name, url, ctx.obj, terminal, keyring=keyring, oauth=said))
+
+    def work(terminal: Terminal) -> ExitStatus:
+        return accounting.add(name, url, ctx.obj, terminal, keyring=keyring, oauth=said, found_out=discover, sure=yes)
+
+    return _run(ctx.obj, work)
+
+
+@app.command("discover", epilog=_EPILOG)
+def discover_servers(
+    ctx: typer.Context,
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="alice@example.org", show_default=False)],
+) -> int:
+    """Which server a mail address has its mailbox on, as its domain says."""
+    return _run(ctx.obj, lambda terminal: accounting.show_servers(address, ctx.obj, terminal))
 
 
 @account_app.command("login", epilog=_EPILOG)
