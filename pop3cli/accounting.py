@@ -61,6 +61,7 @@ def add(
     way_to(account, settings)  # what would fail later is told now
     wants_password = keyring and settings.oauth is None
     password = find_password(account, None) if wants_password else b""
+    # RFC 8314 §5.1: what was found is written down, and not looked for again at every connection
     book.add(Entry(name, account, settings))
     if wants_password:
         try:
@@ -104,7 +105,7 @@ def _found_out(address: str, options: Options, terminal: Terminal, *, sure: bool
     if best.confirmed or sure:
         terminal.note(f"found {what}")
         return best.account
-    # RFC 6186 §6: who can forge DNS would be sent the password
+    # RFC 6186 §6, RFC 8314 §5.1: who can forge DNS would be sent the password
     if not terminal.can_ask:
         remedy = "give --yes if it is right, or the URL itself"
         raise UsageFault(

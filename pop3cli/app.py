@@ -344,7 +344,7 @@ def _on(ctx: typer.Context, text: str, work: _Work, *, user_required: bool = Tru
 
 
 def _warn(options: Options, terminal: Terminal) -> None:
-    if options.settings.insecure:
+    if options.settings.insecure:  # RFC 8314 §5.2
         terminal.error("--insecure: the server is NOT verified: whoever answers in its place reads password and mail")
 
 

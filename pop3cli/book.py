@@ -1,6 +1,7 @@
 """The book of named accounts: ``accounts.toml`` in the user's configuration directory.
 
-One table per account: its URL, and what else is to hold for it (`Settings`), under the names of the options. No secret
+One table per account: its URL, and what else is to hold for it (`Settings`), under the names of the options; a pin is
+good for its own account, and goes with it (RFC 8314 §5.4). No secret
 stands in it; since it may hold commands that are run, nobody else may write it. It is written whole, beside its place,
 and then put there; who writes holds a lock on the folder meanwhile, so that of two changes none is lost.
 """

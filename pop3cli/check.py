@@ -8,6 +8,7 @@ show what it is; nothing but CAPA and QUIT is said to it then, and no password i
 from __future__ import annotations
 
 import dataclasses
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,10 +48,15 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """What was seen of a server; what was not reached is None or empty. ``octets``: of all ``messages`` together."""
+    """What was seen of a server; what was not reached is None or empty.
+
+    ``trusted``: it was verified; ``pinned``: by a pin alone, which is not the same as by an authority (RFC 8314 §5.3).
+    ``octets``: of all ``messages`` together.
+    """
 
     account: Account
     trusted: bool = False
+    pinned: bool = False
     chain: list[Certificate] = field(default_factory=list)
     tls_version: str = ""
     cipher: str = ""
@@ -118,6 +124,7 @@ def _connected(visit: Visit, entrance: Entrance, report: Report) -> bool:
     try:
         greeting = visit.do(entrance.connect(visit.session))
         report.trusted = True
+        report.pinned = entrance.tls.verify_mode is ssl.CERT_NONE
     except CertificateRefused as fault:
         report.failed("certificate", fault)
         # nothing of ours, neither certificate nor password, is for a stranger
@@ -220,7 +227,9 @@ def _show(report: Report, terminal: Terminal) -> None:
             row("  key", f"{certificate.key}, signed with {certificate.signature} by {certificate.issuer}")
             row("  pin", f"sha256:{certificate.pin}")
     if report.chain:
-        row("  trusted", "yes" if report.trusted else "no", "ok" if report.trusted else "err")
+        # RFC 8314 §5: one sees how confidential an account is
+        trust = "no" if not report.trusted else "by its pin" if report.pinned else "yes"
+        row("  trusted", trust, "ok" if report.trusted else "err")
     if report.tls_version:
         row("TLS", f"{report.tls_version}, {report.cipher}")
     if report.greeting is not None:
@@ -243,6 +252,7 @@ def _as_json(report: Report) -> dict[str, Any]:
         "server": {"host": report.account.host, "port": report.account.port, "stls": report.account.stls},
         "user": report.account.user,
         "trusted": report.trusted,
+        "pinned": report.trusted and report.pinned,
         "certificates": [certificate.as_json() for certificate in report.chain],
         "tls": {"version": report.tls_version, "cipher": report.cipher},
         "greeting": report.greeting,

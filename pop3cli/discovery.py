@@ -1,6 +1,6 @@
 """Which server a mail address has its mailbox on, as its domain says.
 
-Asked are, in this order, and the first that knows ends it: the domain's SRV records (RFC 6186, RFC 8314 §5.1), by
+Asked are, in this order, and the first that knows ends it: the domain's SRV records (RFC 6186, RFC 8314 §5, §5.1), by
 dnspython (extra ``discover``); its own configuration for mail programs over https, in Mozilla's format; and Mozilla's
 collection of such, which learns the domain, but not who asks for.
 

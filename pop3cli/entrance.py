@@ -62,7 +62,10 @@ async def connect(
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """What it takes to get in. ``auth``: the mechanism, None for the best there is; ``secret``: None for none known."""
+    """What it takes to get in; a client certificate is shown to this account's server only (RFC 8314 §5.5).
+
+    ``auth``: the mechanism, None for the best there is; ``secret``, ``token``: None for none known.
+    """
 
     account: Account
     tls: ssl.SSLContext = field(repr=False)

@@ -203,6 +203,7 @@ async def explain_refusal(
     """The error that says why the certificate of ``host`` was refused, and what to do. ``dial``: as for `Session`."""
     what = f"certificate of {host} port {port} refused"
     if isinstance(fault, PinMismatch):
+        # RFC 8314 §5.4: the other key is not offered as the next pin
         remedy = "unless the server is known to have a new key, somebody else answers in its place: do not go on"
         return CertificateRefused(what, f"its key is {fault.seen}, which is not pinned", remedy)
     seen = await _look(host, port, dial)

@@ -106,6 +106,16 @@ def test_what_is_said_for_a_run_goes_before_what_is_written() -> None:
     assert (account, settings) == (ALICE, Settings(timeout=1, auth="plain", pins=("ab" * 32,), title="work"))
 
 
+def test_pins_and_certificates_are_for_their_own_account() -> None:
+    book.add(Entry("pinned", ALICE, Settings(pins=("ab" * 32,), client_cert=Path("/c.pem"))))
+    book.add(Entry("other", ALICE))
+    assert book.find("other", Settings())[1] == Settings(title="other")
+    assert book.find(ALICE.url, Settings())[1] == Settings()
+    book.remove("pinned")
+    book.add(Entry("pinned", ALICE))
+    assert book.find("pinned", Settings())[1].pins == ()
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [

@@ -74,7 +74,11 @@ def test_a_good_server(pop3cli: Cli, server: Server) -> None:
 
 def test_the_pin_it_shows_works(pop3cli: Cli, server: Server) -> None:
     pin = checked(pop3cli("check", server.account(), "--json"))["certificates"][0]["pin"]
-    assert pop3cli("check", server.account(), "--pin", pin).status == 0
+    ran = pop3cli("check", server.account(), "--pin", pin)
+    assert (ran.status, "trusted      by its pin" in ran.out.decode()) == (0, True)
+    more = ("--pin", pin, "--cacert", server.certificate, "--json")
+    assert [checked(pop3cli("check", server.account(), *more[:2], "--json"))["pinned"]] == [True]
+    assert checked(pop3cli("check", server.account(), *more))["pinned"] is False
 
 
 @pytest.mark.parametrize(
