@@ -1,31 +1,21 @@
-"""Whose mailbox, where, and how its password is found.
+"""Whose mailbox, where, and how it is reached.
 
 An account is a URL: ``pop3s://user@host[:port]`` for TLS from the first octet, ``pop3://user@host[:port]`` for STLS,
-without which nothing is said. A password never stands in it, nor anywhere else on a command line,
-where every user of the machine could read it; it comes from the first of these that there is:
-
-1. ``--password-command CMD``: run without a shell, the first line it prints;
-2. the environment's ``POP3CLI_PASSWORD``;
-3. the person at the terminal, without echo.
-
-Without any of them the command line cannot be carried out, which is `UsageFault`; a password command that fails is a
-`SettingFault`.
+without which nothing is said. A password never stands in it, nor anywhere else on a command line, where every user of
+the machine could read it: `pop3cli.credentials` finds it. What else can be said of an account is `Settings`, by options
+or in the file of named accounts (`pop3cli.book`).
 """
 
 from __future__ import annotations
 
-import getpass
-import os
-import shlex
-import subprocess
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
+from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 
-from pop3cli.errors import SettingFault, UsageFault
+from pop3cli.errors import UsageFault
 
-__all__ = ["PASSWORD_VARIABLE", "PORT", "STLS_PORT", "Account", "find_password", "parse_account", "prompt_password"]
+__all__ = ["PASSWORD_VARIABLE", "PORT", "STLS_PORT", "TIMEOUT", "Account", "Settings", "parse_account"]
 
 PORT: Final = 995
 """POP3 over implicit TLS (RFC 8314 §7.1)."""
@@ -36,8 +26,8 @@ STLS_PORT: Final = 110
 PASSWORD_VARIABLE: Final = "POP3CLI_PASSWORD"  # noqa: S105 - the variable's name
 """The variable of the environment a password is taken from."""
 
-_COMMAND_SECONDS: Final = 60.0
-"""Patience with a password command: it may have to ask for a passphrase itself."""
+TIMEOUT: Final = 60.0
+"""Seconds the server may take for each thing, unless said otherwise."""
 
 _FORM: Final = "give pop3s://user@host"
 
@@ -61,6 +51,45 @@ class Account:
         """User and host, for people."""
         return self.host if self.user is None else f"{self.user}@{self.host}"
 
+    @property
+    def url(self) -> str:
+        """The account in full, always written the same."""
+        user = "" if self.user is None else f"{quote(self.user, safe='')}@"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'pop3' if self.stls else 'pop3s'}://{user}{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How an account is reached; what is not said is None, empty or False.
+
+    ``cacert``: whom to trust; ``pins``: the server's key or certificate (`pop3cli.tls.parse_pin`); ``insecure``: trust
+    anybody, for one run; ``client_cert``, ``client_key``: PEM files; ``proxy``: a URL (`pop3cli.proxies`); ``auth``:
+    the mechanism of the login; ``timeout``: seconds; ``keyring``: secrets are kept there;
+    ``oauth``: a provider of tokens, ``oauth_client_id`` and ``oauth_scope`` what it wants to know; ``title``: the
+    account's name in the book.
+    """
+
+    cacert: Path | None = None
+    pins: tuple[str, ...] = ()
+    insecure: bool = False
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    proxy: str | None = None
+    auth: str | None = None
+    timeout: float | None = None
+    password_command: str | None = None
+    keyring: bool = False
+    oauth: str | None = None
+    oauth_client_id: str | None = None
+    oauth_scope: str | None = None
+    title: str | None = None
+
+    def over(self, others: Settings) -> Settings:
+        """These, and of the others what these do not say."""
+        said = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
+        return replace(others, **said)
+
 
 def parse_account(text: str, *, user_required: bool = True) -> Account:
     """The account that a URL means; none does without TLS (RFC 2595 §9, RFC 8314 §5, §5.1).
@@ -69,7 +98,7 @@ def parse_account(text: str, *, user_required: bool = True) -> Account:
     """
     scheme, separator, _ = text.partition("://")
     if not separator:
-        raise UsageFault(f"account {text!r}", "named accounts are not yet supported", _FORM)
+        raise UsageFault(f"account {text!r}", "not a POP3 URL", _FORM)
     stls = scheme.lower() == "pop3"
     if not stls and scheme.lower() != "pop3s":
         raise UsageFault(f"account {scheme}://...", "not a POP3 URL", _FORM)
@@ -104,52 +133,3 @@ def _user(url: SplitResult) -> str | None:
     if not user.isprintable() or " " in user:
         raise UsageFault("account", "a user's name has no blanks or control characters", _FORM)
     return user
-
-
-def find_password(account: Account, command: str | None) -> bytes:
-    """The account's password, octets as they are. May ask at the terminal. Raises `UsageFault`, `SettingFault`."""
-    if command is not None:
-        return _from_command(command)
-    if value := os.environb.get(PASSWORD_VARIABLE.encode()):
-        return value
-    if not sys.stdin.isatty():
-        raise UsageFault(
-            f"no password for {account.name}",
-            "there is no terminal to ask at",
-            f"give --password-command CMD, or set {PASSWORD_VARIABLE}",
-        )
-    return prompt_password(f"Password for {account.name}: ")
-
-
-def prompt_password(prompt: str) -> bytes:
-    """Asks at the terminal, without echo. Raises `UsageFault` when nothing is given."""
-    try:
-        password = getpass.getpass(prompt)
-    except EOFError:
-        password = ""
-    if not password:
-        raise UsageFault("login", "no password was given")
-    return password.encode("utf-8", "surrogateescape")
-
-
-def _from_command(command: str) -> bytes:
-    what = "--password-command"
-    try:
-        words = shlex.split(command)
-    except ValueError as fault:
-        raise SettingFault(what, f"its quotes do not match ({fault})") from None
-    if not words:
-        raise SettingFault(what, "it is empty")
-    try:
-        # no shell: the words are the user's own, and nothing foreign is among them
-        done = subprocess.run(words, stdout=subprocess.PIPE, timeout=_COMMAND_SECONDS, check=False)  # noqa: S603
-    except OSError as fault:
-        raise SettingFault(what, f"{words[0]}: {fault.strerror or fault}") from None
-    except subprocess.TimeoutExpired:
-        raise SettingFault(what, f"{words[0]} did not end within {_COMMAND_SECONDS:.0f} s") from None
-    if done.returncode:
-        raise SettingFault(what, f"{words[0]} ended with status {done.returncode}")
-    password = done.stdout.partition(b"\n")[0].removesuffix(b"\r")
-    if not password:
-        raise SettingFault(what, f"{words[0]} printed no password")
-    return password

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
@@ -20,25 +21,28 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from pop3cli.accounts import Account, parse_account
+from pop3cli.accounts import Account, Settings
 from pop3cli.completion import complete_account
 from pop3cli.errors import MailError, OutputFailed, UsageFault
 from pop3cli.exit_status import ExitStatus
-from pop3cli.options import TIMEOUT, Options
+from pop3cli.options import Options
 from pop3cli.render import Terminal
 from pop3cli.trace import Trace
 
 if TYPE_CHECKING:
-    from pop3cli import commands
+    from pop3cli import accounting, check, commands
 else:
 
-    class _Commands:
-        """The module, imported when the first of its names is asked for: `sync` needs none."""
+    class _Later:
+        """A module of ours, imported when the first of its names is asked for: `sync` needs none."""
+
+        def __init__(self, name: str) -> None:
+            self._name = name
 
         def __getattr__(self, name: str) -> Any:
-            return getattr(import_module("pop3cli.commands"), name)
+            return getattr(import_module(f"pop3cli.{self._name}"), name)
 
-    commands = _Commands()
+    accounting, check, commands = map(_Later, ("accounting", "check", "commands"))
 
 __all__ = ["main", "run"]
 
@@ -77,16 +81,17 @@ def _next_of(words: Iterator[str]) -> list[str]:
 
 
 _EPILOG: Final = (
-    "Also, before or after the command: --json, --no-color, --cacert FILE, --timeout SECONDS, --password-command CMD,"
-    " --trace, --debug; see pop3cli --help."
+    "Also, before or after the command: --json, --no-color, --cacert FILE, --pin SHA256, --timeout SECONDS,"
+    " --password-command CMD, --trace and more; see pop3cli --help."
 )
 
 app = typer.Typer(
     cls=_OptionsAnywhere,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Read and keep a POP3 mailbox, over verified TLS.",
-    epilog="ACCOUNT is pop3s://user@host[:port]. The password is taken from --password-command, from the environment's"
-    " POP3CLI_PASSWORD, or asked for; never from the command line.",
+    epilog="ACCOUNT is pop3s://user@host[:port], or a name given to one by account add. The password is taken from"
+    " --password-command, from the environment's POP3CLI_PASSWORD, from the keyring, or asked for; never from the"
+    " command line.",
 )
 
 
@@ -111,10 +116,25 @@ def _options(
     cacert: Annotated[
         Path | None, typer.Option("--cacert", metavar="FILE", help="Trust the certificates in FILE, and no others.")
     ] = None,
+    pin: Annotated[
+        list[str] | None,
+        typer.Option("--pin", metavar="SHA256", help="The server's key or certificate; may be given again."),
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Do not verify the server. Anybody may listen.")] = False,
+    client_cert: Annotated[
+        Path | None, typer.Option("--client-cert", metavar="FILE", help="Our certificate; log in by it.")
+    ] = None,
+    client_key: Annotated[Path | None, typer.Option("--client-key", metavar="FILE", help="Its key.")] = None,
+    proxy: Annotated[
+        str | None, typer.Option("--proxy", metavar="URL", help="Connect through it: socks5://HOST:PORT.")
+    ] = None,
+    auth: Annotated[
+        str | None, typer.Option("--auth", metavar="MECHANISM", help="How to log in; else the best there is.")
+    ] = None,
     timeout: Annotated[
-        float,
-        typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long the server may take for each answer."),
-    ] = TIMEOUT,
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long the server may take for each answer: 60."),
+    ] = None,
     password_command: Annotated[
         str | None,
         typer.Option("--password-command", metavar="CMD", help="Run CMD (no shell); its first line is the password."),
@@ -127,10 +147,19 @@ def _options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> int:
-    shown = Terminal(color=not no_color).wire
-    ctx.obj = Options(
-        json, not no_color, cacert, timeout, password_command, debug, lambda: Trace(shown) if trace else None
+    settings = Settings(
+        cacert=cacert,
+        pins=tuple(pin or ()),
+        insecure=insecure,
+        client_cert=client_cert,
+        client_key=client_key,
+        proxy=proxy,
+        auth=auth,
+        timeout=timeout,
+        password_command=password_command,
     )
+    shown = Terminal(color=not no_color).wire
+    ctx.obj = Options(json, not no_color, debug, settings, lambda: Trace(shown) if trace else None)
     if ctx.invoked_subcommand is None:
         print(ctx.get_help(), end="")
         return ExitStatus.USAGE
@@ -140,16 +169,36 @@ def _options(
 _Account = Annotated[
     str,
     typer.Argument(
-        metavar="ACCOUNT", help="pop3s://user@host[:port]", show_default=False, autocompletion=complete_account
+        metavar="ACCOUNT",
+        help="A name, or pop3s://user@host[:port]",
+        show_default=False,
+        autocompletion=complete_account,
     ),
 ]
 _Number = Annotated[int, typer.Argument(metavar="N", min=1, help="The message's number.", show_default=False)]
 
 
+@app.command("check", epilog=_EPILOG)
+def check_account(
+    ctx: typer.Context,
+    account: Annotated[
+        str,
+        typer.Argument(
+            metavar="ACCOUNT",
+            help="A name, or pop3s://[user@]host[:port]",
+            show_default=False,
+            autocompletion=complete_account,
+        ),
+    ],
+) -> int:
+    """What a server shows, whether it can be trusted, and whether the login works; what to do about the rest."""
+    return _on(ctx, account, check.check, user_required=False)
+
+
 @app.command(epilog=_EPILOG)
 def stat(ctx: typer.Context, account: _Account) -> int:
     """How many messages there are, and how large they are together."""
-    return _run(ctx.obj, lambda terminal: commands.stat(parse_account(account), ctx.obj, terminal))
+    return _on(ctx, account, commands.stat)
 
 
 @app.command("list", epilog=_EPILOG)
@@ -161,22 +210,22 @@ def list_messages(
 ) -> int:
     """From, Subject, Date and size of each message, the newest at the end; on a terminal the last 200."""
 
-    def work(terminal: Terminal) -> ExitStatus:
+    def work(found: Account, options: Options, terminal: Terminal) -> ExitStatus:
         from pop3cli.listing import LIST_LAST
 
         if everything and last is not None:
             raise UsageFault("list --all", "does not go with --last")
-        for_person = terminal.is_terminal and not everything and not ctx.obj.json
+        for_person = terminal.is_terminal and not everything and not options.json
         most = last or (LIST_LAST if for_person else None)
-        return commands.list_messages(parse_account(account), ctx.obj, terminal, most)
+        return commands.list_messages(found, options, terminal, most)
 
-    return _run(ctx.obj, work)
+    return _on(ctx, account, work)
 
 
 @app.command(epilog=_EPILOG)
 def uidl(ctx: typer.Context, account: _Account) -> int:
     """The unique id of each message."""
-    return _run(ctx.obj, lambda terminal: commands.uidl(parse_account(account), ctx.obj, terminal))
+    return _on(ctx, account, commands.uidl)
 
 
 @app.command(epilog=_EPILOG)
@@ -187,12 +236,12 @@ def stats(
 ) -> int:
     """Who and what fills the mailbox: senders, months, sizes, the largest messages."""
 
-    def work(terminal: Terminal) -> ExitStatus:
+    def work(found: Account, options: Options, terminal: Terminal) -> ExitStatus:
         from pop3cli import overview
 
-        return overview.stats(parse_account(account), ctx.obj, terminal, top)
+        return overview.stats(found, options, terminal, top)
 
-    return _run(ctx.obj, work)
+    return _on(ctx, account, work)
 
 
 @app.command(epilog=_EPILOG)
@@ -209,16 +258,16 @@ def show(
 ) -> int:
     """A message to be read: headers, text (HTML as text), what is attached."""
 
-    def work(terminal: Terminal) -> ExitStatus:
-        if raw and (headers or ctx.obj.json):
+    def work(found: Account, options: Options, terminal: Terminal) -> ExitStatus:
+        if raw and (headers or options.json):
             raise UsageFault("show --raw", "does not go with --headers or --json")
         if save is not None and (raw or headers):
             raise UsageFault("show --save-attachments", "does not go with --raw or --headers")
         if raw:
-            return commands.get(parse_account(account), number, None, ctx.obj, terminal)
-        return commands.show(parse_account(account), number, ctx.obj, terminal, headers_only=headers, save_to=save)
+            return commands.get(found, number, None, options, terminal)
+        return commands.show(found, number, options, terminal, headers_only=headers, save_to=save)
 
-    return _run(ctx.obj, work)
+    return _on(ctx, account, work)
 
 
 @app.command(epilog=_EPILOG)
@@ -233,7 +282,7 @@ def get(
 ) -> int:
     """A message's exact bytes."""
     file = None if output in (None, "-") else Path(str(output))
-    return _run(ctx.obj, lambda terminal: commands.get(parse_account(account), number, file, ctx.obj, terminal))
+    return _on(ctx, account, lambda found, options, terminal: commands.get(found, number, file, options, terminal))
 
 
 @app.command(epilog=_EPILOG)
@@ -246,7 +295,11 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
     """Delete messages: all that are named, or none."""
-    return _run(ctx.obj, lambda terminal: commands.delete(parse_account(account), numbers, ctx.obj, terminal, sure=yes))
+    return _on(
+        ctx,
+        account,
+        lambda found, options, terminal: commands.delete(found, numbers, options, terminal, sure=yes),
+    )
 
 
 @app.command(epilog=_EPILOG)
@@ -263,19 +316,20 @@ def doctor(
 ) -> int:
     """Examine a server: what it announces, sends, locks, refuses, and what its RFCs say about that."""
 
-    def work(terminal: Terminal) -> ExitStatus:
+    def work(found: Account, options: Options, terminal: Terminal) -> ExitStatus:
         from pop3cli.doctor.command import doctor as examine  # no other command needs it
 
-        return examine(parse_account(account), ctx.obj, terminal, destructive=destructive, sure=yes, junit=junit)
+        return examine(found, options, terminal, destructive=destructive, sure=yes, junit=junit)
 
-    return _run(ctx.obj, work)
+    return _on(ctx, account, work)
 
 
 @app.command(epilog=_EPILOG)
 def sync(
     ctx: typer.Context,
     accounts: Annotated[
-        list[str], typer.Argument(metavar="ACCOUNT...", help="pop3s://user@host[:port]", show_default=False)
+        list[str],
+        typer.Argument(metavar="ACCOUNT...", help="Names, or pop3s://user@host[:port]", show_default=False),
     ],
     destination: Annotated[
         str, typer.Argument(metavar="DEST", help="A Maildir, or FILE.mbox; {account} in it.", show_default=False)
@@ -313,7 +367,12 @@ def sync(
     words = Words(
         delete, delete_after, dry_run, max_size, headers_only, judge, filter_timeout, state, watch, import_state
     )
-    return _run(ctx.obj, lambda terminal: run_sync(accounts, destination, words, ctx.obj, terminal))
+
+    def work(terminal: Terminal) -> ExitStatus:
+        _warn(ctx.obj, terminal)
+        return run_sync(accounts, destination, words, ctx.obj, terminal)
+
+    return _run(ctx.obj, work)
 
 
 @app.command(epilog=_EPILOG)
@@ -323,7 +382,7 @@ def shell(
         str | None,
         typer.Argument(
             metavar="[ACCOUNT]",
-            help="pop3s://[user@]host[:port]; else open one inside.",
+            help="A name, or pop3s://[user@]host[:port]; else open one inside.",
             show_default=False,
             autocompletion=complete_account,
         ),
@@ -334,15 +393,107 @@ def shell(
     def work(terminal: Terminal) -> ExitStatus:
         if ctx.obj.json:
             raise UsageFault("shell --json", "a dialogue has no JSON form")
-        opened: Account | None = None if account is None else parse_account(account, user_required=False)
         from pop3cli.shell import Shell
 
-        return Shell(ctx.obj, terminal).run(opened)
+        _warn(ctx.obj, terminal)
+        return Shell(ctx.obj, terminal).run(account)
 
     return _run(ctx.obj, work)
 
 
-# --- how runs end ---
+# --- named accounts ---
+
+account_app = typer.Typer(help="Named accounts: a URL and the options that go with it.")
+app.add_typer(account_app, name="account")
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.", show_default=False)]
+
+
+@account_app.command("add", epilog=_EPILOG)
+def account_add(
+    ctx: typer.Context,
+    name: _Name,
+    url: Annotated[
+        str,
+        typer.Argument(metavar="URL", help="pop3s://user@host[:port]; an address with --discover", show_default=False),
+    ],
+    discover: Annotated[bool, typer.Option("--discover", help="URL is a mail address: find its server.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether that is the right server.")] = False,
+    keyring: Annotated[
+        bool, typer.Option("--keyring", help="Keep the password in the keyring; it is asked for now.")
+    ] = False,
+    oauth: Annotated[
+        str | None,
+        typer.Option("--oauth", metavar="PROVIDER", help="Log in by a token: microsoft, google or an issuer's URL."),
+    ] = None,
+    client_id: Annotated[
+        str | None, typer.Option("--client-id", metavar="ID", help="The application, as the provider knows it.")
+    ] = None,
+    oauth_scope: Annotated[
+        str | None, typer.Option("--oauth-scope", metavar="SCOPE", help="What to ask for, else the provider's usual.")
+    ] = None,
+) -> int:
+    """Give an account a name, and keep the options that were said with it. No password is ever in that file."""
+    said = accounting.OAuth(oauth, client_id, oauth_scope)
+
+    def work(terminal: Terminal) -> ExitStatus:
+        return accounting.add(name, url, ctx.obj, terminal, keyring=keyring, oauth=said, found_out=discover, sure=yes)
+
+    return _run(ctx.obj, work)
+
+
+@app.command("discover", epilog=_EPILOG)
+def discover_servers(
+    ctx: typer.Context,
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="alice@example.org", show_default=False)],
+) -> int:
+    """Which server a mail address has its mailbox on, as its domain says."""
+    return _run(ctx.obj, lambda terminal: accounting.show_servers(address, ctx.obj, terminal))
+
+
+@account_app.command("login", epilog=_EPILOG)
+def account_login(
+    ctx: typer.Context,
+    name: _Name,
+    browser: Annotated[bool, typer.Option("--browser", help="In a browser on this machine, not by a code.")] = False,
+) -> int:
+    """Log in with the provider of an account's tokens; from then on they are renewed."""
+    return _run(ctx.obj, lambda terminal: accounting.login(name, ctx.obj, terminal, browser=browser))
+
+
+@account_app.command("list", epilog=_EPILOG)
+def account_list(ctx: typer.Context) -> int:
+    """The named accounts."""
+    return _run(ctx.obj, lambda terminal: accounting.show(ctx.obj, terminal))
+
+
+@account_app.command("remove", epilog=_EPILOG)
+def account_remove(ctx: typer.Context, name: _Name) -> int:
+    """Forget an account, and its password in the keyring."""
+    return _run(ctx.obj, lambda terminal: accounting.remove(name, ctx.obj, terminal))
+
+
+# --- how runs begin and end ---
+
+
+_Work = Callable[[Account, Options, Terminal], ExitStatus]
+
+
+def _on(ctx: typer.Context, text: str, work: _Work, *, user_required: bool = True) -> int:
+    """Do a command's work on the account that ``text`` names, with its settings."""
+
+    def on_account(terminal: Terminal) -> ExitStatus:
+        _warn(ctx.obj, terminal)
+        from pop3cli.book import find
+
+        account, settings = find(text, ctx.obj.settings, user_required=user_required)
+        return work(account, replace(ctx.obj, settings=settings), terminal)
+
+    return _run(ctx.obj, on_account)
+
+
+def _warn(options: Options, terminal: Terminal) -> None:
+    if options.settings.insecure:  # RFC 8314 §5.2
+        terminal.error("--insecure: the server is NOT verified: whoever answers in its place reads password and mail")
 
 
 def _run(options: Options, work: Callable[[Terminal], ExitStatus]) -> int:

@@ -14,18 +14,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-from pop3cli.accounts import Account, find_password
+from pop3cli.accounts import Account
 from pop3cli.attachments import save_attachments
+from pop3cli.entrance import prepare
 from pop3cli.errors import CommandRefused, NoSuchMessage, Refused, TooLarge, UsageFault
 from pop3cli.exit_status import ExitStatus
 from pop3cli.files import whole_file
 from pop3cli.listing import NUMBER, Row, as_json, count_of, gather, mail_table
 from pop3cli.mail import Readable, parse_headers, read_message, summarize
-from pop3cli.opening import connect
 from pop3cli.options import Options
 from pop3cli.render import Column, ContentPrinter, Terminal, human_size
 from pop3cli.session import Session
-from pop3cli.tls import client_context
 from pop3cli.trace import Trace
 
 __all__ = ["Visit", "delete", "get", "list_messages", "logged_in", "show", "stat", "uidl"]
@@ -63,11 +62,10 @@ class Visit:
 @contextmanager
 def logged_in(account: Account, options: Options) -> Iterator[Visit]:
     """A visit that is logged in. What can be wrong on our side is found before a connection is made."""
-    tls = client_context(options.cacert)
-    password = find_password(account, options.password_command)
+    entrance = prepare(account, options.settings)
     with Visit(options.new_trace()) as visit:
-        visit.do(connect(visit.session, account, tls, options.timeout))
-        visit.do(visit.session.login(account.user or "", password))
+        visit.do(entrance.connect(visit.session))
+        visit.do(entrance.log_in(visit.session))
         yield visit
 
 

@@ -6,10 +6,8 @@ wrong with the file, there are no names.
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
-from pathlib import Path
 from typing import Any, Final
 
 __all__ = ["account_names", "complete_account"]
@@ -19,13 +17,13 @@ _PLAIN: Final = re.compile(r"[\w.:/@%+-]+")  # what no shell takes for anything 
 
 
 def account_names() -> list[tuple[str, str]]:
-    """Names of accounts, and what they stand for; the file is ``pop3cli/accounts.toml`` in the configuration folder."""
-    home = os.environ.get("XDG_CONFIG_HOME", "")
-    folder = Path(home) if os.path.isabs(home) else Path.home() / ".config"
+    """Names of accounts, and what they stand for; the file is `pop3cli.book.book_path`."""
+    from pop3cli.book import book_path  # while a shell completes, and at no other time
+
     try:
-        with (folder / "pop3cli" / "accounts.toml").open("rb") as stream:
+        with book_path().open("rb") as stream:
             tables = tomllib.loads(stream.read(_FILE_MAX).decode("utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RuntimeError):
         return []
     found = ((name, table) for name, table in tables.items() if isinstance(table, dict) and _PLAIN.fullmatch(name))
     return sorted((name, _meaning(table)) for name, table in found)

@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, assert_never
 
+from pop3cli.accounts import TIMEOUT
 from pop3cli.errors import (
     MailError,
     NotConnected,
@@ -28,9 +29,8 @@ from pop3cli.errors import (
     TimedOut,
     TryLater,
 )
-from pop3cli.options import TIMEOUT
 from pop3cli.outages import cut, no_connection
-from pop3cli.tls import explain_refusal
+from pop3cli.tls import Dial, explain_refusal
 from pop3cli.trace import Trace
 from pop3core.answers import TlsEstablished
 from pop3core.capabilities import Capabilities
@@ -98,6 +98,7 @@ class Connection:
         self._where = ""
         self._host, self._port = "", 0
         self._tls: ssl.SSLContext
+        self._dial: Dial | None = None
         self._timeout = TIMEOUT
         self._deadline = 0.0  # of the wait under way, on the loop's clock
         self._owed = 0  # answers that have not come to their end
@@ -147,29 +148,47 @@ class Connection:
     @property
     def tls_version(self) -> str:
         """Such as ``TLSv1.3``; empty when not connected."""
-        tls = None if self._conn is None else self._writer.get_extra_info("ssl_object")
+        tls = self.tls
         return "" if tls is None else str(tls.version())
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS of the connection: certificate, cipher; None before it begins, and when not connected."""
+        tls: ssl.SSLObject | None = None if self._conn is None else self._writer.get_extra_info("ssl_object")
+        return tls
 
     # --- start and stop ---
 
     async def connect(
-        self, host: str, port: int, *, tls: ssl.SSLContext, implicit: bool = True, timeout: float = TIMEOUT
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext,
+        implicit: bool = True,
+        timeout: float = TIMEOUT,
+        dial: Dial | None = None,
     ) -> Greeted:
         """Connect over TLS from the first octet (RFC 8314 §3.1), verify as ``tls`` says, and wait for the greeting.
 
         ``host`` itself is what the certificate must name (RFC 2595 §2.4), whatever it resolves to.
         Not ``implicit``: in clear text, in which no password is ever said, until `starttls`. ``timeout``: seconds each
-        wait of this session may take. Raises `ServerDown`, `CertificateRefused`, `TimedOut`, `ServerBroken`,
-        `ConnectionCut`, and `TryLater` when the greeting is -ERR.
+        wait of this session may take. ``dial``: connects in another way, through a proxy. Raises `ServerDown`,
+        `CertificateRefused`, `TimedOut`, `ServerBroken`, `ConnectionCut`, and `TryLater` when the greeting is -ERR.
         """
         if self._conn is not None:
             raise NotValid(f"connect to {host}", f"still connected to {self._where}", "quit first")
         self._where, self._timeout, self._host, self._port, self._tls = f"{host} port {port}", timeout, host, port, tls
+        self._dial = dial
         settings: dict[str, Any] = {}
         if implicit:
             settings = {"ssl": tls, "ssl_handshake_timeout": timeout, "ssl_shutdown_timeout": _GOODBYE}
         async with self._connecting(), asyncio.timeout(timeout):
-            self._reader, self._writer = await asyncio.open_connection(host, port, limit=_PIECE, **settings)
+            if dial is None:
+                self._reader, self._writer = await asyncio.open_connection(host, port, limit=_PIECE, **settings)
+            else:
+                settings |= {"sock": await dial(host, port), "server_hostname": host if implicit else None}
+                self._reader, self._writer = await asyncio.open_connection(limit=_PIECE, **settings)
         self._conn = ClientConnection(self._config)
         if self._trace is not None:
             self._trace.note(f"connected to {self._where}{f' over {self.tls_version}' if implicit else ''}")
@@ -188,7 +207,7 @@ class Connection:
         try:
             yield
         except ssl.SSLCertVerificationError as fault:
-            raise await explain_refusal(self._host, self._port, fault) from fault
+            raise await explain_refusal(self._host, self._port, fault, self._dial) from fault
         except (OSError, UnicodeError) as fault:
             raise no_connection(self._where, self._timeout, fault) from fault
 

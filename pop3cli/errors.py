@@ -23,6 +23,7 @@ __all__ = [
     "InUse",
     "LoginRefused",
     "MailError",
+    "MissingExtra",
     "NoSuchMessage",
     "NoTls",
     "NoUniqueIds",
@@ -68,6 +69,13 @@ class SettingFault(MailError):
     """A setting is unusable: the file of trusted certificates, the password command."""
 
     status = ExitStatus.CONFIG
+
+
+class MissingExtra(SettingFault):
+    """A part that is installed by its own name is not there. ``extra``: that name."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(what, "a part it needs is not installed", f"pip install 'pop3core[{extra}]'")
 
 
 class BadState(MailError):

@@ -21,10 +21,10 @@ __all__ = ["whole_file"]
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
     """A file to write; it is at ``path`` when the block has ended without an exception.
 
-    Its mode is that of any new file (umask). Raises `OutputFailed`, for any OSError within the block as well.
+    ``mode``: of a new file, less what the umask takes. Raises `OutputFailed`, for any OSError within the block as well.
     """
     try:
         target = Path(os.path.realpath(path))  # a link stays one, and what it leads to is replaced
@@ -34,7 +34,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             return
         beside = target.with_name(f".pop3cli-{secrets.token_hex(8)}.part")
         try:
-            with beside.open("xb") as stream:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            with open(descriptor, "wb") as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -1,4 +1,4 @@
-"""From an account to a session that is logged in, and what there is in its mailbox by unique-id.
+"""From an account to a session behind TLS, and what there is in its mailbox by unique-id.
 
 Whoever keeps a memory of messages (the client library, `sync`) begins here: a message's number means something in one
 session only, its unique-id for as long as it exists (RFC 1939 §7 UIDL).
@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pop3cli.accounts import Account
-from pop3cli.connection import TIMEOUT
 from pop3cli.errors import CommandRefused, NoTls, NoUniqueIds, ServerBroken, refusal
 from pop3cli.session import Session
+from pop3cli.tls import Dial
 from pop3core.commands import List, Uidl
 from pop3core.events import Greeted, ListItem, Replied, UidItem
 
-__all__ = ["Index", "Place", "Reconnect", "connect", "log_in", "read_index"]
+__all__ = ["Index", "Place", "Reconnect", "connect", "read_index"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +38,18 @@ class Reconnect:
             yield min(self.pause * 2 ** (attempt - 1), self.pause_max) if attempt else 0.0
 
 
-async def connect(session: Session, account: Account, tls: ssl.SSLContext, timeout: float) -> Greeted:
+async def connect(
+    session: Session, account: Account, tls: ssl.SSLContext, timeout: float, dial: Dial | None = None
+) -> Greeted:
     """Connect to an account's server, and see to TLS, from the first octet or by STLS. Raises `MailError`."""
     implicit = not account.stls
-    greeting = await session.connect(account.host, account.port, tls=tls, implicit=implicit, timeout=timeout)
+    greeting = await session.connect(account.host, account.port, tls=tls, implicit=implicit, timeout=timeout, dial=dial)
     if account.stls:
         try:
             await session.starttls()
         except CommandRefused as fault:
             raise NoTls(account.server, f"no TLS by STLS ({fault})", "is it a pop3s:// server?") from None
     return greeting
-
-
-async def log_in(
-    session: Session, account: Account, password: str | bytes, tls: ssl.SSLContext, timeout: float = TIMEOUT
-) -> None:
-    """Connect, see to TLS, and log in. Raises `MailError`; the session is closed then."""
-    await connect(session, account, tls, timeout)
-    try:
-        await session.login(account.user or "", password)
-    except BaseException:
-        await session.close()
-        raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,12 +86,16 @@ class Session(Connection):
         password itself.
         """
         await self._settle()
-        self._send(Auth(mechanism, next(steps)))
+        try:
+            self._send(Auth(mechanism, next(steps)))
+        except SaslError as fault:
+            raise NotValid(f"AUTH {mechanism}", str(fault)) from None
         self._asked_capa = False
         while isinstance(said := await self._next(), Challenged):
             assert self._conn is not None
             try:
-                response = steps.send(said.data)
+                # SCRAM hashes a password thousands of times, as often as the server says
+                response = await asyncio.to_thread(steps.send, said.data)
             except SaslError as fault:
                 raise await self._ended(ServerBroken(f"{self._where} broke the protocol in AUTH", str(fault))) from None
             self._conn.answer(SaslResponse(response or b""))

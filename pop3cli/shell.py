@@ -17,16 +17,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from pop3cli.accounts import Account, find_password, parse_account, prompt_password
+from pop3cli.accounts import Account
+from pop3cli.book import find
 from pop3cli.commands import Visit
+from pop3cli.credentials import prompt_password
+from pop3cli.entrance import prepare
 from pop3cli.errors import MailError, NotConnected, UsageFault, refusal
 from pop3cli.exit_status import ExitStatus
 from pop3cli.explain import explained
-from pop3cli.opening import connect
 from pop3cli.options import Options
 from pop3cli.prompt import Lines, lines_of_a_person
 from pop3cli.render import Column, ContentPrinter, Terminal
-from pop3cli.tls import client_context
 from pop3core.commands import Auth, Command, Dele, Pass, Quit, Rset, Stls, User
 from pop3core.events import (
     CapabilityItem,
@@ -47,7 +48,7 @@ __all__ = ["Shell"]
 _OURS: Final = {
     "explain": "what the last reply means, by its RFC",
     "help": "all commands",
-    "open": "connect to pop3s://[user@]host[:port]",
+    "open": "connect to a named account, or pop3s://[user@]host[:port]",
     "raw": "say a line as it is, unchecked",
 }
 _KNOWN_MAX: Final = 1000  # messages whose numbers are completed
@@ -81,11 +82,11 @@ class Shell:
         self._account: Account | None = None
         self._failed = ExitStatus.OK  # the first failure's, from a pipe
 
-    def run(self, account: Account | None) -> ExitStatus:
-        """Read and do commands to the end; the exit status. ``account``: to begin with."""
+    def run(self, account: str | None) -> ExitStatus:
+        """Read and do commands to the end; the exit status. ``account``: to begin with, a name or a URL."""
         with self._visit:
             if account is not None:
-                self._connect(account)
+                self._open(account)
             elif self._asking:
                 self._terminal.note("not connected; open pop3s://user@host connects, help shows all commands")
             try:
@@ -149,8 +150,8 @@ class Shell:
                 self._raw(rest)
             case "open":
                 if not rest.strip():
-                    raise UsageFault("open", "usage: open pop3s://[user@]host[:port]")
-                self._connect(parse_account(rest.strip(), user_required=False))
+                    raise UsageFault("open", "usage: open ACCOUNT, a name or pop3s://[user@]host[:port]")
+                self._open(rest.strip())
             case "quit" if not self._visit.session.connected:
                 raise _Ended(self._failed)
             case _:
@@ -211,19 +212,17 @@ class Shell:
         finally:
             printer.end()
 
-    def _connect(self, account: Account) -> None:
-        session, options = self._visit.session, self._options
-        tls = client_context(options.cacert)
-        password = None if account.user is None else find_password(account, options.password_command)
+    def _open(self, text: str) -> None:
+        session = self._visit.session
+        account, settings = find(text, self._options.settings, user_required=False)
+        entrance = prepare(account, settings)
         self._known, self._marked, self._last = {}, set(), None
-        greeting = self._visit.do(connect(session, account, tls, options.timeout))
+        greeting = self._visit.do(entrance.connect(session))
         self._account = account
         self._status_line(greeting.ok, greeting.code, greeting.text)
-        if account.user is not None and password is not None:
-            for command in (User(account.user), Pass(password)):
-                said = self._visit.do(self._exchange(command))
-                if not said.ok:
-                    raise refusal(account.server, said)
+        if account.user is not None:
+            _, text = self._visit.do(entrance.log_in(session))
+            self._status_line(True, None, text)
 
     def _say(self, command: Command) -> None:
         """Say a command to the server, and show its answer."""

@@ -9,25 +9,26 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from pop3cli.accounts import Account, find_password
+from pop3cli.accounts import Account
 from pop3cli.commands import Visit
+from pop3cli.credentials import find_password
 from pop3cli.doctor.deleting import victim
 from pop3cli.doctor.findings import Finding, NotSo, Skip, Verdict, failed
 from pop3cli.doctor.patient import LoginFailed, Patient
 from pop3cli.doctor.report import Result, as_json, as_junit, new_table, show_end, show_row, summary
 from pop3cli.doctor.table import EXAMINATIONS, Examination
 from pop3cli.doctor.wire import WireFault
+from pop3cli.entrance import Entrance, way_to
 from pop3cli.errors import MailError, ServerBroken, UsageFault, refusal
 from pop3cli.exit_status import ExitStatus
 from pop3cli.files import whole_file
-from pop3cli.opening import connect
 from pop3cli.options import Options
 from pop3cli.render import Terminal, human_size
 from pop3cli.session import Session
-from pop3cli.tls import client_context
 from pop3core.commands import Pass
 from pop3core.errors import RemoteProtocolError
 from pop3core.events import Replied
@@ -50,13 +51,15 @@ def doctor(
     """Examine a server. SOME_FAILED when an examination failed; raises `MailError` when none can be made."""
     if destructive and not sure and not terminal.can_ask:
         raise UsageFault("doctor --destructive", "there is no terminal to ask at", "give --yes to delete one message")
-    tls = client_context(options.cacert)
-    password = find_password(account, options.password_command)
+    settings = options.settings
+    entrance = way_to(account, settings)
+    entrance = replace(entrance, timeout=min(entrance.timeout, PATIENCE_MAX))
+    password = find_password(account, settings.password_command, keyring=settings.keyring)
     if not password or set(password) & set(b"\r\n\0"):
         raise UsageFault("login", "a password has no line ends and no NUL")
-    patient = Patient(account, tls, password, min(options.timeout, PATIENCE_MAX), options.new_trace)
+    patient = Patient(account, entrance.tls, password, entrance.timeout, options.new_trace, entrance.dial)
     with Visit() as visit:
-        visit.do(_admit(visit.session, account, tls, patient))
+        visit.do(_admit(visit.session, entrance, patient))
         if destructive and not sure and not _allowed(visit, patient, account, terminal):
             terminal.line("nothing was examined, and nothing deleted")
             return ExitStatus.SOME_FAILED
@@ -71,10 +74,10 @@ def doctor(
     return ExitStatus.SOME_FAILED if summary(results)["fail"] else ExitStatus.OK
 
 
-async def _admit(session: Session, account: Account, tls: ssl.SSLContext, patient: Patient) -> None:
+async def _admit(session: Session, entrance: Entrance, patient: Patient) -> None:
     """Find out, with the client's own words, why nothing can be examined: no server, no trust, no login."""
     try:
-        await connect(session, account, tls, PATIENCE_MAX)
+        await entrance.connect(session)
     except ServerBroken as fault:
         if not isinstance(fault.__cause__, RemoteProtocolError):
             raise
@@ -85,7 +88,7 @@ async def _admit(session: Session, account: Account, tls: ssl.SSLContext, patien
         async with patient.inside():
             pass
     except LoginFailed as fault:
-        raise _refused(account, fault) from None
+        raise _refused(entrance.account, fault) from None
     except (NotSo, Skip, WireFault, OSError):
         pass  # not what keeps the others from being examined
 

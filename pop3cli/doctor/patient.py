@@ -19,6 +19,7 @@ from pop3cli.accounts import Account
 from pop3cli.doctor.findings import Finding, NotSo, Skip
 from pop3cli.doctor.wire import Reply, Wire, WireFault, WireTally
 from pop3cli.harmless import harmless
+from pop3cli.tls import Dial
 from pop3cli.trace import Trace
 from pop3core.capabilities import Capabilities
 
@@ -58,10 +59,11 @@ class Patient:
         password: bytes,
         patience: float,
         new_trace: Callable[[], Trace | None] = lambda: None,
+        dial: Dial | None = None,
     ) -> None:
         self.account = account
         self.tally = WireTally()
-        self._new_trace = new_trace
+        self._new_trace, self._dial = new_trace, dial
         self._tls, self._password, self._patience = tls, password, patience
         self._user = (account.user or "").encode()
         plain = base64.b64encode(b"\0" + self._user + b"\0" + password)
@@ -96,7 +98,13 @@ class Patient:
         account = self.account
         tls = None if account.stls else self._tls
         wire = await Wire.open(
-            account.host, account.port, tls, patience=self._patience, tally=self.tally, trace=self._new_trace()
+            account.host,
+            account.port,
+            tls,
+            patience=self._patience,
+            tally=self.tally,
+            trace=self._new_trace(),
+            dial=self._dial,
         )
         try:
             wire.greeting = await wire.reply()

@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import ssl
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from pop3cli.tls import Dial
 from pop3cli.trace import Trace
 
 __all__ = ["LINES_MAX", "LINE_MAX", "REPLY_MAX", "Reply", "Wire", "WireFault", "WireTally"]
@@ -106,11 +107,16 @@ class Wire:
         patience: float,
         tally: WireTally,
         trace: Trace | None = None,
+        dial: Dial | None = None,
     ) -> Wire:
         """Connect. ``patience``: seconds that each wait may take. Raises OSError, among them `ssl.SSLError`."""
-        settings = {} if tls is None else {"ssl": tls, "ssl_handshake_timeout": patience}
+        settings: dict[str, Any] = {} if tls is None else {"ssl": tls, "ssl_handshake_timeout": patience}
         async with asyncio.timeout(patience):
-            reader, writer = await asyncio.open_connection(host, port, limit=_PIECE, **settings)  # type: ignore[arg-type]
+            if dial is None:
+                settings |= {"host": host, "port": port}
+            else:
+                settings |= {"sock": await dial(host, port), "server_hostname": None if tls is None else host}
+            reader, writer = await asyncio.open_connection(limit=_PIECE, **settings)
         if trace is not None:
             trace.note(f"connected to {host} port {port}")
         return cls(reader, writer, patience, tally, trace)

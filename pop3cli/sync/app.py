@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pop3cli.accounts import parse_account
+from pop3cli.book import find
 from pop3cli.errors import UsageFault
 from pop3cli.exit_status import ExitStatus
 from pop3cli.options import Options
@@ -15,7 +15,6 @@ from pop3cli.sync.command import jobs_of, octets_of, seconds_of, sync
 from pop3cli.sync.filters import Filter
 from pop3cli.sync.output import Output
 from pop3cli.sync.plan import Wishes
-from pop3cli.tls import client_context
 
 __all__ = ["Words", "run_sync"]
 
@@ -44,11 +43,10 @@ def run_sync(
     watch = None if words.watch is None else seconds_of(words.watch, "--watch")
     if watch is not None and (words.dry_run or watch < 1):
         raise UsageFault("--watch", "does not go with --dry-run, nor with no time at all")
-    tls = client_context(options.cacert)
-    found = [parse_account(text) for text in accounts]
-    jobs = jobs_of(found, destination, words.state, words.import_state, options.password_command)
+    found = [find(text, options.settings) for text in accounts]
+    jobs = jobs_of(found, destination, words.state, words.import_state)
     output = Output(terminal, json=options.json)
-    status = asyncio.run(sync(jobs, wishes, tls, options.timeout, output, watch))
+    status = asyncio.run(sync(jobs, wishes, output, watch, options.new_trace))
     if status is ExitStatus.INTERRUPTED:
         raise KeyboardInterrupt  # told as everywhere else
     return status

@@ -11,16 +11,15 @@ import hashlib
 import os
 import re
 import signal
-import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pop3cli.accounts import Account, find_password
+from pop3cli.accounts import Account, Settings
+from pop3cli.entrance import Entrance, prepare, with_secret
 from pop3cli.errors import UsageFault
 from pop3cli.exit_status import ExitStatus
-from pop3cli.opening import log_in
 from pop3cli.session import Session
 from pop3cli.sync.importing import remembered
 from pop3cli.sync.maildir import Maildir
@@ -29,6 +28,7 @@ from pop3cli.sync.output import Output, status_of
 from pop3cli.sync.plan import Wishes
 from pop3cli.sync.run import Report, Run
 from pop3cli.sync.writer import Destination
+from pop3cli.trace import Trace
 
 __all__ = ["Job", "key_of", "octets_of", "seconds_of", "state_path", "sync"]
 
@@ -47,10 +47,11 @@ _SIZES: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An account, and where its mail goes. ``password``: octets as they are; ``imported``: unique-ids and times."""
+    """An account, how to get in, and where its mail goes. ``imported``: unique-ids and times."""
 
     account: Account
-    password: bytes
+    settings: Settings
+    entrance: Entrance
     destination: Path
     mbox: bool
     state: Path
@@ -58,6 +59,18 @@ class Job:
 
     def __repr__(self) -> str:
         return f"Job({self.account.name!r}, {str(self.destination)!r})"
+
+    async def log_in(self, session: Session) -> None:
+        """Connect, see to TLS, and log in. Raises `MailError`; the session is closed then."""
+        entrance = self.entrance
+        if entrance.token is not None:  # it may have come to its end since; one that is still good costs nothing
+            entrance = await asyncio.to_thread(with_secret, entrance, self.settings)
+        await entrance.connect(session)
+        try:
+            await entrance.log_in(session)
+        except BaseException:
+            await session.close()
+            raise
 
     def opened(self, headers_only: bool) -> Destination:
         """The destination."""
@@ -116,15 +129,14 @@ def _safe(name: str) -> str:
 
 
 def jobs_of(
-    accounts: Sequence[Account],
+    accounts: Sequence[tuple[Account, Settings]],
     destination: str,
     state: str | None,
     import_state: tuple[str, str] | None,
-    password_command: str | None,
 ) -> list[Job]:
     """What is to be done; passwords are asked for now. Raises `UsageFault`, `SettingFault`."""
-    found = [(account, *destination_of(destination, account)) for account in accounts]
-    if len({key_of(account) for account in accounts}) < len(accounts):
+    found = [(account, settings, *destination_of(destination, account)) for account, settings in accounts]
+    if len({key_of(account) for account, _ in accounts}) < len(accounts):
         raise UsageFault("sync", "an account is named twice")
     if len(accounts) > 1 and any(mbox for *_, mbox in found) and "{account}" not in destination:
         raise UsageFault("sync", "several accounts into one mbox", "put {account} into the destination")
@@ -133,20 +145,24 @@ def jobs_of(
     if len(accounts) > 1 and import_state is not None and import_state[0] == "getmail":
         raise UsageFault("--import-state getmail", "each of its files is for one account", "take one at a time")
     jobs = []
-    for account, path, mbox in found:
+    for account, settings, path, mbox in found:
         imported = {} if import_state is None else remembered(import_state[0], Path(import_state[1]), account)
         os.environ["POP3CLI_ACCOUNT"] = account.name  # one command for several accounts has to know which it is
-        password = find_password(account, password_command)
-        jobs.append(Job(account, password, path, mbox, state_path(account, path, state), imported))
+        entrance = prepare(account, settings)
+        jobs.append(Job(account, settings, entrance, path, mbox, state_path(account, path, state), imported))
     return jobs
 
 
 async def sync(
-    jobs: Sequence[Job], wishes: Wishes, tls: ssl.SSLContext, timeout: float, output: Output, watch: float | None
+    jobs: Sequence[Job],
+    wishes: Wishes,
+    output: Output,
+    watch: float | None,
+    new_trace: Callable[[], Trace | None] = lambda: None,
 ) -> ExitStatus:
     """Do all jobs, once or every ``watch`` seconds until a signal comes."""
     loop = asyncio.get_running_loop()
-    work = asyncio.ensure_future(_all(jobs, wishes, tls, timeout, output, watch))
+    work = asyncio.ensure_future(_all(jobs, wishes, output, watch, new_trace))
 
     def end() -> None:
         if wishes.filter is not None:
@@ -165,17 +181,23 @@ async def sync(
 
 
 async def _all(
-    jobs: Sequence[Job], wishes: Wishes, tls: ssl.SSLContext, timeout: float, output: Output, watch: float | None
+    jobs: Sequence[Job], wishes: Wishes, output: Output, watch: float | None, new_trace: Callable[[], Trace | None]
 ) -> ExitStatus:
     turns = asyncio.Semaphore(AT_ONCE)
 
     async def once(job: Job) -> Report:
-        async def opened(session: Session) -> None:
-            await log_in(session, job.account, job.password, tls, timeout)
-
         async with turns:
             destination = job.opened(wishes.headers_only)
-            run = Run(key_of(job.account), opened, destination, job.state, wishes, output.meter, imported=job.imported)
+            run = Run(
+                key_of(job.account),
+                job.log_in,
+                destination,
+                job.state,
+                wishes,
+                output.meter,
+                imported=job.imported,
+                new_trace=new_trace,
+            )
             report = await run.run()
         output.tell(job.account.name, report, wishes)
         return report

@@ -27,6 +27,7 @@ from pop3cli.sync.draft import LineEnds
 from pop3cli.sync.plan import Plan, Wishes, planned
 from pop3cli.sync.state import Entry, Kind, State
 from pop3cli.sync.writer import Begin, Collector, Destination, End, Outcome, Writer
+from pop3cli.trace import Trace
 from pop3core.commands import Command, Dele, Retr, Top
 from pop3core.events import ContentEnded, ContentReceived, Replied
 
@@ -82,6 +83,7 @@ class Run:
     """One run. ``account``: what the state is keyed by; ``log_in``: connects a session and logs it in.
 
     ``imported``: unique-ids that another program has fetched, and when (seconds of the Unix epoch, 0 when unknown).
+    ``new_trace``: of each connection, if any.
     """
 
     def __init__(
@@ -95,11 +97,12 @@ class Run:
         *,
         imported: Mapping[str, int] | None = None,
         reconnect: Reconnect | None = None,
+        new_trace: Callable[[], Trace | None] = lambda: None,
     ) -> None:
         self.report = Report(account)
         self._log_in, self._destination, self._state_path = log_in, destination, state
         self._wishes, self._meter, self._reconnect = wishes, meter, reconnect or Reconnect()
-        self._imported = imported or {}
+        self._imported, self._new_trace = imported or {}, new_trace
         self._thread = ThreadPoolExecutor(1, "sync")  # one: what it does is in order
         self._state: State
         self._uids: dict[int, str] = {}  # by number, of the session under way
@@ -149,7 +152,7 @@ class Run:
                 await asyncio.sleep(seconds)
 
     async def _one_session(self) -> None:
-        async with Session() as session:
+        async with Session(trace=self._new_trace()) as session:
             await self._log_in(session)
             self._logged_in = True
             index = await read_index(session)

@@ -181,7 +181,7 @@ class Mailbox:
 
 @dataclass
 class Liar:
-    """Says to each keyword what the test wants, +OK to others. ``cut``: hang up behind the answer to this keyword."""
+    """Says to each keyword what the test wants, -ERR to CAPA, +OK to others. ``cut``: hang up behind its answer."""
 
     replies: Mapping[str, bytes] = field(default_factory=dict)
     greeting: bytes = b"+OK hello\r\n"
@@ -204,7 +204,7 @@ class Liar:
         while line := await reader.readline():
             self.seen.append(line)
             keyword = line.split()[0].decode().upper()
-            writer.write(self.replies.get(keyword, b"+OK\r\n"))
+            writer.write(self.replies.get(keyword, b"-ERR\r\n" if keyword == "CAPA" else b"+OK\r\n"))
             while keyword in self.endless:
                 writer.write(self.endless[keyword])
                 await writer.drain()
@@ -336,8 +336,9 @@ def pop3cli(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.Monke
 
 def spawn(*arguments: object, environment: Mapping[str, str] | None = None, **extra: object) -> subprocess.Popen[bytes]:
     """The program as its users start it. ``environment``: further variables."""
+    ours = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}  # a pty has its own
     environment = {
-        **os.environ,
+        **ours,
         "POP3CLI_PASSWORD": PASSWORD,
         "TERM": "xterm-256color",
         "PROMPT_TOOLKIT_NO_CPR": "1",  # no terminal answers here

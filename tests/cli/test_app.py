@@ -238,7 +238,10 @@ def test_help_and_version(pop3cli: Cli) -> None:
         (["get", "pop3s://a@b"], "Missing argument 'N'; see pop3cli get --help"),
         (["get", "pop3s://a@b", "0"], "Invalid value for 'N'"),
         (["stat", "pop3s://a@b", "--frob"], "No such option: --frob"),
-        (["stat", "alice"], "named accounts are not yet supported"),
+        (
+            ["stat", "alice"],
+            "account alice: no account of that name (none has been added yet); add it: pop3cli account add alice URL",
+        ),
         (["stat", "pop3s://a:pa55@b"], "a password in the account's URL"),
         (["stat", "pop3s://a@b", "--timeout", "0"], "Invalid value for '--timeout'"),
         (["get", "pop3s://a@b", "1", "--json"], "give -o FILE as well"),

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pop3cli.accounts import Account, find_password, parse_account
+from pop3cli.accounts import Account, parse_account
 from pop3cli.app import _sorted_out
+from pop3cli.credentials import find_password
 from pop3cli.errors import OutputFailed, SettingFault, UsageFault
 from pop3cli.files import whole_file
 from pop3cli.harmless import harmless, harmless_lines
@@ -43,7 +44,7 @@ def test_accounts(url: str, account: Account) -> None:
 @pytest.mark.parametrize(
     ("url", "text"),
     [
-        ("alice", "named accounts are not yet supported; give pop3s://user@host"),
+        ("alice", "not a POP3 URL; give pop3s://user@host"),
         ("imaps://alice@host", "not a POP3 URL"),
         ("pop3s://alice:pa55@host", "a password in the account's URL: other users of this machine could read it"),
         ("pop3s://host", "no user in it"),
@@ -95,7 +96,7 @@ def test_password_commands_that_fail(command: str, text: str) -> None:
 
 
 def test_a_password_command_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pop3cli.accounts._COMMAND_SECONDS", 0.1)
+    monkeypatch.setattr("pop3cli.credentials._COMMAND_SECONDS", 0.1)
     with pytest.raises(SettingFault, match="did not end within"):
         find_password(ALICE, "sleep 10")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pop3cli.accounts import parse_account
-from pop3cli.commands import Options
+from pop3cli.accounts import Settings
+from pop3cli.options import Options
 from pop3cli.prompt import _kept, history_file
 from pop3cli.render import Terminal
 from pop3cli.shell import Shell
@@ -98,7 +98,7 @@ quit
 
 def test_an_account_with_a_user_is_logged_in(script: Script, server: Server) -> None:
     ran = script("stat\nquit\n", server.account(), "--cacert", server.certificate)
-    assert ran.out.decode().splitlines()[1:3] == ["+OK send PASS", f"+OK 5 messages ({sum(map(len, NASTY))} octets)"]
+    assert ran.out.decode().splitlines()[1:2] == [f"+OK 5 messages ({sum(map(len, NASTY))} octets)"]
     assert ran.status == 0
 
 
@@ -124,15 +124,18 @@ def test_quit_without_a_connection(script: Script) -> None:
         ("top 1", "top: usage: TOP msg n"),
         ("stat 1", "stat: usage: STAT"),
         ("user bob", "not sent: USER is not valid in the TRANSACTION state (RFC 1939 §7)"),
-        ("open", "open: usage: open pop3s://[user@]host[:port]"),
+        ("open", "open: usage: open ACCOUNT, a name or pop3s://[user@]host[:port]"),
         ("open pop3s://a@b", "connect to b: still connected to 127.0.0.1 port {port}; quit first"),
-        ("open alice", "account 'alice': named accounts are not yet supported; give pop3s://user@host"),
+        (
+            "open alice",
+            "account alice: no account of that name (none has been added yet); add it: pop3cli account add alice URL",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_and_not_sent(script: Script, server: Server, line: str, text: str) -> None:
     ran = script(f"{line}\nnoop  \nquit\n", server.account(), "--cacert", server.certificate)
     assert ran.err == f"pop3cli: {text.format(port=server.port)}\n"
-    assert ran.out.decode().splitlines()[3:] == ["+OK", "+OK bye"]
+    assert ran.out.decode().splitlines()[2:] == ["+OK", "+OK bye"]
     assert ran.status == 2
 
 
@@ -145,7 +148,7 @@ def test_help_is_the_table(script: Script) -> None:
 
 def test_a_refusal_is_shown_and_is_the_status(script: Script, server: Server) -> None:
     ran = script("retr 9\nquit\n", server.account(), "--cacert", server.certificate)
-    assert (ran.status, ran.out.decode().splitlines()[3]) == (67, "-ERR no such message")
+    assert (ran.status, ran.out.decode().splitlines()[2]) == (67, "-ERR no such message")
     ran = script("user alice\npass wrong\nquit\n", f"pop3s://localhost:{server.port}", "--cacert", server.certificate)
     assert (ran.status, ran.out.decode().splitlines()[2]) == (77, "-ERR [AUTH] wrong user name or password")
 
@@ -196,7 +199,7 @@ def test_opening_what_cannot_be_opened_ends_nothing(script: Script, server: Serv
 def test_raw_is_not_checked(script: Script, server: Server) -> None:
     lines = "raw noop extra\nraw list\nraw\nraw retr 1\nnoop\nquit\n"
     ran = script(lines, server.account(), "--cacert", server.certificate)
-    out = ran.out.decode().splitlines()[3:]
+    out = ran.out.decode().splitlines()[2:]
     assert out[:3] == ["-ERR usage: NOOP", f"+OK 5 messages ({sum(map(len, NASTY))} octets)", f"1 {len(NASTY[0])}"]
     assert out[-2:] == ["+OK", "+OK bye"]
     assert "...hidden" not in out
@@ -246,12 +249,14 @@ def test_explain_codes(script: Script, serve: Serve) -> None:
 def test_trace(pop3cli: Callable[..., Ran], server: Server) -> None:
     ran = pop3cli("stat", server.account(), "--cacert", server.certificate, "--trace")
     octets = sum(map(len, NASTY))
-    assert ran.err.splitlines() == [
+    lines = ran.err.splitlines()
+    assert lines[:3] == [
         f"-- connected to 127.0.0.1 port {server.port} over TLSv1.3",
         "S: +OK POP3 server ready",
-        "C: USER alice",
-        "S: +OK send PASS",
-        "C: PASS ***",
+        "C: CAPA",
+    ]
+    assert lines[lines.index("C: AUTH PLAIN ***") :] == [
+        "C: AUTH PLAIN ***",
         f"S: +OK 5 messages ({octets} octets)",
         "C: STAT",
         f"S: +OK 5 {octets}",
@@ -375,11 +380,11 @@ def test_commands_are_completed(person: Person, server: Server) -> None:
 
 def test_what_is_completed_is_the_table(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POP3CLI_PASSWORD", PASSWORD)
-    shell = Shell(Options(cacert=server.certificate), Terminal(stdout=io.StringIO()))
+    shell = Shell(Options(settings=Settings(cacert=server.certificate)), Terminal(stdout=io.StringIO()))
     with shell._visit:
         words = [word for word, _ in shell._complete("")]
         assert words == ["explain", "help", "open", "raw"]  # nothing else is valid
-        shell._connect(parse_account(server.account()))
+        shell._open(server.account())
         words = [word for word, _ in shell._complete("re")]
         assert {"retr", "dele", "quit", "raw"} <= set(words)
         assert not {"user", "pass", "stls"} & set(words)

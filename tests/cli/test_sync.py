@@ -37,6 +37,14 @@ def test_a_maildir_gets_what_is_new_and_once(box: Path, sync: Sync, tmp_path: Pa
     assert there(box) == {"1.a", "2.b", "3.c", "4.d"}
 
 
+def test_trace_shows_the_wire_without_secrets(box: Path, sync: Sync) -> None:
+    ran = sync("--trace")
+    assert ran.out == b"alice@localhost: 3 messages fetched, 3.0 KiB\n"
+    assert "C: UIDL" in ran.err and "S: +OK" in ran.err
+    assert "C: AUTH PLAIN ***\n" in ran.err
+    assert "secret" not in ran.err and "AHNlY3JldA" not in ran.err
+
+
 def test_an_mbox_gets_it_as_programs_read_it(box: Path, sync: Sync, tmp_path: Path) -> None:
     path = tmp_path / "mail.mbox"
     path.write_bytes(b"From somebody Thu Jan  1 00:00:00 1970\nSubject: before\n\nno empty line behind it\n")

@@ -1,0 +1,395 @@
+"""Who is trusted, and how one logs in: pins, client certificates, proxies, mechanisms. The daemon is pop3d itself."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import socket
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from pop3cli.accounts import Settings, parse_account
+from pop3cli.entrance import prepare, way_to
+from pop3cli.errors import CertificateRefused, LoginRefused, SettingFault, UsageFault
+from pop3cli.session import Session
+from pop3cli.tls import client_context, parse_pin, pin_of
+from tests.pki import Authority
+from tests.site import Daemon, Site
+
+from .conftest import Certificate, Liar, Loop, Mailbox, Ran, Serve, Server
+
+Cli = Callable[..., Ran]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+def of(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+# --- pins ---
+
+
+def test_all_forms_of_a_pin_are_one() -> None:
+    octets = bytes(range(32))
+    spaced = ":".join(f"{octet:02X}" for octet in octets)
+    base = base64.b64encode(octets).decode()
+    forms = [
+        octets.hex(),
+        octets.hex().upper(),
+        spaced,
+        base,
+        base.rstrip("="),
+        f"sha256:{octets.hex()}",
+        f"SHA256:{base}",
+    ]
+    for form in [*forms, f"sha256//{base}"]:
+        assert parse_pin(form) == octets
+
+
+@pytest.mark.parametrize("text", ["", "abc", "ab" * 31, "ab" * 33, "zz" * 32, "sha1:" + "ab" * 20, "ab:" * 32])
+def test_pins_that_are_none(text: str) -> None:
+    with pytest.raises(SettingFault, match="not a SHA-256 in hexadecimal or base64"):
+        parse_pin(text)
+
+
+@pytest.mark.parametrize("certificate", ["good", "other", "cn", "expired"])
+@pytest.mark.parametrize("kind", ["key", "certificate"])
+def test_a_pin_takes_the_place_of_authorities(
+    pop3cli: Cli, serve: Serve, certificate: str, kind: str, certificates: Mapping[str, Certificate]
+) -> None:
+    own = of(certificates[certificate].path)
+    right = pin_of(own.public_bytes(Encoding.DER)) if kind == "key" else own.fingerprint(hashes.SHA256())
+    server = serve(Mailbox(), certificate)
+    assert pop3cli("stat", server.account(), "--pin", "ab" * 32, "--pin", right.hex()).status == 0
+
+
+def test_another_key_is_refused_before_anything_is_said(
+    pop3cli: Cli, serve: Serve, certificates: Mapping[str, Certificate]
+) -> None:
+    mailbox = Mailbox()
+    server = serve(mailbox)
+    seen = pin_of(of(server.certificate).public_bytes(Encoding.DER)).hex()
+    for more in ((), ("--cacert", server.certificate)):  # a good certificate does not make up for it
+        ran = pop3cli("stat", server.account(), "--pin", "ab" * 32, *more)
+        assert (ran.status, ran.out) == (77, b"")
+        assert f"its key is sha256:{seen}, which is not pinned" in ran.err
+    # with an authority named, both must hold
+    ran = pop3cli("stat", server.account(), "--pin", seen, "--cacert", certificates["other"].path)
+    assert ran.status == 77
+    assert mailbox.logins == []
+
+
+def test_a_pin_holds_behind_stls(pop3cli: Cli, site: Site) -> None:
+    site.config.write_text(site.config.read_text().replace("[tls]", 'tls = "starttls"\n[tls]', 1))
+    site.maildir("alice", {})
+    with served(site):
+        url = f"pop3://alice@127.0.0.1:{site.port}"
+        right = of(site.certificate).fingerprint(hashes.SHA256()).hex()
+        command = ("--password-command", "echo secret")
+        assert pop3cli("stat", url, "--pin", right, *command).status == 0
+        assert pop3cli("stat", url, "--pin", "ab" * 32, *command).status == 77
+
+
+@contextlib.contextmanager
+def served(site: Site) -> Iterator[Daemon]:
+    daemon = Daemon(site)
+    try:
+        yield daemon
+    finally:
+        assert daemon.end() == 0
+
+
+def test_insecure_is_loud_and_works(pop3cli: Cli, serve: Serve) -> None:
+    server = serve(Mailbox(), "expired")
+    ran = pop3cli("stat", server.account(), "--insecure")
+    assert ran.status == 0
+    assert "--insecure: the server is NOT verified" in ran.err
+    for other in (("--pin", "ab" * 32), ("--cacert", server.certificate)):
+        ran = pop3cli("stat", server.account(), "--insecure", *other)
+        assert (ran.status, "does not go with --pin or --cacert" in ran.err) == (2, True)
+
+
+# --- mechanisms ---
+
+
+@pytest.fixture
+def mechanisms(site: Site) -> Callable[..., None]:
+    def configure(*names: str) -> None:
+        (site.root / "users").write_text("alice:{PLAIN}secret\n")
+        site.maildir("alice", {"new/1.host": b"Subject: one\n\n1\n"})
+        listed = ", ".join(f'"{name}"' for name in names)
+        text = site.config.read_text().replace("[auth]", f"[auth]\nmechanisms = [{listed}]")
+        site.config.write_text(f"{text}\n[limits]\nauth_penalty = 0\n")
+
+    return configure
+
+
+@pytest.mark.parametrize(
+    ("offered", "said", "taken"),
+    [
+        (("plain",), (), "PLAIN"),
+        (("plain", "scram-sha-256"), (), "SCRAM-SHA-256"),
+        (("plain", "scram-sha-256", "scram-sha-256-plus"), (), "SCRAM-SHA-256-PLUS"),
+        (("login",), (), "LOGIN"),
+        (("plain", "login", "scram-sha-256-plus"), ("--auth", "Login"), "LOGIN"),
+        (("plain", "scram-sha-256-plus"), ("--auth", "user"), "USER"),
+        (("plain", "scram-sha-256-plus"), ("--auth", "scram-sha-256-plus"), "SCRAM-SHA-256-PLUS"),
+        (("scram-sha-256", "scram-sha-256-plus"), ("--auth", "scram-sha-256"), "SCRAM-SHA-256"),
+    ],
+)
+def test_the_best_mechanism_is_taken(
+    pop3cli: Cli,
+    site: Site,
+    mechanisms: Callable[..., None],
+    offered: tuple[str, ...],
+    said: tuple[str, ...],
+    taken: str,
+) -> None:
+    mechanisms(*offered)
+    with served(site) as daemon:
+        common = ("stat", f"pop3s://alice@localhost:{site.port}", "--cacert", site.certificate, *said)
+        ran = pop3cli(*common, "--password-command", "echo secret")
+        assert (ran.status, ran.err) == (0, "")
+        assert pop3cli(*common, "--password-command", "echo wrong").status == 77
+    assert f"mechanism={taken}" in daemon.log
+
+
+def test_a_password_that_scram_cannot_prove(pop3cli: Cli, site: Site, mechanisms: Callable[..., None]) -> None:
+    mechanisms("plain", "scram-sha-256")
+    (site.root / "users").write_text("alice:{PLAIN}a\u2028b\n")
+    command = ("--cacert", site.certificate, "--password-command", r"printf 'a\342\200\250b\n'")
+    with served(site) as daemon:
+        url = f"pop3s://alice@localhost:{site.port}"
+        ran = pop3cli("stat", url, *command, "--auth", "scram-sha-256")
+        assert (ran.status, "is not for SCRAM; use --auth plain" in ran.err) == (2, True)
+        assert pop3cli("stat", url, *command).status == 0
+    assert "mechanism=PLAIN" in daemon.log
+
+
+def test_nothing_weaker_follows_a_refusal(pop3cli: Cli, serve: Serve) -> None:
+    liar = Liar({"CAPA": b"+OK\r\nUSER\r\nSASL PLAIN SCRAM-SHA-256\r\n.\r\n", "AUTH": b"-ERR [AUTH] no\r\n"})
+    server = serve(liar)
+    ran = pop3cli("stat", server.account(), "--cacert", server.certificate)
+    assert ran.status == 77
+    assert "by SCRAM-SHA-256, which needs a verifier on the server; --auth plain does not" in ran.err
+    assert [line.split()[:2] for line in liar.seen] == [[b"CAPA"], [b"AUTH", b"SCRAM-SHA-256"]]
+
+
+def test_a_server_that_does_not_know_the_password_is_left(pop3cli: Cli, serve: Serve) -> None:
+    challenge = base64.b64encode(b"r=other,s=c2FsdA==,i=4096")
+    liar = Liar({"CAPA": b"+OK\r\nSASL SCRAM-SHA-256\r\n.\r\n", "AUTH": b"+ " + challenge + b"\r\n"})
+    server = serve(liar)
+    ran = pop3cli("stat", server.account(), "--cacert", server.certificate)
+    assert ran.status == 76
+    assert "has another nonce" in ran.err
+
+
+# --- client certificates ---
+
+
+@pytest.fixture
+def authority(site: Site) -> Authority:
+    """Of the clients; mechanism EXTERNAL is on."""
+    authority = Authority(site.root / "clients", "client authority")
+    text = site.config.read_text()
+    text = text.replace("[auth]", f'client_ca = "{authority.certificate}"\nclient_name = "cn"\n[auth]')
+    site.config.write_text(text.replace("[store]", 'mechanisms = ["plain", "external"]\n[store]'))
+    (site.root / "users").write_text("alice:{PLAIN}secret\nbob:{PLAIN}secret\n")
+    for user in ("alice", "bob"):
+        site.maildir(user, {"new/1.host": b"Subject: one\n\n1\n"})
+    return authority
+
+
+def test_a_client_certificate_needs_no_password(
+    pop3cli: Cli, site: Site, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("POP3CLI_PASSWORD")
+    certificate, key = authority.issue("alice", cn=["alice"], client=True)
+    both = site.root / "both.pem"
+    both.write_bytes(certificate.read_bytes() + key.read_bytes())
+    with served(site) as daemon:
+        url = f"localhost:{site.port}"
+        common = ("--cacert", site.certificate)
+        pair = ("--client-cert", certificate, "--client-key", key)
+        assert pop3cli("stat", f"pop3s://alice@{url}", *common, *pair).out.startswith(b"1 message")
+        assert pop3cli("stat", f"pop3s://alice@{url}", *common, "--client-cert", both, "--auth", "external").status == 0
+        # another's mailbox is not opened, and not one's own in its place
+        ran = pop3cli("stat", f"pop3s://bob@{url}", *common, *pair)
+        assert (ran.status, ran.out) == (77, b"")
+        # whoever wants it logs in by password
+        by_password = ("--auth", "plain", "--password-command", "echo secret")
+        assert pop3cli("stat", f"pop3s://bob@{url}", *common, *pair, *by_password).status == 0
+    assert "mechanism=EXTERNAL" in daemon.log
+
+
+def test_a_server_without_external(pop3cli: Cli, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate, key = Authority(tmp_path / "clients").issue("alice", client=True)
+    mailbox = Mailbox()
+    server = serve(mailbox)
+    common = ("--cacert", server.certificate, "--client-cert", certificate, "--client-key", key)
+    assert pop3cli("stat", server.account(), *common).status == 0  # the password is known
+    monkeypatch.delenv("POP3CLI_PASSWORD")
+    ran = pop3cli("stat", server.account(), *common)
+    assert ran.status == 77
+    assert "offers PLAIN: it takes no client certificate, and no password is known" in ran.err
+    assert len(mailbox.logins) == 1
+
+
+def test_client_certificates_that_are_of_no_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Authority(tmp_path / "clients")
+    certificate, _ = authority.issue("alice", client=True)
+    _, other = authority.issue("bob", client=True)
+    locked = tmp_path / "locked.key"
+    key = load_pem_private_key(other.read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    locked.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"open sesame")))
+    for paths, text in (
+        ((certificate, other), "the key is another certificate's"),
+        ((certificate, None), "is the key in --client-key"),
+        ((tmp_path / "none", None), "none: cannot be read: No such file"),
+        ((None, other), "there is no --client-cert"),
+        ((tmp_path / "clients" / "bob.pem", locked), "or a wrong passphrase"),
+    ):
+        with pytest.raises(SettingFault, match=text) as caught:
+            client_context(client_cert=paths[0], client_key=paths[1])
+        assert caught.value.status == 78
+    client_context(client_cert=tmp_path / "clients" / "bob.pem", client_key=locked, passphrase=lambda: b"open sesame")
+    with pytest.raises(SettingFault, match="there is no client certificate to log in by"):
+        prepare(parse_account("pop3s://a@b"), Settings(auth="external"))
+
+
+async def test_a_secret_shows_nowhere() -> None:
+    entrance = prepare(parse_account("pop3s://a@b"), Settings(password_command="echo hunter2"))
+    assert "hunter2" not in repr(entrance)
+
+
+# --- proxies ---
+
+
+class Socks:
+    """A SOCKS 5 proxy (RFC 1928) that connects everybody to one port; what was asked for."""
+
+    def __init__(self, port: int, answer: int = 0) -> None:
+        self.port, self.answer = port, answer
+        self.asked: list[tuple[str, int]] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        methods = (await reader.readexactly(2))[1]
+        await reader.readexactly(methods)
+        writer.write(b"\x05\x00")
+        kind = (await reader.readexactly(4))[3]
+        host = (await reader.readexactly((await reader.readexactly(1))[0])).decode() if kind == 3 else "an address"
+        if kind == 1:
+            host = socket.inet_ntoa(await reader.readexactly(4))
+        self.asked.append((host, struct.unpack("!H", await reader.readexactly(2))[0]))
+        writer.write(bytes([5, self.answer, 0, 1]) + bytes(6))
+        if self.answer:
+            return
+        there, back = await asyncio.open_connection("127.0.0.1", self.port)
+        tasks = [asyncio.create_task(pump(reader, back)), asyncio.create_task(pump(there, writer))]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        back.close()
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+
+
+@pytest.fixture
+def socks(serve: Serve) -> Callable[..., tuple[Socks, str]]:
+    pytest.importorskip("python_socks", reason="pip install 'pop3core[socks]'")
+
+    def start(port: int, answer: int = 0) -> tuple[Socks, str]:
+        proxy = Socks(port, answer)
+        return proxy, f"socks5://127.0.0.1:{serve(proxy, tls=False).port}"
+
+    return start
+
+
+def test_through_a_proxy(pop3cli: Cli, serve: Serve, socks: Callable[..., tuple[Socks, str]]) -> None:
+    mailbox = Mailbox()
+    server = serve(mailbox)
+    proxy, url = socks(server.port)
+    account = "pop3s://alice@localhost:4711"  # only the proxy knows where that is
+    ran = pop3cli("stat", account, "--cacert", server.certificate, "--proxy", url)
+    assert (ran.status, ran.err) == (0, "")
+    assert proxy.asked == [("localhost", 4711)]
+    # who is verified is the server behind it, and why it is refused is asked through it as well
+    ran = pop3cli("stat", account, "--proxy", url)
+    assert ran.status == 77
+    assert "not signed by anyone trusted" in ran.err
+    assert proxy.asked == [("localhost", 4711)] * 3
+
+
+def test_stls_through_a_proxy(pop3cli: Cli, site: Site, socks: Callable[..., tuple[Socks, str]]) -> None:
+    site.config.write_text(site.config.read_text().replace("[tls]", 'tls = "starttls"\n[tls]', 1))
+    site.maildir("alice", {})
+    proxy, url = socks(site.port)
+    with served(site):
+        more = ("--proxy", url, "--cacert", site.certificate, "--password-command", "echo secret")
+        assert pop3cli("stat", "pop3://alice@localhost:110", *more).status == 0
+    assert proxy.asked == [("localhost", 110)]
+
+
+def test_proxies_that_do_not_connect(pop3cli: Cli, socks: Callable[..., tuple[Socks, str]], loop_thread: Loop) -> None:
+    _, url = socks(1, 5)
+    ran = pop3cli("stat", "pop3s://alice@localhost", "--proxy", url)
+    assert ran.status == 69
+    assert f"localhost port 995: the proxy {url} does not connect to it" in ran.err
+    ran = pop3cli("stat", "pop3s://alice@localhost", "--proxy", "socks5://127.0.0.1:1")
+    assert ran.status == 69
+    assert "is it running" in ran.err
+
+
+async def test_one_entrance_lets_several_sessions_in(server: Server) -> None:
+    entrance = prepare(
+        parse_account(server.account()), Settings(cacert=server.certificate, password_command="echo s e c r e t")
+    )
+    for _ in range(2):
+        async with Session() as session:
+            await entrance.connect(session)
+            assert (await entrance.log_in(session))[0] == "PLAIN"
+            await session.quit()
+
+
+@pytest.fixture
+def server(serve: Serve) -> Server:
+    return serve(Mailbox())
+
+
+async def test_without_a_secret_nothing_is_said(server: Server) -> None:
+    entrance = way_to(parse_account(server.account()), Settings(cacert=server.certificate))
+    async with Session() as session:
+        await entrance.connect(session)
+        with pytest.raises((LoginRefused, UsageFault)):
+            await entrance.log_in(session)
+
+
+async def test_the_error_of_a_pin_is_the_certificates(server: Server) -> None:
+    entrance = way_to(parse_account(server.account()), Settings(pins=("ab" * 32,)))
+    async with Session() as session:
+        with pytest.raises(CertificateRefused, match="do not go on"):
+            await entrance.connect(session)
+        assert not session.connected
