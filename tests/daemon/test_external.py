@@ -35,7 +35,8 @@ def configure(site: Site, authority: Authority, name: str = "cn", tls: str = "im
         site.maildir(user, {"new/1.host": b"Subject: one\n\n1\n"})
     text = site.config.read_text().replace("[tls]", f'tls = "{tls}"\n{more}[tls]')
     text = text.replace("[auth]", f'client_ca = "{authority.certificate}"\nclient_name = "{name}"\n[auth]')
-    site.config.write_text(text.replace("[store]", 'mechanisms = ["plain", "external"]\n[store]'))
+    text = text.replace("[store]", 'mechanisms = ["plain", "external"]\n[store]')
+    site.config.write_text(f"{text}\n[limits]\nauth_penalty = 0.1\n")
 
 
 @contextmanager

@@ -290,6 +290,7 @@ def logged_in(site: Site, user: str, password: str) -> str:
 
 def serving(site: Site, users: str) -> Daemon:
     (site.root / "users").write_text(users)
+    site.config.write_text(f"{site.config.read_text()}\n[limits]\nauth_penalty = 0.1\n")
     return Daemon(site)
 
 

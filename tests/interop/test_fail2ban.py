@@ -45,7 +45,7 @@ NAMES = [
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_it_finds_the_address_and_no_other(site: Site, matched, form: str) -> None:
-    site.config.write_text(f'{site.config.read_text()}\n[log]\nformat = "{form}"\n')
+    site.config.write_text(f'{site.config.read_text()}\n[log]\nformat = "{form}"\n[limits]\nauth_penalty = 0.1\n')
     site.maildir("alice", {})
     daemon = Daemon(site)
     try:
