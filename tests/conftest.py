@@ -1,6 +1,7 @@
 """Fixtures that tests of every part use."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ from pop3d.certificates import create_self_signed
 from tests.site import Daemon, Site, free_port
 
 pytest.register_assert_rewrite("pop3d.store_contract")
+
+# A shell that starts us in the background makes us deaf to Ctrl-C, and so would be every program that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
