@@ -1,4 +1,4 @@
-"""A connection, in clear text as the engine sees it: asyncio's plain streams, with `TlsLayer` above them or not.
+"""A connection, in clear text as the engine sees it: a `Wire`, with `TlsLayer` above it or not.
 
 Nothing here knows time. Whoever sweeps deadlines wakes a waiting `read` with `interrupt`, or ends it all with `abort`.
 """
@@ -12,16 +12,12 @@ import ssl
 from pop3d.certificates import ClientName, identity_of
 from pop3d.proxy_protocol import ProxyError, ProxyHeader, ProxyParser
 from pop3d.tls import ServerTls, TlsLayer
+from pop3d.wire import ConnectionGone, Wire
 
 __all__ = ["Channel", "ConnectionGone", "HandshakeFailed", "ProxyError"]
 
-_READ = 16 * 1024  # octets read at a time: commands are short
 _FAIR = 32 * 1024  # octets written after which other connections get their turn
 _LINGER_OCTETS_MAX = 1024 * 1024  # octets read away behind our last reply: what may be on its way already, no flood
-
-
-class ConnectionGone(Exception):
-    """The peer is not there any more."""
 
 
 class HandshakeFailed(Exception):
@@ -34,20 +30,14 @@ class Channel:
     ``tls``: spoken from the first octet, behind a PROXY header; None for later, or never.
     """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tls: ServerTls | None) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, wire: Wire, tls: ServerTls | None) -> None:
+        self._wire = wire
         self._tls: TlsLayer | None = None
         self._served: ServerTls | None = None
         if tls is not None:
             self.begin_tls(tls)
-        self._early = b""  # received already, and not read yet
         self._proxied: ProxyHeader | None = None
-        self._waiting: asyncio.Task[object] | None = None  # the task that waits in a read
-        self._interrupted = False
-        self.peer = str((writer.get_extra_info("peername") or ["unknown"])[0])
-        # drain() then waits until all has left: a reply is made only when the last one is gone
-        writer.transport.set_write_buffer_limits(high=0)
+        self.peer = wire.peer
 
     @property
     def tls_version(self) -> str:
@@ -86,10 +76,11 @@ class Channel:
     async def read_proxy_header(self) -> ProxyHeader:
         """Read a PROXY header; before anything else. Raises `ProxyError` and `ConnectionGone`."""
         parser = ProxyParser()
-        while (header := parser.receive(data := await self._receive())) is None:
+        while (header := parser.receive(data := await self._wire.read())) is None:
             if not data:
                 raise ConnectionGone
-        self._proxied, self._early = header, parser.rest
+        self._proxied = header
+        self._wire.put_back(parser.rest)
         if header.address is not None:
             self.peer = header.address
         return header
@@ -97,7 +88,7 @@ class Channel:
     @property
     def reading(self) -> bool:
         """True while a `read` or a `handshake` waits for the peer."""
-        return self._waiting is not None
+        return self._wire.reading
 
     def begin_tls(self, tls: ServerTls) -> None:
         """From now on all that is read and written is TLS; a `handshake` comes first."""
@@ -107,7 +98,7 @@ class Channel:
         """Do the TLS handshake, when there is TLS. Raises `HandshakeFailed` and `ConnectionGone`."""
         tls = self._tls
         while tls is not None and not tls.established:
-            data = await self._receive()
+            data = await self._wire.read()
             if not data:
                 raise ConnectionGone
             tls.receive(data)
@@ -128,7 +119,7 @@ class Channel:
         The end of TLS is the end, whatever may follow it in clear text (RFC 2595 §2.2).
         """
         if self._tls is None:
-            return await self._receive()
+            return await self._wire.read()
         while True:
             # what came with the last octets of the handshake is read first
             try:
@@ -139,83 +130,57 @@ class Channel:
                 await self._transmit(output)
             if data or self._tls.ended:
                 return data
-            received = await self._receive()
+            received = await self._wire.read()
             if not received:
                 return b""
             self._tls.receive(received)
 
-    async def write(self, data: bytes) -> None:
-        """Send, and wait until it has left for the system's buffers. Raises `ConnectionGone`."""
-        if self._tls is None:
-            await self._transmit(data)
-            return
-        try:
-            self._tls.write(data)
-        except ssl.SSLError:
-            raise ConnectionGone from None
-        await self._transmit(self._tls.take_output())
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        """Send, and wait until it has left for the system's buffers. Raises `ConnectionGone`.
 
-    async def _receive(self) -> bytes:
-        if self._interrupted:
-            return b""
-        if self._early:
-            early, self._early = self._early, b""
-            return early
-        self._waiting = asyncio.current_task()
-        try:
-            return await self._reader.read(_READ)
-        except OSError:
-            raise ConnectionGone from None
-        except asyncio.CancelledError:
-            if not self._interrupted or self._waiting is None:
-                raise
-            self._waiting.uncancel()
-            return b""
-        finally:
-            self._waiting = None
+        ``last``: nothing more will be sent, and the peer is told with the same octets.
+        """
+        if self._tls is not None:
+            try:
+                self._tls.write(data)
+            except ssl.SSLError:
+                raise ConnectionGone from None
+            if last:
+                self._tls.shut_down()
+            data = self._tls.take_output()
+        await self._transmit(data)
 
     async def _transmit(self, data: bytes) -> None:
         if not data:
             return
-        try:
-            self._writer.write(data)
-            await self._writer.drain()
-        except OSError:
-            raise ConnectionGone from None
+        if not self._wire.write(data):
+            await self._wire.left()
         if len(data) >= _FAIR:
             await asyncio.sleep(0)
 
     def interrupt(self) -> None:
         """Make a `read` under way, and all later ones, see the end of the stream."""
-        if not self._interrupted:
-            self._interrupted = True
-            if self._waiting is not None:
-                self._waiting.cancel()
+        self._wire.interrupt()
 
     def abort(self) -> None:
         """Close at once; what was not sent is lost."""
-        self._writer.transport.abort()
+        self._wire.abort()
 
     async def close(self, *, linger: bool = False) -> None:
-        """Say goodbye and close; returns when the connection is gone.
+        """Say goodbye and close; returns when all has left.
 
         ``linger``: the peer may still be sending. To close on octets that nobody read makes the system reset the
         connection, and the peer may never see our last reply; so what it sends is read away until it closes too, within
         bounds.
         """
-        with contextlib.suppress(OSError, ConnectionGone):
+        with contextlib.suppress(ConnectionGone):
             if self._tls is not None:
                 self._tls.shut_down()
-                self._writer.write(self._tls.take_output())
-            if linger and self._writer.can_write_eof():
-                self._writer.write_eof()
-                self._interrupted = False
+                if output := self._tls.take_output():
+                    self._wire.write(output)
+            if linger:
+                self._wire.end()
                 patience = _LINGER_OCTETS_MAX
-                while patience > 0 and (data := await self._receive()):
+                while patience > 0 and (data := await self._wire.read()):
                     patience -= len(data)
-        self._writer.close()
-        try:
-            await self._writer.wait_closed()
-        except OSError as fault:
-            # the stream keeps it: with its frames it would keep this channel, its TLS and its buffers alive in a circle
-            fault.__traceback__ = None
+        await self._wire.close()

@@ -29,6 +29,7 @@ from pop3d.report import Observer
 from pop3d.session import Services, Session
 from pop3d.stores import Closes, Store
 from pop3d.tls import ServerTls
+from pop3d.wire import Wire
 
 __all__ = ["ListenError", "Server"]
 
@@ -40,7 +41,6 @@ _BACKLOG = 1024  # connections the system holds while we are busy
 _ACCEPTED_AT_ONCE = 16  # before any of them is looked at, and perhaps refused; within the spare descriptors
 _DESCRIPTORS_SPARE = 64  # for listeners, logs, threads, libraries
 _DESCRIPTORS_EACH = 3  # a session's socket, its Maildir, the message it reads
-_BUFFER = 16 * 1024  # octets a stream holds before it stops reading from its socket
 
 
 class ListenError(Exception):
@@ -122,12 +122,10 @@ class Server:
         self._sweeper = asyncio.create_task(self._sweep())
 
     async def _bound(self, listen: Listen, activated: Sequence[socket.socket]) -> list[asyncio.Server]:
-        async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._accepted(reader, writer, listen)
+        def accepted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._accepted(Wire(writer), listen)
 
-        start = functools.partial(
-            asyncio.start_server, accepted, limit=_BUFFER, backlog=_ACCEPTED_AT_ONCE, start_serving=False
-        )
+        start = functools.partial(asyncio.start_server, accepted, backlog=_ACCEPTED_AT_ONCE, start_serving=False)
         if activated:
             return [await start(sock=sock) for sock in activated]
         return [await start(listen.host, listen.port, reuse_port=listen.reuse_port or None)]
@@ -180,8 +178,8 @@ class Server:
         # RFC 1939 §7 APOP: never the same twice
         return f"<{os.getpid()}.{time.time_ns()}.{secrets.token_hex(8)}@{self._config.hostname or 'localhost'}>"
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listen: Listen) -> None:
-        channel = Channel(reader, writer, self.tls if listen.tls == "implicit" else None)
+    def _accepted(self, wire: Wire, listen: Listen) -> None:
+        channel = Channel(wire, self.tls if listen.tls == "implicit" else None)
         session = Session(self._services(listen), channel)
         if self._draining:
             refusal: str | None = "shutting down"
@@ -194,10 +192,10 @@ class Server:
             self._observer.refused(refusal)
             channel.abort()
             return
-        task = asyncio.current_task()
-        assert task is not None
-        self._sessions[session] = task
         self._observer.connected()
+        self._sessions[session] = asyncio.get_running_loop().create_task(self._run(session))
+
+    async def _run(self, session: Session) -> None:
         try:
             await session.run()
         finally:

@@ -41,6 +41,7 @@ from pop3core.events import (
 from pop3core.maildrop import Listing
 from pop3core.sasl.base import SecretKind
 from pop3core.server import CUT_OFF, ServerConfig, ServerConnection
+from pop3core.table import State
 from pop3d.auth import Authenticator
 from pop3d.certificates import ClientName
 from pop3d.channel import Channel, ConnectionGone, HandshakeFailed, ProxyError
@@ -273,7 +274,7 @@ class Session:
     async def _write(self, data: bytes) -> None:
         before = self.deadline, self._overdue
         self._until(self._services.limits.write_timeout, self._takes_nothing)
-        await self._channel.write(data)
+        await self._channel.write(data, last=self._conn.state is State.CLOSED)
         self._octets_out += len(data)
         self.deadline, self._overdue = before
 

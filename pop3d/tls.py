@@ -125,13 +125,14 @@ class TlsLayer:
     After each call `take_output` has what must be written to the peer, an alert included.
     """
 
-    __slots__ = ("_context", "_incoming", "_object", "_outgoing", "ended", "established")
+    __slots__ = ("_context", "_incoming", "_object", "_outgoing", "_shut", "ended", "established")
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._object: ssl.SSLObject | None = None
+        self._shut = False  # we have said that we send nothing more
         self.established = False
         """The handshake is complete."""
         self.ended = False
@@ -201,7 +202,8 @@ class TlsLayer:
 
     def shut_down(self) -> None:
         """Say that nothing more will be sent (RFC 8314 §3.4), without waiting for the peer to say the same."""
-        if self._object is not None and self.established:
+        if self._object is not None and self.established and not self._shut:
+            self._shut = True
             # wants the peer's answer, or the peer went already: what could be said is in the output
             with contextlib.suppress(ssl.SSLError):
                 self._object.unwrap()

@@ -48,6 +48,7 @@ DAEMON = [
         "config",
         "exposition",
         "proxy_protocol",
+        "wire",
         "report",
         "secret",
         "tls",

@@ -20,6 +20,7 @@ from pop3d.penalties import Penalties
 from pop3d.session import Services, Session
 from pop3d.stores import RemovalFailed, StoreError
 from pop3d.tls import ServerTls, server_tls
+from pop3d.wire import Wire
 from tests.core.play import Dialogue, Transcript, transcripts
 from tests.pki import Authority
 
@@ -103,7 +104,7 @@ async def test_the_daemon_says_what_the_dialogue_says(
     )
 
     async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await Session(services, Channel(reader, writer, tls if secure else None)).run()
+        await Session(services, Channel(Wire(writer), tls if secure else None)).run()
 
     async with await asyncio.start_server(accepted, "127.0.0.1", 0) as server, asyncio.timeout(30):
         port = server.sockets[0].getsockname()[1]
@@ -139,7 +140,7 @@ async def test_what_comes_with_stls_is_not_read_as_pop3(
         async def accepted(
             reader: asyncio.StreamReader, writer: asyncio.StreamWriter, services: Services = services
         ) -> None:
-            await Session(services, Channel(reader, writer, None)).run()
+            await Session(services, Channel(Wire(writer), None)).run()
 
         async with await asyncio.start_server(accepted, "127.0.0.1", 0) as server, asyncio.timeout(30):
             reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])

@@ -1,0 +1,175 @@
+"""A connection's octets as they are on the wire, in either direction; nothing here knows TLS or time.
+
+asyncio's streams accept a connection, and are then put aside: their reader keeps a second copy of what comes in, and
+their writer's `drain` is a coroutine for every reply, also when there is nothing to wait for. `Wire` takes the
+transport over and does the same in a third of the time. What arrives is read into one buffer for all connections,
+where the transport would make a new one of 256 KiB for each read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final, cast
+
+__all__ = ["ConnectionGone", "Wire"]
+
+_READ: Final = 16 * 1024  # octets read at a time: commands are short
+_HELD_MAX: Final = 16 * 1024  # octets that wait for a reader before no more are taken from the system
+_buffer = memoryview(bytearray(_READ))  # filled and emptied within one turn of the event loop
+
+
+class ConnectionGone(Exception):
+    """The peer is not there any more."""
+
+
+class Wire(asyncio.BufferedProtocol):
+    """``writer``: of a connection that has just been made, and of which nothing was read yet."""
+
+    __slots__ = (
+        "_ended",
+        "_held",
+        "_interrupted",
+        "_loop",
+        "_lost",
+        "_paused",
+        "_reader",
+        "_stopped",
+        "_transport",
+        "_waits_to_leave",
+        "_writer",
+    )
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer  # one that nobody holds closes its transport
+        # what accepts TCP connections makes transports that can be written to, be paused, and change their protocol
+        self._transport = cast(asyncio.Transport, writer.transport)
+        self._loop = asyncio.get_running_loop()
+        self._held = b""  # received, and not read yet
+        self._ended = False  # the peer sends nothing more
+        self._lost = False  # nothing can be sent any more
+        self._interrupted = False
+        self._stopped = False  # taking octets from the system
+        self._paused = False  # some of what was written has not left
+        self._reader: asyncio.Future[None] | None = None
+        self._waits_to_leave: asyncio.Future[None] | None = None
+        # `paused` then says whether all has left: a reply is made only when the last one is gone
+        self._transport.set_write_buffer_limits(high=0)
+        self._transport.set_protocol(self)
+
+    @property
+    def peer(self) -> str:
+        """The other end's address, as text."""
+        return str((self._transport.get_extra_info("peername") or ["unknown"])[0])
+
+    @property
+    def reading(self) -> bool:
+        """True while a `read` waits for the peer."""
+        return self._reader is not None
+
+    # --- for whoever reads and writes ---
+
+    async def read(self) -> bytes:
+        """What came since the last read; ``b""`` at the end, or when interrupted. Raises `ConnectionGone`."""
+        if not self._held and not self._interrupted and not self._ended:
+            if self._lost:
+                raise ConnectionGone
+            self._reader = self._loop.create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        if self._interrupted:
+            return b""
+        data, self._held = self._held, b""
+        if not data and self._lost:
+            raise ConnectionGone
+        if self._stopped and not self._lost:
+            self._stopped = False
+            self._transport.resume_reading()
+        return data
+
+    def put_back(self, data: bytes) -> None:
+        """Octets that were read, and shall be read again."""
+        self._held = data + self._held
+
+    def write(self, data: bytes) -> bool:
+        """Send; False when some of it has to wait: see `left`. Raises `ConnectionGone`."""
+        if self._lost:
+            raise ConnectionGone
+        self._transport.write(data)
+        return not self._paused
+
+    async def left(self) -> None:
+        """Wait until all that was written has left for the system's buffers. Raises `ConnectionGone`."""
+        if self._paused and not self._lost:
+            self._waits_to_leave = self._loop.create_future()
+            try:
+                await self._waits_to_leave
+            finally:
+                self._waits_to_leave = None
+        if self._lost:
+            raise ConnectionGone
+
+    def interrupt(self) -> None:
+        """Make a `read` under way, and all later ones, see the end of the stream."""
+        self._interrupted = True
+        _wake(self._reader)
+
+    def end(self) -> None:
+        """Send nothing more; what comes can be read, also behind an `interrupt`."""
+        if not self._lost and self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._interrupted = False
+
+    def abort(self) -> None:
+        """Close at once; what was not sent is lost."""
+        self._transport.abort()
+
+    async def close(self) -> None:
+        """Close when all has left."""
+        self._transport.close()
+        with contextlib.suppress(ConnectionGone):
+            await self.left()
+
+    # --- for the transport ---
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """See `asyncio.BufferedProtocol`."""
+        return _buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See `asyncio.BufferedProtocol`."""
+        data = bytes(_buffer[:nbytes])
+        self._held = self._held + data if self._held else data
+        if self._reader is not None:
+            _wake(self._reader)
+        elif len(self._held) >= _HELD_MAX and not self._stopped:
+            self._stopped = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """See `asyncio.BaseProtocol`: we may still have something to say."""
+        self._ended = True
+        _wake(self._reader)
+        return True
+
+    def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._paused = False
+        _wake(self._waits_to_leave)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._lost = True
+        _wake(self._reader)
+        _wake(self._waits_to_leave)
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)

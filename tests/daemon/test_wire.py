@@ -1,0 +1,113 @@
+"""The wire below a channel, over a real connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from pop3d.wire import ConnectionGone, Wire
+
+
+@contextlib.asynccontextmanager
+async def connection() -> AsyncIterator[tuple[Wire, socket.socket]]:
+    """A wire, and the socket at its other end, which does not block."""
+    accepted: asyncio.Future[Wire] = asyncio.get_running_loop().create_future()
+
+    def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set_result(Wire(writer))
+
+    async with asyncio.timeout(30), await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        with socket.create_connection(server.sockets[0].getsockname()) as peer:
+            peer.setblocking(False)
+            wire = await accepted
+            try:
+                yield wire, peer
+            finally:
+                wire.abort()
+
+
+async def received(peer: socket.socket) -> bytes:
+    """All that the other end gets."""
+    octets = b""
+    while data := await asyncio.get_running_loop().sock_recv(peer, 1 << 16):
+        octets += data
+    return octets
+
+
+async def test_what_nobody_reads_is_not_taken_from_the_system() -> None:
+    async with connection() as (wire, peer):
+        sent = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sent += peer.send(b"x" * 65536)
+                await asyncio.sleep(0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(wire._held) <= 2 * 16 * 1024
+        peer.shutdown(socket.SHUT_WR)
+        taken = 0
+        while data := await wire.read():
+            taken += len(data)
+        assert taken == sent  # and nothing of it was lost
+
+
+async def test_what_was_put_back_is_read_again_and_first() -> None:
+    async with connection() as (wire, peer):
+        peer.send(b"PROXY")
+        assert await wire.read() == b"PROXY"
+        peer.send(b"second")
+        wire.put_back(b"first ")
+        assert (await wire.read()).startswith(b"first ")
+
+
+async def test_an_interrupt_ends_a_read_under_way_and_all_that_follow() -> None:
+    async with connection() as (wire, peer):
+        asyncio.get_running_loop().call_soon(wire.interrupt)
+        assert await wire.read() == b""
+        peer.send(b"NOOP\r\n")
+        await asyncio.sleep(0.01)
+        assert await wire.read() == b""
+        wire.end()  # what was said meanwhile can be read away
+        assert await wire.read() == b"NOOP\r\n"
+
+
+async def test_a_write_that_has_to_wait_says_so_and_is_complete_in_the_end() -> None:
+    async with connection() as (wire, peer):
+        octets = b"0123456789" * 1_600_000
+        assert wire.write(b"+OK\r\n")
+        assert not wire.write(octets)
+        left = asyncio.create_task(wire.left())
+        reading = asyncio.create_task(received(peer))
+        await left
+        await wire.close()
+        assert await reading == b"+OK\r\n" + octets
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_connection_that_is_gone_says_so(reset: bool) -> None:
+    async with connection() as (wire, peer):
+        assert not wire.write(b"x" * 16_000_000)
+        if reset:
+            peer.close()  # on octets that it has not read
+        else:
+            wire.abort()
+        with pytest.raises(ConnectionGone):
+            await wire.left()
+        with pytest.raises(ConnectionGone):
+            wire.write(b"more")
+        with pytest.raises(ConnectionGone):
+            await wire.read()
+        await wire.close()
+
+
+async def test_the_end_of_the_stream_leaves_the_other_direction_open() -> None:
+    async with connection() as (wire, peer):
+        peer.shutdown(socket.SHUT_WR)
+        assert await wire.read() == b""
+        assert wire.write(b"+OK bye\r\n")
+        await wire.close()
+        assert await received(peer) == b"+OK bye\r\n"
