@@ -65,6 +65,8 @@ class State(Enum):
     TRANSACTION = "TRANSACTION"
     CLOSED = "CLOSED"
 
+    __hash__ = object.__hash__  # the same as Enum's, but not in Python code: it is asked for at every command
+
 
 class Reply(Enum):
     """What stands behind a command's +OK."""

@@ -39,6 +39,7 @@ _NAME_OCTETS_MAX: Final = 64  # octets of the name in a failed login, so that a 
 _REFUSALS_TOLD: Final = 10  # refused connections a second that have a line each
 _HASHED_MAX: Final = 1000  # unique-ids that are hashed for the log: some 0.2 ms; of more, none are
 _PLAIN = re.compile(r'[^\s"\\=]+')  # a value that needs no quotes
+_BARE = re.compile(r"[ !#-\[\]-~]*")  # one that is shown as it is, quoted or not: ASCII without quotes and backslashes
 
 Value: TypeAlias = str | int | float | None
 
@@ -54,6 +55,8 @@ def _escaped(character: str) -> str:
 
 def _clipped(text: str, octets: int) -> str:
     """The longest beginning of ``text`` that has at most ``octets`` once it is quoted."""
+    if _BARE.fullmatch(text):  # nearly all: nothing in it needs a second octet
+        return text[:octets]
     room = octets
     for index, character in enumerate(text[:octets]):
         room -= len(_quotable(character).encode())
@@ -83,6 +86,8 @@ class Event:
 
 
 def _as_text(value: Value) -> str:
+    if isinstance(value, int):
+        return str(value)
     if isinstance(value, float):
         return f"{value:.3f}"
     if value is None or value == "":

@@ -11,6 +11,7 @@ Blocking code, for a worker thread.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -46,9 +47,13 @@ class KeptListing:
     """
 
     def __init__(self, state: Path, maildir: str, *ways: str) -> None:
-        # named by a hash, so that nothing in a user's name can matter to a path
-        name = hashlib.sha256(os.fsencode(maildir)).hexdigest()
-        self._path = state / "listings" / ".".join((name, *ways))
+        self._state, self._maildir, self._ways = state, maildir, ways
+
+    @functools.cached_property
+    def _path(self) -> Path:
+        # Named by a hash, so that nothing in a user's name can matter to a path. Most logins never ask for it.
+        name = hashlib.sha256(os.fsencode(self._maildir)).hexdigest()
+        return self._state / "listings" / ".".join((name, *self._ways))
 
     def load(self) -> Kept | None:
         """What is kept; None when nothing usable is there."""

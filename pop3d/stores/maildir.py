@@ -5,8 +5,9 @@ across processes, and dies with its holder (RFC 1939 §4: exclusive access from 
 Maildir belongs to one node.
 
 *Off the loop.* Whatever may wait for a disk is done in a thread: opening and listing in one hop, reading as
-`pop3d.stores.maildir_reading` says, removing in one more. What is removed is unlinked and the folder synced before
-anybody says +OK.
+`pop3d.stores.maildir_reading` says, removing in one more. A mailbox that was opened before and has not changed needs no
+hop where the kernel can open without waiting (`pop3d.stores.nowait`): most logins are such. What is removed is unlinked
+and the folder synced before anybody says +OK.
 
 *Other programs.* A file that was renamed since the listing (flags changed, moved from new/ to cur/) is looked for once
 more by the unique part of its name, before it counts as gone.
@@ -33,7 +34,8 @@ from pop3d.stores.kept import KeptListing
 from pop3d.stores.maildir_listing import Scan, Ways, find_again, scan
 from pop3d.stores.maildir_reading import MessageReader
 from pop3d.stores.maildir_removal import Removal, SoftDelete, mark_seen
-from pop3d.stores.recent import RecentScans, at_rest, stamps_of
+from pop3d.stores.nowait import is_local, open_cached
+from pop3d.stores.recent import RecentScans, at_rest, stamps_at_once, stamps_of
 from pop3d.stores.uidlists import UidSource, foreign_uids, list_files
 
 __all__ = ["MaildirMaildrop", "MaildirOptions", "MaildirStore", "mailbox_path"]
@@ -42,6 +44,7 @@ log = logging.getLogger("pop3d.maildir")
 
 _LOCK_PATIENCE: Final = 0.04  # seconds that a dying holder gets before the mailbox counts as in use
 _LOCK_PAUSE: Final = 0.005
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
 _LARGE: Final = 1_000  # messages from which on a listing is kept although no size in it is new
 
 
@@ -87,6 +90,7 @@ class MaildirStore:
         self._state = state
         self._options = options or MaildirOptions()
         self._recent = RecentScans()
+        self._watched = ("cur", "new", *list_files(self._options.uidl))
         self._held: set[str] = set()
 
     async def open(self, account: Account, *, utf8: bool) -> MaildirMaildrop:
@@ -114,11 +118,22 @@ class MaildirStore:
         patience = loop.time() + _LOCK_PATIENCE
         while True:
             if folder.claim():
+                if (recent := self._opened_at_once(folder, ways)) is not None:
+                    return recent
                 with contextlib.suppress(_Locked):
                     return await hop(self._scan, folder, cache, ways)
             if loop.time() >= patience:
                 raise MaildropBusy
             await asyncio.sleep(_LOCK_PAUSE)
+
+    def _opened_at_once(self, folder: _Folder, ways: Ways) -> Scan | None:
+        """Lock a mailbox and find that nothing in it has changed; None when that takes a hop."""
+        device = self._recent.device(key := _key(folder, ways))
+        if device is None or not is_local(device) or not folder.lock_at_once():
+            return None
+        assert folder.root is not None
+        stamps = stamps_at_once(folder.root, self._watched)
+        return None if stamps is None else self._recent.find(key, stamps)
 
     def _scan(self, folder: _Folder, cache: KeptListing | None, ways: Ways) -> Scan:
         """Lock a mailbox and list it. In a thread."""
@@ -126,7 +141,7 @@ class MaildirStore:
         if folder.root is None:
             return Scan()
         key, uidl = _key(folder, ways), self._options.uidl
-        stamps = stamps_of(folder.root, ("cur", "new", *list_files(uidl)))
+        stamps = stamps_of(folder.root, self._watched)
         if (recent := self._recent.find(key, stamps)) is not None:
             return recent
         resting = at_rest(stamps)
@@ -192,13 +207,24 @@ class _Folder:
         """Open and lock it (RFC 1939 §4). Raises OSError, `_Locked` when somebody else has the lock. In a thread."""
         if self.root is None:
             try:
-                self.root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self.root = os.open(self.path, _FOLDER | os.O_CLOEXEC)
             except FileNotFoundError:
                 return
         try:
             fcntl.flock(self.root, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise _Locked from None
+
+    def lock_at_once(self) -> bool:
+        """The same without waiting for a disk: False when that cannot be."""
+        if self.root is None:
+            self.root = open_cached(self.path, _FOLDER)
+        if self.root is None:
+            return False
+        with contextlib.suppress(OSError):
+            fcntl.flock(self.root, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
 
     def close(self) -> None:
         """Free the lock."""

@@ -16,8 +16,9 @@ from collections.abc import Hashable
 from typing import Final, TypeAlias
 
 from pop3d.stores.maildir_listing import Scan
+from pop3d.stores.nowait import open_cached
 
-__all__ = ["RecentScans", "Stamps", "at_rest", "stamps_of"]
+__all__ = ["RecentScans", "Stamps", "at_rest", "stamps_at_once", "stamps_of"]
 
 _COARSE: Final = 2_000_000_000  # nanoseconds: more than the grain of any file system's times
 _FINE: Final = 100_000_000  # more than that of one whose times have fractions of seconds: a tick of the kernel
@@ -32,11 +33,26 @@ def stamps_of(root: int, paths: tuple[str, ...]) -> Stamps:
     found: list[tuple[int, int, int, int] | None] = []
     for path in paths:
         try:
-            entry = os.stat(path, dir_fd=root, follow_symlinks=False)
-            found.append((entry.st_dev, entry.st_ino, entry.st_mtime_ns, entry.st_ctime_ns))
+            found.append(_stamp(os.stat(path, dir_fd=root, follow_symlinks=False)))
         except FileNotFoundError:
             found.append(None)
     return tuple(found)
+
+
+def stamps_at_once(root: int, paths: tuple[str, ...]) -> Stamps | None:
+    """The same without waiting for a disk; None where that cannot be, or where one of the paths is not there."""
+    found = []
+    for path in paths:
+        descriptor = open_cached(path, os.O_PATH | os.O_NOFOLLOW, root)
+        if descriptor is None:
+            return None
+        found.append(_stamp(os.fstat(descriptor)))
+        os.close(descriptor)
+    return tuple(found)
+
+
+def _stamp(entry: os.stat_result) -> tuple[int, int, int, int]:
+    return entry.st_dev, entry.st_ino, entry.st_mtime_ns, entry.st_ctime_ns
 
 
 def at_rest(stamps: Stamps) -> bool:
@@ -62,6 +78,12 @@ class RecentScans:
                 return None
             self._scans.move_to_end(key)
             return kept[1]
+
+    def device(self, key: Hashable) -> int | None:
+        """The device (``st_dev``) of what is kept under ``key``."""
+        with self._lock:
+            stamps = self._scans[key][0] if key in self._scans else ()
+        return next((stamp[0] for stamp in stamps if stamp is not None), None)
 
     def keep(self, key: Hashable, stamps: Stamps, scan: Scan) -> None:
         """Remember a listing made behind ``stamps``, which were `at_rest` then."""

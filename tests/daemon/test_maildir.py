@@ -4,6 +4,7 @@ import asyncio
 import errno
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,8 +32,10 @@ from pop3d.stores import (
     maildir_listing,
     maildir_reading,
     maildir_removal,
+    nowait,
     recent,
 )
+from pop3d.stores.hops import hop
 from pop3d.stores.kept import KeptListing
 from pop3d.stores.maildir import MaildirMaildrop, MaildirOptions, MaildirStore, mailbox_path
 from pop3d.stores.maildir_listing import Scan, scan, sorted_in_slices, unique_part
@@ -650,6 +653,59 @@ async def test_a_mailbox_that_has_not_changed_is_not_listed_again(
     drop = await store.open(ALICE, utf8=False)
     assert drop.messages.sizes[0] == 6
     await drop.close()
+
+
+async def test_a_mailbox_of_lately_is_opened_without_a_thread(
+    store: MaildirStore, box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not nowait.is_local(box.stat().st_dev) or nowait.open_cached(str(box), os.O_RDONLY) is None:
+        pytest.skip("this kernel, or this file system, cannot open without waiting")
+    hops = []
+    monkeypatch.setattr("pop3d.stores.maildir.hop", lambda *args: hops.append(1) or hop(*args))
+
+    async def uids() -> list[bytes]:
+        drop = await store.open(ALICE, utf8=False)
+        await drop.close()
+        return list(drop.messages.uids)
+
+    grain(monkeypatch, NONE)
+    first = await uids()
+    assert (await uids(), hops) == (first, [1])
+    (box / "new/4.four").write_bytes(b"x\n")
+    assert (await uids(), hops) == ([*first, b"4.four"], [1, 1])
+    # whoever holds the lock is respected, and an open mailbox is locked
+    other = os.open(box, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(MaildropBusy):
+        await uids()
+    fcntl.flock(other, fcntl.LOCK_UN)
+    drop = await store.open(ALICE, utf8=False)
+    with pytest.raises(MaildropBusy):
+        await uids()
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    await drop.close()
+    os.close(other)
+    # a folder that is gone is found out the long way
+    shutil.rmtree(box / "new")
+    assert b"4.four" not in await uids()
+    shutil.rmtree(box)
+    assert await uids() == []
+
+
+def test_open_cached_tells_no_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("file")
+    with open(tmp_path / "file", "rb") as file:
+        file.read()
+        descriptor = nowait.open_cached(tmp_path / "file", os.O_RDONLY)
+    if descriptor is not None:
+        assert os.read(descriptor, 2) == b"x"
+        assert not os.get_inheritable(descriptor)
+        os.close(descriptor)
+    assert nowait.open_cached(tmp_path / "nonesuch", os.O_RDONLY) is None
+    assert nowait.open_cached(tmp_path / "link", os.O_RDONLY | os.O_NOFOLLOW) is None
+    assert nowait.open_cached("file", os.O_RDONLY, -1) is None
 
 
 def test_a_change_must_have_been_some_time_ago_by_the_grain_of_the_times(monkeypatch: pytest.MonkeyPatch) -> None:
