@@ -27,7 +27,9 @@ __all__ = [
     "LineBuffer",
     "LineFault",
     "TopCutter",
+    "normalized",
     "normalized_octets",
+    "stuffed",
 ]
 
 TERMINATOR: Final = b".\r\n"
@@ -141,6 +143,15 @@ class CrlfNormalizer:
         return b"" if self._at_line_start else b"\r\n"
 
 
+def normalized(data: bytes) -> bytes:
+    """What `CrlfNormalizer` makes of a whole text."""
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n")
+    if data and data[-1] != 0x0A:
+        data += b"\n"
+    return data.replace(b"\n", b"\r\n")
+
+
 def normalized_octets(data: bytes) -> int:
     """How many octets `CrlfNormalizer` makes of a whole text, without making them."""
     added = data.count(b"\n") - data.count(b"\r\n") if b"\r" in data else data.count(b"\n")
@@ -169,6 +180,13 @@ class DotStuffer:
         if b"." in data:  # memchr: base64 has no dot, and most of what is large is base64
             data = _STUFF.sub(b"\n..", data)
         return b"." + data if first else data
+
+
+def stuffed(data: bytes) -> bytes:
+    """What `DotStuffer` makes of a whole text."""
+    if b"." in data:
+        data = _STUFF.sub(b"\n..", data)
+    return b"." + data if data[:1] == b"." else data
 
 
 class TopCutter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pop3core.errors import LocalProtocolError
 from pop3core.events import ContentRequested
-from pop3core.framing import TERMINATOR, DotStuffer, TopCutter
+from pop3core.framing import TERMINATOR, DotStuffer, TopCutter, stuffed
 
 __all__ = ["Reading"]
 
@@ -24,7 +24,7 @@ class Reading:
         self.ended = False
         """The reply is complete."""
         self._tail = b""  # the last two octets of content given
-        self._stuffer = DotStuffer()
+        self._stuffer: DotStuffer | None = None  # of content in several pieces
         self._cutter = None if lines is None else TopCutter(lines)
 
     def request(self) -> ContentRequested:
@@ -38,19 +38,25 @@ class Reading:
         if not data and not last:
             raise LocalProtocolError("a piece of content is empty only when it is the last")
         # Behind anything else the terminator would not be one (RFC 1939 §3), and the client would wait for ever.
-        if last and self._end_with(data) not in (b"\r\n", b""):
+        if last and not data.endswith(b"\r\n") and self._end_with(data) not in (b"\r\n", b""):
             raise LocalProtocolError("content ends with CRLF")
 
     def feed(self, data: bytes, last: bool) -> bytes:
         """What goes on the wire for the next piece, with the terminator when it is the last that is wanted."""
-        self._tail = self._end_with(data)
         if self._cutter is not None:
+            self._tail = self._end_with(data)
             data = self._cutter.feed(data)
             last = last or self._cutter.ended
+        elif not last:
+            self._tail = self._end_with(data)
         self.offset += len(data)
         self.ended = last
-        stuffed = self._stuffer.feed(data)
-        return stuffed + TERMINATOR if last else stuffed
+        if self._stuffer is None:
+            if last:  # most messages are one piece
+                return stuffed(data) + TERMINATOR
+            self._stuffer = DotStuffer()
+        content = self._stuffer.feed(data)
+        return content + TERMINATOR if last else content
 
     def _end_with(self, data: bytes) -> bytes:
         """The last two octets of all content, once ``data`` is part of it."""

@@ -279,6 +279,8 @@ class ServerConnection:
                 return
             raise LocalProtocolError(f"{type(answer).__name__} answers nothing")
         match question, answer:
+            case ContentRequested(), a.Content(data, last):
+                self._content(data, last)
             case LoginRequested(credential), a.LoginAccepted() if not isinstance(credential, ProofFailed):
                 check_policy(answer.expire, answer.login_delay)
                 self._question = None
@@ -295,8 +297,6 @@ class ServerConnection:
             case TlsRequested(), a.TlsEstablished():  # RFC 2595 §2.5: nothing goes on without it
                 self._question = None
                 self._tls_established(answer)
-            case ContentRequested(), a.Content(data, last):
-                self._content(data, last)
             case ContentRequested(), a.ContentFailed(code, text):
                 self._content_failed(code, text)
             case ContentRequested(), a.Pending():
@@ -697,18 +697,18 @@ class ServerConnection:
         self._ask(reading.request(), flush_first=False)
 
     def _content(self, data: bytes, last: bool) -> None:
-        reading = self._reading
+        reading, summary = self._reading, self.summary
         assert reading is not None
         reading.check(data, last, self._limits.content_octets_max)
         if not reading.started:
             self._start(reading)
         before = reading.offset
         self._say(reading.feed(data, last))
-        self.summary.retrieved_octets += reading.offset - before
+        summary.retrieved_octets += reading.offset - before
         if not reading.ended:
             self._ask(reading.request(), flush_first=False)
             return
-        self.summary.retrieved += reading.lines is None
+        summary.retrieved += reading.lines is None
         self._question = self._reading = None
         if not last:
             self._dropped = reading.number

@@ -49,6 +49,11 @@ def split(line: bytes) -> tuple[Rule, bytes | None]:
 def read_arguments(rule: Rule, rest: bytes | None) -> Command:
     """The command that ``rest`` makes, as `split` gave it. Raises `BadCommand`."""
     arguments = rule.arguments
+    if len(arguments) == 1 and rest is not None:  # most commands that come in numbers: it takes all there is
+        try:
+            return rule.make(arguments[0].read(rest))
+        except BadArgument as fault:
+            raise BadCommand(str(fault), rule.usage) from None
     words = [] if rest is None else _words(arguments, rest)
     try:
         values = [reader.read(octets) for reader, octets in zip(arguments, words, strict=False)]

@@ -239,7 +239,9 @@ class Session:
     async def _serve(self) -> Closed:
         conn = self._conn
         while True:
-            match conn.next_event():
+            match conn.next_event():  # the most frequent one stands first
+                case ContentRequested(number, offset, lines):
+                    conn.answer(self._content_now(number, offset, lines) or await self._content(number, offset, lines))
                 case NeedData(resumed):
                     conn.receive_data(await self._read(resumed))
                 case SendData(data):
@@ -250,8 +252,6 @@ class Session:
                     conn.answer(await self._secret(username, kind))
                 case TlsRequested():
                     conn.answer(await self._begin_tls())
-                case ContentRequested(number, offset, lines):
-                    conn.answer(await self._content(number, offset, lines))
                 case ContentDropped(number):
                     if self._release is not None:
                         self._release(number)
@@ -341,21 +341,33 @@ class Session:
         self._release = getattr(drop, "release", None)
         self._retrieved = getattr(drop, "retrieved", None)
 
-    async def _content(self, number: int, offset: int, lines: int | None) -> Content | ContentFailed | Pending:
-        drop = self._drop
-        assert drop is not None
+    def _content_now(self, number: int, offset: int, lines: int | None) -> Content | ContentFailed | Pending | None:
+        """What can be answered without waiting. None: nothing, and there is nothing to be sent meanwhile."""
+        if self._read_now is None:
+            return None
         try:
-            content = self._read_now(number, offset) if self._read_now is not None else None
-            if content is None:
-                if self._conn.unsent and self._read_now is not None:
-                    return Pending()
-                content = await drop.read(number, offset)
-            if content.last and lines is None and self._retrieved is not None:
-                self._retrieved(number)
-            return content
+            content = self._read_now(number, offset)
         except StoreError as fault:
-            log.warning(Event("RETR or TOP failed", user=self._conn.username, why=fault.text, detail=fault.detail))
-            return ContentFailed(fault.code, fault.text)
+            return self._unreadable(fault)
+        if content is None:
+            return Pending() if self._conn.unsent else None
+        if lines is None and content.last and self._retrieved is not None:
+            self._retrieved(number)
+        return content
+
+    async def _content(self, number: int, offset: int, lines: int | None) -> Content | ContentFailed:
+        assert self._drop is not None
+        try:
+            content = await self._drop.read(number, offset)
+        except StoreError as fault:
+            return self._unreadable(fault)
+        if lines is None and content.last and self._retrieved is not None:
+            self._retrieved(number)
+        return content
+
+    def _unreadable(self, fault: StoreError) -> ContentFailed:
+        log.warning(Event("RETR or TOP failed", user=self._conn.username, why=fault.text, detail=fault.detail))
+        return ContentFailed(fault.code, fault.text)
 
     async def _commit(self, numbers: tuple[int, ...]) -> Committed | CommitFailed:
         drop = self._drop

@@ -184,12 +184,13 @@ class _Locked(Exception):
 class _Folder:
     """A Maildir's folder. ``root``: its descriptor, which holds the lock; None when there is no such folder.
 
-    ``held``: the paths that this process has claimed.
+    ``local``: it is on a disk of this machine (`is_local`). ``held``: the paths that this process has claimed.
     """
 
     def __init__(self, path: str, held: set[str]) -> None:
         self.path = path
         self.root: int | None = None
+        self.local = False
         self._held = held
         self._claimed = False
 
@@ -210,15 +211,17 @@ class _Folder:
                 self.root = os.open(self.path, _FOLDER | os.O_CLOEXEC)
             except FileNotFoundError:
                 return
+            self.local = is_local(os.fstat(self.root).st_dev)
         try:
             fcntl.flock(self.root, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise _Locked from None
 
     def lock_at_once(self) -> bool:
-        """The same without waiting for a disk: False when that cannot be."""
+        """The same without waiting for a disk, for one that is `local`: False when that cannot be."""
         if self.root is None:
             self.root = open_cached(self.path, _FOLDER)
+            self.local = True
         if self.root is None:
             return False
         with contextlib.suppress(OSError):
@@ -260,7 +263,12 @@ class MaildirMaildrop:
         self._reader: MessageReader | None = None
         if folder.root is not None:
             self._reader = MessageReader(
-                folder.root, len(self._names), self._name, self._find, surrogates=ways.surrogates
+                folder.root,
+                found.listing.sizes,
+                self._name,
+                self._find,
+                at_once=folder.local,
+                surrogates=ways.surrogates,
             )
         self.messages = found.listing
 

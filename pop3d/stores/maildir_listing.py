@@ -30,13 +30,14 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TypeVar, overload
+from typing import Final, TypeVar, overload
 
 from pop3core.downgrade import Downgrader
 from pop3core.framing import CrlfNormalizer, normalized_octets
 from pop3core.maildrop import Listing, PackedOctets, is_unique_id
 
 __all__ = [
+    "OPEN_MESSAGE",
     "Scan",
     "Sizes",
     "UniqueIds",
@@ -61,7 +62,7 @@ _SAMPLED = 64  # every so-manieth name is looked at to find where slices end
 _SENT_SIZE = re.compile(rb",W=([0-9]{1,15})(?=[,:]|$)")
 
 # A FIFO must not hang us, a symbolic link must not lead out, a child process must not inherit.
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+OPEN_MESSAGE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 def unique_part(name: bytes) -> bytes:
@@ -84,7 +85,7 @@ def open_message(root: int, name: bytes) -> tuple[int, int]:
 
     ``root``: descriptor of the Maildir; ``name``: below it, such as ``b"cur/1.M1:2,S"``.
     """
-    descriptor = os.open(name, _OPEN, dir_fd=root)
+    descriptor = os.open(name, OPEN_MESSAGE, dir_fd=root)
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):

@@ -1,26 +1,28 @@
 """Reading the messages of an open Maildir, off the event loop and nearly without hops.
 
-A hop to a thread costs twenty times what reading a small message does, and a call that may wait for the disk has no
-place on the event loop. So: a message is opened in a hop, and small ones that follow it are read in the same hop, for
-they are nearly always asked for next; they are then given without any call to the system. A large message is read in
-pieces: on the event loop as long as the page cache has what is wanted (``RWF_NOWAIT`` never waits), else by aiofiles in
-a thread. So size costs no memory, and a session holds at most `_AHEAD_OCTETS` read ahead.
+A hop to a thread costs as much as reading ten small messages does, and a call that may wait for the disk has no place
+on the event loop. So what the kernel has in memory is read on the loop, by calls that never wait
+(`pop3d.stores.nowait`). Where they would have to, a message is read in a hop, and small ones that follow it in the same
+hop, for they are nearly always asked for next; they are then given without any call to the system. A large message is
+read in pieces, on the loop or by aiofiles in a thread. So size costs no memory, and a session holds at most
+`_AHEAD_OCTETS` read ahead.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import aiofiles
 from aiofiles.threadpool.binary import AsyncFileIO
 
 from pop3core.answers import Content
+from pop3core.framing import normalized
 from pop3core.limits import DEFAULT_LIMITS
 from pop3d.stores.hops import POOL, hop, to_its_end
-from pop3d.stores.maildir_listing import open_message, text_of
+from pop3d.stores.maildir_listing import OPEN_MESSAGE, open_message, text_of
+from pop3d.stores.nowait import open_cached, read_cached
 
 __all__ = ["MessageReader"]
 
@@ -30,8 +32,7 @@ _READ: Final = (
 )  # octets of a file at a time: with CRs added, text of usual lines is still one piece
 _AHEAD_OCTETS: Final = 256 * 1024  # held for a session; 64 messages of 4 KiB make the hop's cost vanish
 _AHEAD_MESSAGES: Final = 128
-_NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)  # Linux; elsewhere every read goes through a thread
-_scratch = memoryview(bytearray(_READ))  # what read_now reads into; used by the event loop's thread alone
+_scratch = memoryview(bytearray(_PIECE))  # what read_now reads into; used by the event loop's thread alone
 
 
 class _Cursor:
@@ -55,15 +56,9 @@ class _Cursor:
     def read_now(self) -> Content | None:
         """The next piece, or None when the disk has to be waited for."""
         while not self._waiting and not self._ended:
-            if not _NOWAIT:
+            octets = read_cached(self._descriptor, _scratch[:_READ], self._position)
+            if octets is None:
                 return None
-            try:
-                octets = os.preadv(self._descriptor, [_scratch], self._position, _NOWAIT)
-            except OSError as fault:
-                # not in the page cache, or a file system that cannot tell
-                if fault.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
-                    return None
-                raise
             self._take(bytes(_scratch[:octets]))
         return self._give()
 
@@ -98,25 +93,28 @@ class _Cursor:
 
 
 class MessageReader:
-    """Reads messages 1 to ``messages``.
+    """Reads messages 1 to n. ``sizes``: of each, in octets as they are sent.
 
-    ``root``: descriptor of the Maildir; ``name_of``: a message's file below it, and ``find``: looks for one that has
-    another name now, and raises FileNotFoundError; both are called in a thread. ``surrogates``: these are given.
-    Methods raise OSError. Pieces must be asked for in order (`pop3d.stores.Maildrop.read`).
+    ``root``: descriptor of the Maildir; ``name_of``: a message's file below it; ``find``: looks for one that has
+    another name now, and raises FileNotFoundError, in a thread. ``at_once``: files that are in memory may be opened on
+    the event loop; ``surrogates``: these are given. Methods raise OSError. Pieces must be asked for in order
+    (`pop3d.stores.Maildrop.read`).
     """
 
     def __init__(
         self,
         root: int,
-        messages: int,
+        sizes: Sequence[int],
         name_of: Callable[[int], bytes],
         find: Callable[[int], None],
         *,
+        at_once: bool,
         surrogates: bool,
     ) -> None:
-        self._root, self._messages = root, messages
+        self._root, self._sizes = root, sizes
         self._name_of, self._find = name_of, find
         self._surrogates = surrogates
+        self._at_once = at_once and not surrogates
         self._ahead: dict[int, bytes] = {}  # whole messages that were read before they were asked for
         self._next = 1  # whoever asks for this one reads the mailbox in order
         self._cursor: _Cursor | None = None
@@ -124,7 +122,9 @@ class MessageReader:
     def read_now(self, number: int, offset: int) -> Content | None:
         """The piece at ``offset``, or None when it has to be waited for."""
         if offset == 0 and not self._has_begun(number):
-            whole = self._ahead.pop(number, None)
+            whole = self._ahead.pop(number, None) if self._ahead else None
+            if whole is None:
+                whole = self._read_cached(number)
             if whole is None:
                 return None
             self._next = number + 1
@@ -161,6 +161,25 @@ class MessageReader:
         assert cursor is not None and (cursor.number, cursor.offset) == (number, offset), "read out of order"
         return cursor
 
+    def _read_cached(self, number: int) -> bytes | None:
+        """A small message that is in memory as it was listed. Whatever else it is, a thread finds out."""
+        size = self._sizes[number - 1]
+        if not self._at_once or size >= _PIECE:
+            return None
+        descriptor = open_cached(self._name_of(number), OPEN_MESSAGE, self._root)
+        if descriptor is None:
+            return None
+        try:
+            octets = read_cached(descriptor, _scratch[: size + 1], 0)
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
+        if octets is None:
+            return None
+        whole = normalized(bytes(_scratch[:octets]))
+        return whole if len(whole) == size else None
+
     # --- in a thread ---
 
     def _load(self, number: int) -> None:
@@ -177,7 +196,7 @@ class MessageReader:
             self._open_large(number)
             return
         self._ahead[number] = whole
-        octets, last = len(whole), min(self._messages, number + _AHEAD_MESSAGES - 1)
+        octets, last = len(whole), min(len(self._sizes), number + _AHEAD_MESSAGES - 1)
         while in_order and octets < _AHEAD_OCTETS and number < last:
             number += 1
             try:

@@ -1,4 +1,4 @@
-"""Opening files on the event loop, without ever waiting for a disk.
+"""Opening and reading files on the event loop, without ever waiting for a disk.
 
 ``RWF_NOWAIT`` reads what the page cache has and says so when it has not; ``openat2`` with ``RESOLVE_CACHED`` (Linux
 5.12) is the same for opening: it succeeds when each folder on the way is in memory, and else says that it would have to
@@ -11,14 +11,17 @@ whoever calls this knows the device, from an earlier and slower opening, and `is
 from __future__ import annotations
 
 import ctypes
+import errno
+import functools
 import os
 import sys
 from typing import Final
 
-__all__ = ["is_local", "open_cached"]
+__all__ = ["is_local", "open_cached", "read_cached"]
 
 _OPENAT2: Final = 437  # the same number on all architectures
 _RESOLVE_CACHED: Final = 0x20
+_RWF_NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)  # Linux; elsewhere every read goes through a thread
 
 
 class _OpenHow(ctypes.Structure):
@@ -50,6 +53,26 @@ def open_cached(path: str | bytes | os.PathLike[str], flags: int, root: int = _A
     """
     if _syscall is None:
         return None
-    how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE_CACHED)
-    descriptor: int = _syscall(_OPENAT2, root, os.fsencode(path), how, ctypes.sizeof(how))
+    descriptor: int = _syscall(_OPENAT2, root, os.fsencode(path), _how(flags), ctypes.sizeof(_OpenHow))
     return descriptor if descriptor >= 0 else None
+
+
+@functools.cache
+def _how(flags: int) -> _OpenHow:
+    return _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE_CACHED)
+
+
+def read_cached(descriptor: int, into: memoryview, position: int) -> int | None:
+    """Read the octets of a file from ``position`` on: how many there were, or None where that would have to wait.
+
+    Fewer than there are means nothing: perhaps only those are in memory. Raises OSError.
+    """
+    if not _RWF_NOWAIT:
+        return None
+    try:
+        return os.preadv(descriptor, [into], position, _RWF_NOWAIT)
+    except OSError as fault:
+        # not in the page cache, or a file system that cannot tell
+        if fault.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
+            return None
+        raise

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pop3core import framing
 from pop3core.framing import (
     CrlfNormalizer,
     DotStuffer,
@@ -45,7 +46,7 @@ def normalized(text: bytes) -> bytes:
 def test_normalizing_is_as_stated_however_it_is_cut(text: bytes, sizes: list[int]) -> None:
     content = CrlfNormalizer()
     got = b"".join(content.feed(piece) for piece in chopped(text, sizes)) + content.finish()
-    assert got == normalized(text)
+    assert got == normalized(text) == framing.normalized(text)
 
 
 @given(nasty)
@@ -60,6 +61,7 @@ def test_stuffing_is_as_stated_however_it_is_cut(content: bytes, sizes: list[int
     got = b"".join(stuffer.feed(piece) for piece in chopped(content, sizes))
     lines = content.split(b"\r\n")
     assert got == b"\r\n".join(b"." + line if line.startswith(b".") else line for line in lines)
+    assert got == framing.stuffed(content)
     assert stuffer.at_line_start
     assert b"\r\n.\r\n" not in b"\r\n" + got
 

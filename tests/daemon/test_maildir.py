@@ -30,7 +30,6 @@ from pop3d.stores import (
     Store,
     StoreError,
     maildir_listing,
-    maildir_reading,
     maildir_removal,
     nowait,
     recent,
@@ -75,11 +74,19 @@ class TestContract(StoreContract):
 
 
 class TestContractWithoutThePageCache(TestContract):
-    """The same with a system that cannot read without waiting: every octet comes through aiofiles."""
+    """The same with a system that cannot read without waiting: every large message comes through aiofiles."""
 
     @pytest.fixture(autouse=True)
     def _never_now(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(maildir_reading, "_NOWAIT", 0)
+        monkeypatch.setattr(nowait, "_RWF_NOWAIT", 0)
+
+
+class TestContractWithoutOpeningAtOnce(TestContract):
+    """The same with a system that cannot open without waiting: small messages are read ahead in a thread."""
+
+    @pytest.fixture(autouse=True)
+    def _never_now(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(nowait, "_syscall", None)
 
 
 async def test_a_file_that_left_the_page_cache_is_read_all_the_same(tmp_path: Path) -> None:
@@ -693,6 +700,35 @@ async def test_a_mailbox_of_lately_is_opened_without_a_thread(
     assert await uids() == []
 
 
+async def test_what_is_read_at_once_is_what_was_listed(store: MaildirStore, box: Path) -> None:
+    """A message that was changed, or is none any more, is left to whoever can tell the log about it."""
+    if not nowait.is_local(box.stat().st_dev) or nowait.open_cached(str(box), os.O_RDONLY) is None:
+        pytest.skip("this kernel, or this file system, cannot open without waiting")
+    path = box / "cur/1.one.host:2,S"
+    for text, at_once in (
+        (b"one\n", True),
+        (b"one\r\n", True),  # the same content, stored otherwise
+        (b"one", True),
+        (b"on\n", False),
+        (b"one more\n", False),
+        (b"", False),
+    ):
+        path.write_bytes(b"one\n")
+        drop = await store.open(ALICE, utf8=False)
+        path.write_bytes(text)
+        found = drop.read_now(1, 0)
+        assert (found is not None and found.data == b"one\r\n" and found.last) is at_once
+        await drop.close()
+    path.write_bytes(b"one\n")
+    drop = await store.open(ALICE, utf8=False)
+    path.unlink()
+    os.mkfifo(path)
+    assert drop.read_now(1, 0) is None
+    with pytest.raises(StoreError):
+        await drop.read(1, 0)
+    await drop.close()
+
+
 def test_open_cached_tells_no_reason(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     (tmp_path / "link").symlink_to("file")
@@ -914,7 +950,10 @@ async def test_a_hanging_disk_holds_one_thread_and_nobody_else(tmp_path: Path, m
     await (await store.open(ALICE, utf8=False)).close()
 
 
-async def test_small_messages_are_read_ahead_in_order_and_within_bounds(tmp_path: Path) -> None:
+async def test_small_messages_are_read_ahead_in_order_and_within_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nowait, "_syscall", None)  # as if none were in memory
     box = make_maildir(tmp_path / "alice", {f"new/{at:03}.host": b"x" * 20_000 + b"\n" for at in range(40)})
     store = MaildirStore(str(tmp_path / "{user}"))
     drop = await store.open(ALICE, utf8=False)
