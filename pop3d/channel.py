@@ -122,21 +122,22 @@ class Channel:
             return await self._wire.read()
         while True:
             # what came with the last octets of the handshake is read first
-            try:
-                data = self._tls.read()
-            except ssl.SSLError:
-                raise ConnectionGone from None
-            if output := self._tls.take_output():  # such as a key update
-                await self._transmit(output)
-            if data or self._tls.ended:
-                return data
+            if self._tls.has_input or self._tls.ended:
+                try:
+                    data = self._tls.read()
+                except ssl.SSLError:
+                    raise ConnectionGone from None
+                if output := self._tls.take_output():  # such as a key update
+                    await self._transmit(output)
+                if data or self._tls.ended:
+                    return data
             received = await self._wire.read()
             if not received:
                 return b""
             self._tls.receive(received)
 
-    async def write(self, data: bytes, *, last: bool = False) -> None:
-        """Send, and wait until it has left for the system's buffers. Raises `ConnectionGone`.
+    def write(self, data: bytes, *, last: bool = False) -> bool:
+        """Send; False when `left` has to be waited for before anything else is sent. Raises `ConnectionGone`.
 
         ``last``: nothing more will be sent, and the peer is told with the same octets.
         """
@@ -148,15 +149,16 @@ class Channel:
             if last:
                 self._tls.shut_down()
             data = self._tls.take_output()
-        await self._transmit(data)
+        return self._wire.write(data) and len(data) < _FAIR
+
+    async def left(self) -> None:
+        """Wait until all has left for the system's buffers, and others had their turn. Raises `ConnectionGone`."""
+        await self._wire.left()
+        await asyncio.sleep(0)
 
     async def _transmit(self, data: bytes) -> None:
-        if not data:
-            return
-        if not self._wire.write(data):
+        if data and not self._wire.write(data):
             await self._wire.left()
-        if len(data) >= _FAIR:
-            await asyncio.sleep(0)
 
     def interrupt(self) -> None:
         """Make a `read` under way, and all later ones, see the end of the stream."""

@@ -272,11 +272,12 @@ class Session:
         return data
 
     async def _write(self, data: bytes) -> None:
-        before = self.deadline, self._overdue
-        self._until(self._services.limits.write_timeout, self._takes_nothing)
-        await self._channel.write(data, last=self._conn.state is State.CLOSED)
         self._octets_out += len(data)
-        self.deadline, self._overdue = before
+        if not self._channel.write(data, last=self._conn.state is State.CLOSED):
+            before = self.deadline, self._overdue
+            self._until(self._services.limits.write_timeout, self._takes_nothing)
+            await self._channel.left()
+            self.deadline, self._overdue = before
 
     def _header_too_slow(self) -> None:
         self.cut("no PROXY header in time")

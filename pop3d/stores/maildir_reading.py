@@ -121,15 +121,13 @@ class MessageReader:
 
     def read_now(self, number: int, offset: int) -> Content | None:
         """The piece at ``offset``, or None when it has to be waited for."""
-        if offset == 0 and not self._has_begun(number):
-            whole = self._ahead.pop(number, None) if self._ahead else None
-            if whole is None:
-                whole = self._read_cached(number)
-            if whole is None:
-                return None
-            self._next = number + 1
-            return Content(whole, last=True)
-        return self._under_way(number, offset).read_now()
+        if offset or (self._cursor is not None and self._has_begun(number)):
+            return self._under_way(number, offset).read_now()
+        whole = self._ahead.pop(number, None) if self._ahead else None
+        if whole is None and (whole := self._read_cached(number)) is None:
+            return None
+        self._next = number + 1
+        return Content(whole, last=True)
 
     async def read(self, number: int, offset: int) -> Content:
         """The piece at ``offset``."""

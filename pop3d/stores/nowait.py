@@ -30,6 +30,7 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
+_SIZE: Final = ctypes.sizeof(_OpenHow)
 # PyDLL keeps the interpreter's lock: to give it away around a call that does not wait is what makes threads slow
 _syscall = ctypes.PyDLL(None).syscall if sys.platform == "linux" else None
 if _syscall is not None:
@@ -53,7 +54,8 @@ def open_cached(path: str | bytes | os.PathLike[str], flags: int, root: int = _A
     """
     if _syscall is None:
         return None
-    descriptor: int = _syscall(_OPENAT2, root, os.fsencode(path), _how(flags), ctypes.sizeof(_OpenHow))
+    octets = path if isinstance(path, bytes) else os.fsencode(path)
+    descriptor: int = _syscall(_OPENAT2, root, octets, _how(flags), _SIZE)
     return descriptor if descriptor >= 0 else None
 
 
