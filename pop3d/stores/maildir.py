@@ -145,15 +145,17 @@ class MaildirStore:
         if (recent := self._recent.find(key, stamps)) is not None:
             return recent
         resting = at_rest(stamps)
-        kept = None if cache is None else cache.load()
-        if kept is not None and kept.stamps == stamps:
-            self._recent.keep(key, stamps, kept.scan)
-            return kept.scan
+        before = self._recent.last(key)
+        if before is None and cache is not None and (kept := cache.load()) is not None:
+            if kept.stamps == stamps:
+                self._recent.keep(key, stamps, kept.scan)
+                return kept.scan
+            before = kept.scan
         try:
             ways = replace(ways, uids=foreign_uids(folder.root, uidl))
         except ValueError as fault:
             raise OSError(errno.EINVAL, str(fault)) from None
-        found = scan(folder.root, () if kept is None else kept.scan.sizes(), ways)
+        found = scan(folder.root, before, ways)
         resting = resting and not found.troubles  # those are told at each login
         # also when only old ones went, once they are many: the cache must not grow for ever
         worth_it = found.counted or found.forgotten > len(found.listing) or (resting and len(found.names) >= _LARGE)

@@ -203,6 +203,22 @@ class Scan:
         for name, octets in zip(self.names, self.listing.sizes, strict=True):
             yield size_key(name), octets
 
+    def only(self, names: Sequence[bytes]) -> Scan | None:
+        """What a scan would find where only ``names`` are left of this one; None where it would find anything else.
+
+        A fifth of the work, for what most sessions leave behind. For small mailboxes only: it holds all names at once.
+        """
+        uids = self.listing.uids
+        if len(self.names) > _SLICE or self.troubles or not isinstance(uids, UniqueIds) or uids.others:
+            return None
+        left = set(names)
+        kept = [(name, octets) for name, octets in zip(self.names, self.listing.sizes, strict=True) if name in left]
+        if len(kept) != len(left):
+            return None
+        packed = PackedOctets(name for name, _ in kept)
+        listing = Listing(array("Q", [octets for _, octets in kept]), UniqueIds(packed, {}))
+        return Scan(packed, listing, forgotten=len(self.names) - len(kept))
+
 
 Sizes = Iterable[tuple[bytes, int]]
 """Sizes counted before: `size_key` and octets as sent, ascending by the unique part."""
@@ -221,17 +237,21 @@ class Ways:
     uids: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
-def scan(root: int, known: Sizes = (), ways: Ways | None = None) -> Scan:
-    """List the messages below ``root``, a descriptor of the Maildir.
+def scan(root: int, before: Scan | None = None, ways: Ways | None = None) -> Scan:
+    """List the messages below ``root``, a descriptor of the Maildir. ``before``: as they were, in the same ways.
 
     Raises OSError when a folder cannot be listed: an error never shows as an empty mailbox. A file that cannot be read
     is left out, and named in ``troubles``; one that went meanwhile is left out too.
     """
     # Sorted twice, and never as pairs: of a million freed pairs the interpreter keeps some for later, one here, one
     # there, and with them nearly all the memory that they had.
-    names = sorted_in_slices(_all_names(root))
+    names = _all_names(root)
+    ways = ways or Ways()
+    if before is not None and not ways.uids and (left := before.only(names)) is not None:
+        return left
+    names = sorted_in_slices(names)
     names.sort(key=unique_part)
-    result = _Collector(root, names, _Known(known), ways or Ways())
+    result = _Collector(root, names, _Known(() if before is None else before.sizes()), ways)
     for unique, group in groupby(names, key=unique_part):
         same = list(group)
         if len(same) == 1:

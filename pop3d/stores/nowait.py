@@ -14,6 +14,7 @@ import ctypes
 import errno
 import functools
 import os
+import struct
 import sys
 from typing import Final
 
@@ -24,18 +25,11 @@ _RESOLVE_CACHED: Final = 0x20
 _RWF_NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)  # Linux; elsewhere every read goes through a thread
 
 
-class _OpenHow(ctypes.Structure):
-    """struct open_how, see openat2(2)."""
-
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
-
-
-_SIZE: Final = ctypes.sizeof(_OpenHow)
 # PyDLL keeps the interpreter's lock: to give it away around a call that does not wait is what makes threads slow
 _syscall = ctypes.PyDLL(None).syscall if sys.platform == "linux" else None
 if _syscall is not None:
     _syscall.restype = ctypes.c_long
-    _syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
+    _syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t)
 _AT_FDCWD: Final = -100
 
 
@@ -55,13 +49,14 @@ def open_cached(path: str | bytes | os.PathLike[str], flags: int, root: int = _A
     if _syscall is None:
         return None
     octets = path if isinstance(path, bytes) else os.fsencode(path)
-    descriptor: int = _syscall(_OPENAT2, root, octets, _how(flags), _SIZE)
+    how = _how(flags)
+    descriptor: int = _syscall(_OPENAT2, root, octets, how, len(how))
     return descriptor if descriptor >= 0 else None
 
 
 @functools.cache
-def _how(flags: int) -> _OpenHow:
-    return _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE_CACHED)
+def _how(flags: int) -> bytes:
+    return struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE_CACHED)  # struct open_how, see openat2(2)
 
 
 def read_cached(descriptor: int, into: memoryview, position: int) -> int | None:

@@ -79,10 +79,17 @@ class RecentScans:
             self._scans.move_to_end(key)
             return kept[1]
 
+    def last(self, key: Hashable) -> Scan | None:
+        """What is kept under ``key``, whatever has happened since."""
+        with self._lock:
+            kept = self._scans.get(key)
+        return None if kept is None else kept[1]
+
     def device(self, key: Hashable) -> int | None:
         """The device (``st_dev``) of what is kept under ``key``."""
         with self._lock:
-            stamps = self._scans[key][0] if key in self._scans else ()
+            kept = self._scans.get(key)
+        stamps = () if kept is None else kept[0]
         return next((stamp[0] for stamp in stamps if stamp is not None), None)
 
     def keep(self, key: Hashable, stamps: Stamps, scan: Scan) -> None:

@@ -599,7 +599,7 @@ def test_known_sizes_are_laid_beside_any_listing(entries: list[tuple[str, bool, 
                 (root / f"cur/{letter}x,S=1:2,").write_bytes(b"x" * ord(letter))
         descriptor = os.open(root, os.O_RDONLY)
         try:
-            kept = list(scan(descriptor).sizes())
+            kept = scan(descriptor)
             for letter, before, after in entries:
                 path = root / f"cur/{letter}x,S=1:2,"
                 if before and not after:
