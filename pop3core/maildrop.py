@@ -62,11 +62,12 @@ class PackedOctets(Sequence[bytes]):
     def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
+        ends = self._ends
         if index < 0:
-            index += len(self._ends)
-        if not 0 <= index < len(self._ends):
+            index += len(ends)
+        if not 0 <= index < len(ends):
             raise IndexError(index)
-        return self._octets[self._ends[index - 1] if index else 0 : self._ends[index]]
+        return self._octets[ends[index - 1] if index else 0 : ends[index]]
 
     def __iter__(self) -> Iterator[bytes]:
         start = 0

@@ -16,7 +16,7 @@ from pop3d.wire import ConnectionGone, Wire
 
 __all__ = ["Channel", "ConnectionGone", "HandshakeFailed", "ProxyError"]
 
-_FAIR = 32 * 1024  # octets written after which other connections get their turn
+_FAIR = 128 * 1024  # octets written after which other connections get their turn: some 0.5 ms of work
 _LINGER_OCTETS_MAX = 1024 * 1024  # octets read away behind our last reply: what may be on its way already, no flood
 
 
@@ -37,6 +37,7 @@ class Channel:
         if tls is not None:
             self.begin_tls(tls)
         self._proxied: ProxyHeader | None = None
+        self._in_turn = 0  # octets written since others had theirs
         self.peer = wire.peer
 
     @property
@@ -149,10 +150,12 @@ class Channel:
             if last:
                 self._tls.shut_down()
             data = self._tls.take_output()
-        return self._wire.write(data) and len(data) < _FAIR
+        self._in_turn += len(data)
+        return self._wire.write(data) and self._in_turn < _FAIR
 
     async def left(self) -> None:
         """Wait until all has left for the system's buffers, and others had their turn. Raises `ConnectionGone`."""
+        self._in_turn = 0
         await self._wire.left()
         await asyncio.sleep(0)
 

@@ -306,16 +306,19 @@ class MaildirMaildrop:
 
     def _checked(self, number: int, offset: int, content: Content) -> Content:
         if content.last:
-            octets, announced = offset + len(content.data), self.messages.sizes[number - 1]
-            if octets != announced:
-                log.warning(
-                    "%s: message %d has %d octets, not %d as listed: its file was changed in place, or its name lies",
-                    self._folder.path, number, octets, announced,
-                )  # fmt: skip
-                self._wrong_size = True
-                self._recent.forget(self._key)
-            self.release(number)
+            assert self._reader is not None
+            if offset + len(content.data) != self.messages.sizes[number - 1]:
+                self._tell_of_wrong_size(number, offset + len(content.data))
+            self._reader.release()
         return content
+
+    def _tell_of_wrong_size(self, number: int, octets: int) -> None:
+        log.warning(
+            "%s: message %d has %d octets, not %d as listed: its file was changed in place, or its name lies",
+            self._folder.path, number, octets, self.messages.sizes[number - 1],
+        )  # fmt: skip
+        self._wrong_size = True
+        self._recent.forget(self._key)
 
     def _name(self, number: int) -> bytes:
         return self._renamed.get(number) or self._names[number - 1]
