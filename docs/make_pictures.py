@@ -38,13 +38,19 @@ SHOWN: dict[str, tuple[tuple[str, ...], ...]] = {
     "show": (("show", "3"), ("show", "2")),
     "shell": (("shell",),),
     "sync": (("sync", DESTINATION), ("sync", DESTINATION)),
+    "check": (("check",),),
     "doctor": (("doctor",),),
 }
 """Commands of each picture."""
+MUCH = {"sync": 4000}
+"""Further messages, each of 42 KiB, so that there is time for a bar."""
 TYPED = ("stat", "list 1", "explain", "top 2 0", "dele 1", "retr 1", "raw noop please", "quit")
 """What is typed into the shell."""
 PROGRAM = "import sys; sys.modules['prompt_toolkit'] = None; from pop3cli.app import main; main()"
 """pop3cli without the library that redraws its prompt: a picture has no cursor that moves."""
+LINE = b"%s\n" % (b"x" * 70)
+TAKEN_AWAY = "\r\x1b[1A\x1b[2K"
+DRAWN_AGAIN = "\r\x1b[2K"
 SECONDS = 60.0
 
 
@@ -66,7 +72,16 @@ def on_screen(arguments: list[str], environment: dict[str, str], typed: tuple[st
         if process.wait(SECONDS) != 0:
             raise SystemExit(f"{arguments} failed: {shown.decode()}")
     os.close(master)
-    return re.sub(r"\x1b\[\?[0-9]+[hl]", "", shown.decode())
+    return half_way(re.sub(r"\x1b\[\?[0-9]+[hl]", "", shown.decode()))
+
+
+def half_way(shown: str) -> str:
+    """The text of a terminal with a bar that is drawn again and again: once, half way, above what came in its place."""
+    drawn, gone, rest = shown.rpartition(TAKEN_AWAY)
+    if not gone:
+        return shown
+    each = drawn.split(DRAWN_AGAIN)
+    return f"{each[len(each) // 2]}\r\n{rest}"
 
 
 def dialogue(name: str, port: int, certificate: Path, folder: str) -> str:
@@ -82,12 +97,13 @@ def dialogue(name: str, port: int, certificate: Path, folder: str) -> str:
         shown += on_screen(words, environment, TYPED if command == "shell" else ()) + "\n"
     shown = shown.replace(f"{folder}/Mail", "~/Mail").replace(f" port {port}", "")
     # in a table the longer name takes from the blanks behind it
-    return re.sub(r"\blocalhost( [^\r\n]*? ) {7}|\blocalhost", r"mail.example.org\1", shown)
+    return re.sub(r"localhost( [^\r\n]*? ) {7}|localhost", r"mail.example.org\1", shown)
 
 
 async def shown_in(name: str) -> str:
     """A picture's text, from a server of its own."""
     mail = [message.as_bytes() for message in sample_messages()]
+    mail += [b"Subject: %d\n\n%s" % (number, LINE * 600) for number in range(MUCH.get(name, 0))]
     with tempfile.TemporaryDirectory(prefix="pictures-") as folder:
         async with serving({"demo": mail}) as server:
             return await asyncio.to_thread(dialogue, name, server.port, server.certificate, folder)

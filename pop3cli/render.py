@@ -386,14 +386,19 @@ class Meter:
                 DownloadColumn,
                 MofNCompleteColumn,
                 Progress,
+                ProgressColumn,
+                Task,
                 TextColumn,
                 TimeRemainingColumn,
-                TransferSpeedColumn,
             )
+            from rich.text import Text
 
-            counted = (
-                (DownloadColumn(binary_units=True), TransferSpeedColumn()) if self._octets else (MofNCompleteColumn(),)
-            )
+            class Speed(ProgressColumn):  # rich's own counts in powers of 1000, beside sizes in powers of 1024
+                def render(self, task: Task) -> Text:
+                    speed = task.finished_speed or task.speed
+                    return Text(f"{human_size(int(speed))}/s" if speed else "", style="progress.data.speed")
+
+            counted = (DownloadColumn(binary_units=True), Speed()) if self._octets else (MofNCompleteColumn(),)
             columns = (TextColumn("{task.description}"), BarColumn(), *counted, TimeRemainingColumn())
             self._bar = Progress(*columns, console=self._console, transient=True)
             self._bar.add_task(harmless(self._label), total=self._total)
