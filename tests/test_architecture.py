@@ -54,7 +54,7 @@ DAEMON = [
         "tls",
     },
     {"errors", "auth", "auth.*", "channel", "metrics", "systemd"},
-    {"guard", "log", "penalties", "plugins", "stores", "stores.*"},
+    {"guard", "log", "log_writer", "penalties", "plugins", "stores", "stores.*"},
     {"logins"},
     {"session"},
     {"server"},

@@ -58,7 +58,7 @@ client.quit()
 """
 SECONDS_MAX = 300.0
 GETMAIL_WAITS = 15
-"""Seconds. getmail6 misses the end of a delivery that is over before it has begun to wait for it, and then waits so long."""
+"""Seconds. getmail6 misses the end of a delivery that is over before it begins to wait for it, then waits so long."""
 TRIES = 3
 
 
@@ -205,9 +205,11 @@ def measure(name: str, place: Place, octets: int, figures: Figures, console: Con
     """One client, once; why there are no figures of it, if so. What fails (getmail6 does, at times) is run again."""
     for _ in range(TRIES):
         try:
-            return run(name, place, octets, figures)
+            run(name, place, octets, figures)
         except AssertionError as fault:
             console.print(str(fault), style="red", markup=False)
+        else:
+            return
 
 
 def run(name: str, place: Place, octets: int, figures: Figures) -> None:
