@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, overload
+from typing import Final, TypeVar, overload
 
 from pop3core.errors import LocalProtocolError
 
 __all__ = ["UID_OCTETS_MAX", "Listing", "Marks", "PackedOctets", "is_unique_id"]
+
+T = TypeVar("T")
 
 UID_OCTETS_MAX: Final = 70
 """The longest unique-id (RFC 1939 §7)."""
@@ -140,6 +142,9 @@ class Marks:
             at = self._flags.find(1, at + 1)
         return tuple(found)
 
-    def present(self, start: int) -> Iterator[int]:
-        """The messages from number ``start`` on that are not marked, ascending."""
-        return (number for number in range(start, len(self._flags) + 1) if not self._flags[number - 1])
+    def present(self, values: Iterable[T]) -> Iterator[tuple[int, T]]:
+        """The messages that are not marked, ascending, each with its own of ``values``; all messages have one."""
+        numbered = enumerate(values, 1)
+        if not self.marked:
+            return numbered
+        return (message for message, marked in zip(numbered, self._flags, strict=True) if not marked)

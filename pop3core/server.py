@@ -25,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Final, NoReturn
 
@@ -653,7 +653,7 @@ class ServerConnection:
         sizes = self._listing.sizes  # RFC 6856 §2.1: the octets that RETR sends
         if command.number is None:
             self._totals()
-            self._pieces = self._lines_of(lambda number: b"%d %d\r\n" % (number, sizes[number - 1]))
+            self._pieces = self._lines_of(b"%d %d\r\n", sizes)
         elif self._exists(command.number):
             self._say(b"+OK %d %d\r\n" % (command.number, sizes[command.number - 1]))
 
@@ -661,15 +661,18 @@ class ServerConnection:
         uids = self._listing.uids
         if command.number is None:
             self._ok("unique-ids follow")
-            self._pieces = self._lines_of(lambda number: b"%d %b\r\n" % (number, uids[number - 1]))
+            self._pieces = self._lines_of(b"%d %b\r\n", uids)
         elif self._exists(command.number):
             self._say(b"+OK %d %b\r\n" % (command.number, uids[command.number - 1]))
 
-    def _lines_of(self, line: Callable[[int], bytes]) -> Iterator[bytes]:
-        """A line for each message that is not marked, some at a time: a million of them are never in memory at once."""
+    def _lines_of(self, line: bytes, values: Iterable[object]) -> Iterator[bytes]:
+        """A line for each message that is not marked, some at a time: a million of them are never in memory at once.
+
+        ``line``: to be filled in with message number and value; ``values``: one for each message.
+        """
         piece, octets = [], 0
-        for number in self._marks.present(1):
-            piece.append(text := line(number))
+        for numbered in self._marks.present(values):
+            piece.append(text := line % numbered)
             octets += len(text)
             if octets >= self._limits.list_piece_octets:
                 yield b"".join(piece)

@@ -184,6 +184,11 @@ class UniqueIds(Sequence[bytes]):
             index += len(self)
         return self._others.get(index) or unique_part(self._names[index])
 
+    def __iter__(self) -> Iterator[bytes]:
+        if not self._others:
+            return map(unique_part, self._names)
+        return (self._others.get(place) or unique_part(name) for place, name in enumerate(self._names))
+
 
 @dataclass(slots=True)
 class Scan:

@@ -56,7 +56,9 @@ def test_marks(sizes: list[int], numbers: list[int]) -> None:
             marked.add(number)
     left = [number for number in range(1, len(sizes) + 1) if number not in marked]
     assert marks.numbers() == tuple(sorted(marked))
-    assert list(marks.present(1)) == left
+    assert list(marks.present("abcdefghijklmnopqrstuvwxyz"[: len(sizes)])) == [
+        (number, chr(0x60 + number)) for number in left
+    ]
     assert marks.messages == len(left)
     assert marks.octets == sum(sizes[number - 1] for number in left)
     marks.reset()

@@ -1,5 +1,6 @@
 """The server engine: order, questions and answers, the end; whatever a driver or a client does."""
 
+import itertools
 import tracemalloc
 from collections.abc import Callable
 
@@ -140,10 +141,7 @@ def test_a_long_list_is_made_piece_by_piece() -> None:
             return 100_000
 
         def __iter__(self):
-            return iter(())
-
-        def __getitem__(self, index):
-            return b"u" if self.uids else 1
+            return itertools.repeat(b"u" if self.uids else 1, len(self))
 
     sizes, uids = Sizes(), Sizes()
     sizes.uids, uids.uids = False, True
