@@ -21,7 +21,7 @@ import zlib
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Final
 
 from pop3core.maildrop import Listing, PackedOctets
 from pop3d.stores.maildir_listing import Scan, UniqueIds
@@ -29,7 +29,8 @@ from pop3d.stores.recent import Stamps
 
 __all__ = ["Kept", "KeptListing"]
 
-_HEADER = re.compile(rb"pop3d listing 3 ([0-9a-f]{8})\n")
+_HEADER_MAX: Final = 64  # octets
+_HEADER = re.compile(rb"pop3d listing 4 ([0-9a-f]{8})\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +59,9 @@ class KeptListing:
     def load(self) -> Kept | None:
         """What is kept; None when nothing usable is there."""
         try:
-            octets = self._path.read_bytes()
-        except OSError:
-            return None
-        header = _HEADER.match(octets)
-        if header is None or int(header[1], 16) != zlib.crc32(memoryview(octets)[header.end() :]):
-            return None
-        try:
-            end = octets.index(b"\n", header.end())
-            about = json.loads(octets[header.end() : end])
-            return _unpacked(about, memoryview(octets)[end + 1 :])
-        except (ValueError, KeyError):
+            with self._path.open("rb") as file:
+                return _read(file)
+        except (OSError, EOFError, ValueError, KeyError, TypeError):
             return None
 
     def save(self, found: Scan, stamps: Stamps) -> None:
@@ -80,6 +73,7 @@ class KeptListing:
             "order": sys.byteorder,
             "stamps": stamps,
             "names": len(names),
+            "messages": len(ends),
             "others": {place: uid.decode("ascii") for place, uid in others.items()},
         }
         parts = (json.dumps(about).encode() + b"\n", names, ends.tobytes(), array("Q", found.listing.sizes).tobytes())
@@ -90,7 +84,7 @@ class KeptListing:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with beside.open("wb") as file:
-                file.write(b"pop3d listing 3 %08x\n" % checksum)
+                file.write(b"pop3d listing 4 %08x\n" % checksum)
                 file.writelines(parts)
             os.replace(beside, self._path)
         except OSError:
@@ -103,14 +97,28 @@ class KeptListing:
             self._path.unlink()
 
 
-def _unpacked(about: dict[str, Any], octets: memoryview) -> Kept:
-    """Raises ValueError or KeyError for what was not packed by `KeptListing.save` on such a machine."""
-    if about["order"] != sys.byteorder:
-        raise ValueError("numbers of another machine")
+def _read(file: BinaryIO) -> Kept:
+    """Raises ValueError, KeyError, TypeError or EOFError for what was not written by `KeptListing.save` on such a machine.
+
+    Each part is read to where it stays: memory is dear when it is used for the first time.
+    """
+    header = _HEADER.fullmatch(file.readline(_HEADER_MAX))
+    if header is None:
+        raise ValueError("another format")
+    line = file.readline()
+    about: dict[str, Any] = json.loads(line)
+    # nothing in it can be trusted before the checksum is known
+    if about["order"] != sys.byteorder or max(about["names"], about["messages"]) > os.fstat(file.fileno()).st_size:
+        raise ValueError("numbers of another machine, or none")
     ends, sizes = array("Q"), array("Q")
-    names, numbers = bytes(octets[: about["names"]]), octets[about["names"] :]
-    ends.frombytes(numbers[: len(numbers) // 2])
-    sizes.frombytes(numbers[len(numbers) // 2 :])
+    names = file.read(about["names"])
+    ends.fromfile(file, about["messages"])
+    sizes.fromfile(file, about["messages"])
+    checksum = 0
+    for part in (line, names, ends, sizes):
+        checksum = zlib.crc32(part, checksum)
+    if checksum != int(header[1], 16) or file.read(1):
+        raise ValueError("torn")
     packed = PackedOctets.of(names, ends)
     others = {int(place): uid.encode("ascii") for place, uid in about["others"].items()}
     stamps = tuple(None if stamp is None else tuple(stamp) for stamp in about["stamps"])

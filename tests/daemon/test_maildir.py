@@ -486,7 +486,16 @@ async def test_sizes_are_counted_once(store: MaildirStore, box: Path, monkeypatc
 
 @pytest.mark.parametrize(
     "octets",
-    [b"", b"\n", b"garbage", b"pop3d sizes 2 00000000\n5 1.one.host\n", b"pop3d listing 3 00000000\n"],
+    [
+        b"",
+        b"\n",
+        b"garbage",
+        b"pop3d sizes 2 00000000\n5 1.one.host\n",
+        b"pop3d listing 4 00000000\n",
+        b"pop3d listing 4 00000000\n[]\n",
+        b"pop3d listing 4 00000000\n{}\n",
+        b"pop3d listing 4 00000000\n{\n",
+    ],
 )
 async def test_a_torn_or_foreign_cache_is_none(store: MaildirStore, box: Path, tmp_path: Path, octets: bytes) -> None:
     await (await store.open(ALICE, utf8=False)).close()
@@ -496,8 +505,9 @@ async def test_a_torn_or_foreign_cache_is_none(store: MaildirStore, box: Path, t
     whole = file.read_bytes()
     wrong_order = b"little" if sys.byteorder == "big" else b"big"
     other_machine = whole.partition(b"\n")[2].replace(sys.byteorder.encode(), wrong_order)
-    other_machine = b"pop3d listing 3 %08x\n" % zlib.crc32(other_machine) + other_machine
-    for torn in (octets, whole[:-1], whole.replace(b"1.one", b"2.one"), whole + b"x", other_machine):
+    other_machine = b"pop3d listing 4 %08x\n" % zlib.crc32(other_machine) + other_machine
+    huge = whole.replace(b'"messages": 3', b'"messages": 9000000000000')
+    for torn in (octets, huge, whole[:-1], whole.replace(b"1.one", b"2.one"), whole + b"x", other_machine):
         file.write_bytes(torn)
         assert sizes_kept(tmp_path, box) == []
         drop = await store.open(ALICE, utf8=False)
