@@ -25,6 +25,7 @@ __all__ = [
     "configure",
     "failed_login",
     "harmless",
+    "log",
     "refused_connection",
     "refused_login",
     "session_line",
@@ -39,6 +40,7 @@ _NAME_OCTETS_MAX: Final = 64  # octets of the name in a failed login, so that a 
 _REFUSALS_TOLD: Final = 10  # refused connections a second that have a line each
 _HASHED_MAX: Final = 1000  # unique-ids that are hashed for the log: some 0.2 ms; of more, none are
 _PLAIN = re.compile(r'[^\s"\\=]+')  # a value that needs no quotes
+_SIMPLE = re.compile(r"[!#-<>-\[\]-~]{1,512}")  # nor a second look: such characters of ASCII, and an octet each
 
 Value: TypeAlias = str | int | float | None
 
@@ -87,6 +89,8 @@ def _as_text(value: Value) -> str:
         return f"{value:.3f}"
     if value is None or value == "":
         return "-"
+    if isinstance(value, int) or (_SIMPLE.fullmatch(value) and value != "-"):
+        return str(value)
     text = _clipped(str(value), _VALUE_OCTETS_MAX)
     if text.isprintable() and text != "-" and _PLAIN.fullmatch(text):
         return text
@@ -123,7 +127,7 @@ class _Json(logging.Formatter):
 def _as_json(value: Value) -> Value:
     if isinstance(value, float):
         return round(value, 3)
-    if isinstance(value, str):
+    if isinstance(value, str) and not _SIMPLE.fullmatch(value):
         # a backslash is doubled, so that an escape of ours cannot be mistaken for what was said
         return harmless(_clipped(value, _VALUE_OCTETS_MAX).replace("\\", "\\\\")) or None
     return value

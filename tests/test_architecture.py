@@ -54,7 +54,7 @@ DAEMON = [
     },
     {"errors", "auth", "auth.*", "channel", "metrics", "systemd"},
     {"guard", "log", "penalties", "plugins", "stores", "stores.*"},
-    {"logins"},
+    {"log_writing", "logins"},
     {"session"},
     {"server"},
     {"assembly", "store_contract", "testing"},
