@@ -39,6 +39,7 @@ ENGINE = [
 ]
 # The daemon and the client, likewise.
 DAEMON = [
+    {"config.*"},
     {
         "exit_status",
         "certificates",
