@@ -1,7 +1,8 @@
 """The configuration: a TOML file, validated whole, every fault found at once.
 
 Each key is a field, here or in the module of its table; `docs/configuration.md` says what it means. A key that is not
-known is a fault that names the closest one, so that nothing is ignored in silence. Paths are relative to the file and come out absolute.
+known is a fault that names the closest one, so that nothing is ignored in silence. Paths are relative to the file and
+come out absolute.
 """
 
 from __future__ import annotations
@@ -121,6 +122,7 @@ class Config(Model):
 
     @model_validator(mode="after")
     def _certificate_for_tls(self) -> Config:
+        # RFC 8314 §4
         if self.tls is None and any(listen.tls != "none" for listen in self.listen):
             raise ValueError("[tls] is missing: name certificate and private_key (`pop3d cert create` makes them)")
         return self
