@@ -25,6 +25,7 @@ __all__ = [
     "configure",
     "failed_login",
     "harmless",
+    "log",
     "refused_connection",
     "refused_login",
     "session_line",
@@ -40,6 +41,7 @@ _REFUSALS_TOLD: Final = 10  # refused connections a second that have a line each
 _HASHED_MAX: Final = 1000  # unique-ids that are hashed for the log: some 0.2 ms; of more, none are
 _PLAIN = re.compile(r'[^\s"\\=]+')  # a value that needs no quotes
 _BARE = re.compile(r"[ !#-\[\]-~]*")  # one that is shown as it is, quoted or not: ASCII without quotes and backslashes
+_SIMPLE = re.compile(r"[!#-<>-\[\]-~]{1,512}")  # nor a second look: such characters of ASCII, and an octet each
 
 Value: TypeAlias = str | int | float | None
 
@@ -86,12 +88,12 @@ class Event:
 
 
 def _as_text(value: Value) -> str:
-    if isinstance(value, int):
-        return str(value)
     if isinstance(value, float):
         return f"{value:.3f}"
     if value is None or value == "":
         return "-"
+    if isinstance(value, int) or (_SIMPLE.fullmatch(value) and value != "-"):
+        return str(value)
     text = _clipped(str(value), _VALUE_OCTETS_MAX)
     if text.isprintable() and text != "-" and _PLAIN.fullmatch(text):
         return text
@@ -99,14 +101,16 @@ def _as_text(value: Value) -> str:
 
 
 class _Text(logging.Formatter):
-    _second, _second_told = 0, ""
+    _last = 0, ""  # a second, and what it is called
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         # as logging does it, but the calendar is asked once a second
-        if int(record.created) != self._second:
-            self._second = int(record.created)
-            self._second_told = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._second))
-        return f"{self._second_told},{int(record.msecs):03}"
+        second, told = self._last  # one object: more than one thread comes here
+        if second != int(record.created):
+            second = int(record.created)
+            told = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+            self._last = second, told
+        return f"{told},{int(record.msecs):03}"
 
     def format(self, record: logging.LogRecord) -> str:
         # an event has made its values harmless, each by itself and within bounds
@@ -137,7 +141,7 @@ class _Json(logging.Formatter):
 def _as_json(value: Value) -> Value:
     if isinstance(value, float):
         return round(value, 3)
-    if isinstance(value, str):
+    if isinstance(value, str) and not _SIMPLE.fullmatch(value):
         # a backslash is doubled, so that an escape of ours cannot be mistaken for what was said
         return harmless(_clipped(value, _VALUE_OCTETS_MAX).replace("\\", "\\\\")) or None
     return value

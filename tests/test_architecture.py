@@ -39,6 +39,7 @@ ENGINE = [
 ]
 # The daemon and the client, likewise.
 DAEMON = [
+    {"config.*"},
     {
         "exit_status",
         "certificates",
@@ -54,8 +55,8 @@ DAEMON = [
         "tls",
     },
     {"errors", "auth", "auth.*", "channel", "metrics", "systemd"},
-    {"guard", "log", "log_writer", "penalties", "plugins", "stores", "stores.*"},
-    {"logins"},
+    {"guard", "log", "penalties", "plugins", "stores", "stores.*"},
+    {"log_writing", "logins"},
     {"session"},
     {"server"},
     {"assembly", "store_contract", "testing"},

@@ -20,7 +20,7 @@ from pop3d.config import Config, find, is_loopback, load
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.log import configure, unraisable
-from pop3d.log_writer import written_behind
+from pop3d.log_writing import beside
 from pop3d.privileges import Identity, become, resolve
 from pop3d.process import no_new_privileges, tune
 from pop3d.renewal import Renewal
@@ -58,7 +58,7 @@ def serve(path: Path | None) -> None:
     tune()
     # imported by name: the extra is there only where the configuration wants it
     factory = importlib.import_module("uvloop").new_event_loop if config.loop == "uvloop" else None
-    with written_behind(logging.getLogger("pop3d")), asyncio.Runner(loop_factory=factory) as runner:
+    with beside(), asyncio.Runner(loop_factory=factory) as runner:
         runner.run(_serve(_Service(server, config, renewal, metrics, notifier), identity, sockets))
 
 

@@ -98,7 +98,7 @@ class KeptListing:
 
 
 def _read(file: BinaryIO) -> Kept:
-    """Raises ValueError, KeyError, TypeError or EOFError for what `KeptListing.save` has not written, on such a machine.
+    """Raises ValueError, KeyError, TypeError or EOFError for what is not of `KeptListing.save` on such a machine.
 
     Each part is read to where it stays: memory is dear when it is used for the first time.
     """

@@ -117,7 +117,16 @@ def test_what_sessions_did_is_counted(watched: Watched) -> None:
 
 
 def test_limits_are_counted_by_name(site: Site) -> None:
-    watched = Watched(site, "bad_commands = 2\nconnections_per_ip = 3\nidle_timeout = 2\n")
+    watched = Watched(
+        site, "bad_commands = 2\nconnections_per_ip = 3\nidle_timeout = 2\nmax_auth_failures = 1\nauth_penalty = 0\n"
+    )
+    guess = watched.connect()
+    guess.user("alice")
+    with pytest.raises(poplib.error_proto, match="too many failed logins, closing"):
+        guess.pass_("wrong")
+    guess.close()
+    watched.wait(lambda: watched.value("limits_total", limit="max_auth_failures") == 1)
+    watched.wait(lambda: watched.value("sessions_open") == 0)
     first, second = watched.connect(), watched.connect()
     third = watched.connect()
     with pytest.raises(OSError):
@@ -130,7 +139,7 @@ def test_limits_are_counted_by_name(site: Site) -> None:
     third.pass_("secret")
     names = ("connections_per_ip", "bad_commands", "line", "idle_timeout")
     watched.wait(lambda: all(watched.value("limits_total", limit=name) == 1 for name in names))
-    assert sum(value for (name, _), value in watched.values().items() if name == "pop3d_limits_total") == 4
+    assert sum(value for (name, _), value in watched.values().items() if name == "pop3d_limits_total") == 5
     for client in (first, second, third):
         client.close()
     assert watched.daemon.end() == 0

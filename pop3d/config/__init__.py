@@ -1,0 +1,225 @@
+"""The configuration: a TOML file, validated whole, every fault found at once.
+
+Each key is a field, here or in the module of its table; `docs/configuration.md` says what it means. A key that is not
+known is a fault that names the closest one, so that nothing is ignored in silence. Paths are relative to the file and
+come out absolute.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import socket
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
+
+from pop3d.config.base import Model, Postgres, is_loopback
+from pop3d.config.listening import Certificates, Listen, Sni, Tls
+from pop3d.config.mail import StoreConfig
+from pop3d.config.running import Limits, Log, Metrics
+from pop3d.config.users import Auth, OAuth, Pam, PostgresUsers
+
+__all__ = [
+    "Auth",
+    "Certificates",
+    "Config",
+    "ConfigError",
+    "Limits",
+    "Listen",
+    "Log",
+    "Metrics",
+    "OAuth",
+    "Pam",
+    "Postgres",
+    "PostgresUsers",
+    "Sni",
+    "StoreConfig",
+    "Tls",
+    "described",
+    "find",
+    "is_loopback",
+    "load",
+]
+
+PLACES: Final = (Path("pop3d.toml"), Path("/etc/pop3d/pop3d.toml"))
+"""Where a configuration is looked for when none is named."""
+
+
+class ConfigError(Exception):
+    """A configuration cannot be used. ``faults``: one line each, saying file, key, what is wrong and what to do."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class Config(Model):
+    """The whole file."""
+
+    hostname: str = Field(default_factory=socket.gethostname)
+    user: str | None = None
+    group: str | None = None
+    state: Path = Path("state")
+    drain_timeout: Annotated[float, Field(ge=0, le=3_600)] = 10
+    loop: Literal["asyncio", "uvloop"] = "asyncio"
+    listen: Annotated[tuple[Listen, ...], Field(min_length=1)]
+    tls: Tls | None = None
+    auth: Auth = Auth()
+    store: StoreConfig = StoreConfig()
+    limits: Limits = Limits()
+    log: Log = Log()
+    metrics: Metrics | None = None
+
+    _file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def file(self) -> Path | None:
+        """What it was read from, as it was named; None when it was not."""
+        return self._file
+
+    @model_validator(mode="after")
+    def _certificates_of_clients(self) -> Config:
+        # RFC 8314 §4.2: certificates are asked for where they are enough to log in, and EXTERNAL is there then
+        if "external" in self.auth.mechanisms and (self.tls is None or self.tls.client_ca is None):
+            raise ValueError(
+                "the mechanism external is a login by client certificate: name who signs them, `client_ca` in [tls]"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_certificate_to_bind_to(self) -> Config:
+        pairs = [] if self.tls is None else [self.tls.pairs, *(sni.pairs for sni in self.tls.sni)]
+        if "scram-sha-256-plus" in self.auth.mechanisms and any(len(one) > 1 for one in pairs):
+            raise ValueError(
+                "scram-sha-256-plus binds a login to the certificate that was shown, and with `certificate_rsa` that "
+                "cannot be known; remove one of the two"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _homes_are_known(self) -> Config:
+        if self.auth.backend != "file" and "{home}" in self.store.path + self.store.deleted:
+            raise ValueError("{home} comes from the users file, and there is none; use {user} in the path")
+        return self
+
+    @field_validator("hostname")
+    @classmethod
+    def _fit_for_a_greeting(cls, hostname: str) -> str:
+        # RFC 2449 §4: the greeting is a reply, so 512 octets at most; a host name has 253
+        if not hostname.isascii() or not hostname.isprintable() or " " in hostname or len(hostname) > 253:
+            raise ValueError("a host name is at most 253 ASCII characters without blanks")
+        return hostname
+
+    @field_validator("loop")
+    @classmethod
+    def _loop_is_installed(cls, loop: str) -> str:
+        if loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
+            raise ValueError("uvloop is missing: pip install 'pop3core[uvloop]'")
+        return loop
+
+    @model_validator(mode="after")
+    def _certificate_for_tls(self) -> Config:
+        # RFC 8314 §4
+        if self.tls is None and any(listen.tls != "none" for listen in self.listen):
+            raise ValueError("[tls] is missing: name certificate and private_key (`pop3d cert create` makes them)")
+        return self
+
+
+def find(path: Path | None) -> Path:
+    """``path``, or the first of `PLACES` that is there. Raises `ConfigError`."""
+    if path is not None:
+        return path
+    for place in PLACES:
+        if place.exists():
+            return place
+    raise ConfigError([f"no configuration: looked for {' and '.join(map(str, PLACES))}; name one with --config FILE"])
+
+
+def load(path: Path) -> Config:
+    """Reads and validates a file. Raises `ConfigError` with all faults."""
+    try:
+        with path.open("rb") as file:
+            found = tomllib.load(file)
+    except OSError as fault:
+        raise ConfigError([f"{path}: {fault.strerror}; name a readable file with --config FILE"]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        raise ConfigError([f"{path}: not TOML: {fault}"]) from None
+    try:
+        config = Config.model_validate(found)
+    except ValidationError as fault:
+        raise ConfigError([f"{path}: {text}" for text in described(fault)]) from None
+    config = _absolute(config, path.absolute().parent)
+    config._file = path
+    return config
+
+
+def described(fault: ValidationError, *above: str) -> list[str]:
+    """The faults of a table, a line each. ``above``: the table's name."""
+    return [_described(error, above) for error in fault.errors()]
+
+
+def _absolute(config: Config, base: Path) -> Config:
+    tls = config.tls
+    if tls is not None:
+        sni = tuple(one.model_copy(update=_files(one, base)) for one in tls.sni)
+        tls = tls.model_copy(update={**_files(tls, base), "sni": sni})
+    oauth = config.auth.oauth
+    return config.model_copy(
+        update={
+            "state": base / config.state,
+            "tls": tls,
+            "auth": config.auth.model_copy(
+                update={**_files(config.auth, base), "oauth": oauth and oauth.model_copy(update=_keys(oauth, base))}
+            ),
+            "store": config.store.model_copy(
+                update={
+                    "path": _under(base, config.store.path),
+                    "deleted": config.store.deleted and _under(base, config.store.deleted),
+                }
+            ),
+        }
+    )
+
+
+def _files(model: Model, base: Path) -> dict[str, Path]:
+    """Its fields that are paths, below a folder."""
+    return {name: base / value for name, value in model if isinstance(value, Path)}
+
+
+def _keys(oauth: OAuth, base: Path) -> dict[str, Any]:
+    jwks = oauth.jwks
+    return {**_files(oauth, base), "jwks": str(base / jwks) if jwks is not None and "://" not in jwks else jwks}
+
+
+def _under(base: Path, template: str) -> str:
+    """A template below a folder whose own name may have braces in it. One that begins with {home} is absolute."""
+    if template.startswith(("/", "{home}")):
+        return template
+    return str(base).replace("{", "{{").replace("}", "}}") + "/" + template
+
+
+def _described(error: Any, above: tuple[str, ...]) -> str:
+    """A fault as one line."""
+    keys = [*above, *(part for part in error["loc"] if isinstance(part, str))]
+    name = ".".join(keys)
+    if error["type"] == "extra_forbidden":
+        return f"unknown key `{name}`{'; remove it' if above else _closest(keys)}"
+    if error["type"] == "missing":
+        return f"`{name}` is missing" + ("; at least one [[listen]] is needed" if name == "listen" else "")
+    text = error["msg"].removeprefix("Value error, ")
+    text = text[:1].lower() + text[1:]
+    return f"`{name}`: {text}" if name else text
+
+
+def _closest(keys: list[str]) -> str:
+    models: dict[str, type[BaseModel]] = {
+        "listen": Listen, "tls": Tls, "tls.sni": Sni, "auth": Auth, "auth.oauth": OAuth, "auth.pam": Pam,
+        "auth.postgres": PostgresUsers, "store": StoreConfig, "store.postgres": Postgres,
+        "limits": Limits, "log": Log, "metrics": Metrics,
+    }  # fmt: skip
+    model = models.get(".".join(keys[:-1]), Config)
+    close = difflib.get_close_matches(keys[-1], model.model_fields, n=1)
+    return f"; did you mean `{close[0]}`?" if close else ""

@@ -1,0 +1,75 @@
+"""What the tables of the configuration have in common."""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+__all__ = ["Exchangeable", "Model", "Plugin", "Postgres", "is_loopback"]
+
+
+class Model(BaseModel):
+    """A table: no unknown key, nothing to change later, and no value of its in an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+Plugin = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]*$", max_length=255)]
+"""The name of an entry point, or a dotted path; see `pop3d.plugins`."""
+
+
+class Exchangeable(Model):
+    """A table whose part may be a plug-in. ``options``: the plug-in's own, which it looks at itself."""
+
+    backend: Plugin
+    options: Annotated[dict[str, Any], Field(repr=False)] = {}  # pydantic copies it
+
+    _ours: ClassVar[tuple[str, ...]] = ()
+    _for_all: ClassVar[frozenset[str]] = frozenset({"backend", "options"})
+
+    @property
+    def is_plugin(self) -> bool:
+        """Whether ``backend`` is none of ours."""
+        return self.backend not in self._ours
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        if self.options and not self.is_plugin:
+            raise ValueError(
+                f'`options` are those of a plug-in, which `backend` = "{self.backend}" is not; remove them'
+            )
+        others = sorted(self.model_fields_set - self._for_all)
+        if others and self.is_plugin:
+            raise ValueError(f"`{others[0]}` means nothing to a plug-in, whose keys are `options`; remove it")
+        return self
+
+
+class Postgres(Model):
+    """``[store.postgres]``: which database."""
+
+    conninfo: SecretStr  # it may have a password
+
+    @field_validator("conninfo")
+    @classmethod
+    def _is_understood(cls, conninfo: SecretStr) -> SecretStr:
+        if importlib.util.find_spec("psycopg") is None:
+            raise ValueError("psycopg is missing: pip install 'pop3core[postgres]'")
+        from psycopg import ProgrammingError
+        from psycopg.conninfo import conninfo_to_dict
+
+        try:
+            conninfo_to_dict(conninfo.get_secret_value())
+        except ProgrammingError:  # its text has the string in it
+            raise ValueError('say it as libpq does, such as "host=db.example.org dbname=mail user=pop3d"') from None
+        return conninfo
+
+
+def is_loopback(host: str) -> bool:
+    """True for an address, or name, of this machine that no other can reach."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,141 @@
+"""``[auth]`` and its tables: who may log in, and how that is found out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, ClassVar, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from pop3d.config.base import Exchangeable, Model, Plugin, Postgres, is_loopback
+
+__all__ = ["Auth", "OAuth", "Pam", "PostgresUsers"]
+
+Text = Annotated[str, Field(min_length=1, max_length=2048)]
+
+
+class OAuth(Model):
+    """``[auth.oauth]``: whose tokens are believed, and how they are checked."""
+
+    issuer: Text | None = None
+    audience: Text | None = None
+    jwks: Text | None = None
+    introspection: Text | None = None
+    client_id: Text | None = None
+    client_secret_file: Path | None = None
+    user_claim: Text = "email"
+    scope: Text | None = None
+    leeway_seconds: Annotated[int, Field(ge=0, le=300)] = 30
+
+    @field_validator("jwks", "introspection")
+    @classmethod
+    def _nobody_listens(cls, place: str | None, info: ValidationInfo) -> str | None:
+        if place is None or (info.field_name == "jwks" and "://" not in place):
+            return place
+        if not _is_private(place):
+            raise ValueError("use an https:// URL without user and fragment; http:// is for loopback")
+        return place
+
+    @model_validator(mode="after")
+    def _can_be_checked(self) -> OAuth:
+        if (self.jwks is None) is (self.introspection is None):
+            raise ValueError("tokens are checked by `jwks` or by `introspection`; give one of them")
+        # a token that was made for another program must not open a mailbox
+        if self.jwks is not None and (self.issuer is None or self.audience is None):
+            raise ValueError("with `jwks`, `issuer` and `audience` are needed: whose tokens, made for whom")
+        if self.introspection is not None and self.audience is None and self.scope is None:
+            raise ValueError("with `introspection`, `audience` or `scope` is needed: tokens made for whom")
+        of_introspection = {self.client_id is None, self.client_secret_file is None, self.introspection is None}
+        if len(of_introspection) > 1:
+            raise ValueError("`introspection`, `client_id` and `client_secret_file` go together")
+        return self
+
+
+class PostgresUsers(Postgres):
+    """``[auth.postgres]``: which database, and how a user is found in it."""
+
+    query: str = "select password, home from pop3_users where name = %(user)s"
+
+    @field_validator("query")
+    @classmethod
+    def _asks_for_a_user(cls, query: str) -> str:
+        if "%(user)s" not in query:
+            raise ValueError("the query has no %(user)s, where the user's name belongs")
+        return query
+
+
+class Pam(Model):
+    """``[auth.pam]``: which service of PAM is asked."""
+
+    service: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")] = "pop3"
+
+
+_TOKENS: Final = {"oauthbearer", "xoauth2"}
+_SERVES: Final = {"oauth": _TOKENS, "pam": {"plain", "login"}}
+"""Mechanisms of the backends that cannot serve all; [auth.oauth] serves tokens beside any."""
+
+
+class Auth(Exchangeable):
+    """``[auth]``: who may log in."""
+
+    _ours: ClassVar = ("file", "pam", "postgres", "oauth")
+    _for_all: ClassVar = frozenset({"backend", "options", "mechanisms", "oauth"})
+
+    backend: Plugin = "file"
+    users: Path = Path("users")
+    mechanisms: tuple[
+        Literal["plain", "login", "apop", "scram-sha-256", "scram-sha-256-plus", "external", "oauthbearer", "xoauth2"],
+        ...,
+    ] = ("plain",)
+    latin1_passwords: bool = False
+    oauth: OAuth | None = None
+    postgres: PostgresUsers | None = None
+    pam: Pam | None = None
+
+    @field_validator("mechanisms")
+    @classmethod
+    def _some(cls, mechanisms: tuple[str, ...]) -> tuple[str, ...]:
+        if not mechanisms:
+            # RFC 1939 §4: at least one way of logging in
+            raise ValueError('nobody could log in; say mechanisms = ["plain"]')
+        return mechanisms
+
+    @model_validator(mode="after")
+    def _database_is_named(self) -> Auth:
+        if (self.backend == "postgres") is not (self.postgres is not None):
+            raise ValueError('`backend = "postgres"` and the table [auth.postgres] go together; give both, or none')
+        return self
+
+    @model_validator(mode="after")
+    def _backend_serves_them(self) -> Auth:
+        served = _SERVES.get(self.backend)
+        if served is not None and (others := set(self.mechanisms) - served - _TOKENS):
+            raise ValueError(
+                f'backend = "{self.backend}" cannot serve {", ".join(sorted(others))}; '
+                f"say mechanisms = {json.dumps(sorted(served))}"
+            )
+        if self.pam is not None and self.backend != "pam":
+            raise ValueError('[auth.pam] is for backend = "pam"; remove it, or say so')
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_can_be_checked(self) -> Auth:
+        if (self.oauth is not None) is not bool(_TOKENS & set(self.mechanisms)):
+            raise ValueError(
+                "the mechanisms oauthbearer and xoauth2 go with the table [auth.oauth]; give both, or none"
+            )
+        return self
+
+
+def _is_private(text: str) -> bool:
+    """Whether nobody listens to what is asked at this URL."""
+    try:
+        url = urlsplit(text)
+        host, _ = url.hostname or "", url.port
+    except ValueError:
+        return False
+    if not text.isascii() or not text.isprintable() or " " in text or url.username is not None or url.fragment:
+        return False
+    return bool(host) and (url.scheme == "https" or (url.scheme == "http" and is_loopback(host)))
