@@ -84,6 +84,10 @@ service stats {{
 """Two processes for all sessions, two for all logins, no log: beyond `dovecot.TUNED`, which syncs and flags nothing."""
 
 
+class NotStarted(SystemExit):
+    """A server ended before it listened."""
+
+
 class Meter:
     """CPU time of a process and all that descend from it, from now on."""
 
@@ -183,22 +187,28 @@ class Site:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     @contextlib.contextmanager
-    def pop3d(self, *, top: str = "", tables: str = "") -> Iterator[Running]:
-        """``top``, ``tables``: more of its configuration."""
+    def pop3d(
+        self, *, top: str = "", tables: str = "", before: str = "", secret: str = "{PLAIN}secret"
+    ) -> Iterator[Running]:
+        """``top``, ``tables``: more of its configuration. ``before``: Python that runs before it starts.
+
+        ``secret``: as it stands in the file of users.
+        """
         users = sorted(os.listdir(self.root / "mail"))
-        (self.root / "users").write_text("".join(f"{user}:{{PLAIN}}secret\n" for user in users))
+        (self.root / "users").write_text("".join(f"{user}:{secret}\n" for user in users))
         if os.geteuid() == 0:
             top += '\nuser = "nobody"\ngroup = "nogroup"'
         port = free_port()
         (self.root / "pop3d.toml").write_text(CONFIGURATION.format(root=self.root, port=port, top=top, tables=tables))
-        command = [sys.executable, "-m", "pop3d", "serve", "--config", self.root / "pop3d.toml"]
+        program = f"{before}\nfrom pop3d.cli import main\nmain()"
+        command = [sys.executable, "-c", program, "serve", "--config", str(self.root / "pop3d.toml")]
         with on(self.server_core), (self.root / "log").open("wb") as log:
             process = subprocess.Popen(command, stderr=log)
         try:
             until = time.monotonic() + 20
             while not _listens(port):
                 if process.poll() is not None or time.monotonic() > until:
-                    raise SystemExit(f"pop3d did not start: {(self.root / 'log').read_text()}")
+                    raise NotStarted(f"pop3d did not start: {(self.root / 'log').read_text()}")
                 time.sleep(0.02)
             meter = Meter(process.pid)
             yield Running(port, process.pid, meter)
@@ -221,7 +231,10 @@ class Site:
                         extra=dovecot.TUNED + SHARED,
                     )
                 )
-            pid = int((self.root / "dovecot" / "run" / "master.pid").read_text())
+            told = self.root / "dovecot" / "run" / "master.pid"
+            while not told.exists() or not told.read_text():  # it listens before it tells
+                time.sleep(0.01)
+            pid = int(told.read_text())
             meter = Meter(pid)
             yield Running(port, pid, meter)
         meter.close()

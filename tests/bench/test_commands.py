@@ -1,11 +1,12 @@
 """Each command of the benchmarks does its work, at its smallest."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.bench import beside
+from tests.bench import beside, features, growth
 from tests.bench.servers import TEXT, message, on_the_wire
 from tests.bench.workloads import ROWS
 from tests.interop import dovecot
@@ -34,3 +35,37 @@ def test_beside_dovecot(name: str, tmp_path: Path, capsys: pytest.CaptureFixture
     assert len(row["rounds"]["pop3d"]) == len(row["rounds"]["dovecot"]) == 1
     assert row["pop3d"] > 0
     assert f"| {name} |" in capsys.readouterr().out
+
+
+def test_what_features_cost(tmp_path: Path) -> None:
+    out = tmp_path / "features.json"
+    features.main([*TINY, "--workloads", "session", "--only", "lock across processes", "--out", str(out)])
+    (told,) = json.loads(out.read_text())["features"].values()
+    assert len(told["rounds"]["session"]) == 1
+    assert told["costs"]["session"] > -1
+
+
+def test_what_cannot_be_taken_out_has_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    out = tmp_path / "features.json"
+    monkeypatch.setitem(features.FEATURES, "none", features.Feature("taken out", before="import pop3d.none"))
+    features.main([*TINY, "--workloads", "session", "--only", "none", "--out", str(out)])
+    assert json.loads(out.read_text())["features"]["none"]["costs"] == {}
+    assert "none: pop3d does not start without it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", growth.GROWTHS)
+def test_growth(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "growth.json"
+    monkeypatch.setitem(growth.GROWTHS, name, replace(growth.GROWTHS[name], sizes=(10, 40)))
+    monkeypatch.setattr(growth, "SILENCE", 0.1)
+    growth.main(["--only", name, "--out", str(out)])
+    (curves,) = json.loads(out.read_text())["growth"].values()
+    assert curves["curves"].keys() == growth.GROWTHS[name].units.keys()
+    assert all(len(curve["figures"]) == len(curves["sizes"]) for curve in curves["curves"].values())
+
+
+def test_slopes() -> None:
+    sizes = [10, 100, 1000]
+    assert growth.slope(sizes, [0.1, 1, 10]) == pytest.approx(1)
+    assert growth.slope(sizes, [0.1, 10, 1000]) == pytest.approx(2)
+    assert growth.slope(sizes, [7, 7, 7]) == pytest.approx(0)
