@@ -136,11 +136,11 @@ def main(arguments: list[str] | None = None) -> None:
         rows |= {name: result(name, found) for name in kind.names if name in only}
         took = time.monotonic() - begun
         console.print(f"{', '.join(kind.names)}: {options.rounds} rounds, {took:.0f} s, load {os.getloadavg()[0]:.1f}")
-    if options.out is not None:
-        kept = json.loads(options.out.read_text())["rows"] if options.out.exists() else {}
-        rows_kept = {name: (kept | rows)[name] for name in ROWS if name in kept | rows}
-        about = {"machine": machine(uvloop=options.uvloop), "rounds": options.rounds, "scale": options.scale}
-        options.out.write_text(json.dumps({**about, "rows": rows_kept}, indent=1) + "\n")
+        if options.out is not None:
+            kept = json.loads(options.out.read_text())["rows"] if options.out.exists() else {}
+            rows_kept = {name: (kept | rows)[name] for name in ROWS if name in kept | rows}
+            about = {"machine": machine(uvloop=options.uvloop), "rounds": options.rounds, "scale": options.scale}
+            options.out.write_text(json.dumps({**about, "rows": rows_kept}, indent=1) + "\n")
     if options.markdown:
         print(markdown(rows))
         return

@@ -34,7 +34,7 @@ MESSAGES = [SMALL] * 200 + [LARGE]
 BATCH = 50  # commands sent ahead
 
 
-def _served(conn: ServerConnection, data: bytes) -> int:
+def served(conn: ServerConnection, data: bytes) -> int:
     """Let the server answer ``data``; octets of its answer."""
     octets = 0
     conn.receive_data(data)
@@ -52,10 +52,10 @@ def _served(conn: ServerConnection, data: bytes) -> int:
                 return octets
 
 
-def _logged_in() -> ServerConnection:
+def logged_in() -> ServerConnection:
     conn = ServerConnection()
     conn.answer(TlsEstablished())
-    _served(conn, b"USER alice\r\nPASS secret\r\n")
+    served(conn, b"USER alice\r\nPASS secret\r\n")
     return conn
 
 
@@ -66,16 +66,16 @@ def _batches() -> list[bytes]:
 
 def commands() -> None:
     """Server: 2,000 NOOP, STAT and LIST, each on its own."""
-    conn = _logged_in()
+    conn = logged_in()
     lines = [b"NOOP\r\n", b"STAT\r\n", b"LIST 7\r\n"]
     for number in range(2_000):
-        assert _served(conn, lines[number % 3]) > 4
+        assert served(conn, lines[number % 3]) > 4
 
 
 def retrieving() -> None:
     """Server: RETR of 200 messages of 4 KiB and one of 1 MiB, 50 sent ahead."""
-    conn = _logged_in()
-    assert sum(_served(conn, batch) for batch in _batches()) > sum(map(len, MESSAGES))
+    conn = logged_in()
+    assert sum(served(conn, batch) for batch in _batches()) > sum(map(len, MESSAGES))
 
 
 CAPA = b"+OK\r\nPIPELINING\r\nUIDL\r\n.\r\n"

@@ -10,6 +10,7 @@ than 1.1, or when memory grows with a message's size.
 import argparse
 import json
 import math
+import resource
 import statistics
 import sys
 import tempfile
@@ -30,6 +31,7 @@ STEEPEST = 1.1
 FLAT = 0.1
 """The slope of what does not grow. What it is made of, an interpreter's memory, is never quite the same twice."""
 
+NOISE = 0.5  # MiB that come and go in a process that does nothing new
 LITTLE = 2_000  # messages or sessions that are made of files of their own; others are links to these
 SILENCE = 5.0  # seconds
 ENOUGH = 64 << 20  # octets that are retrieved of each size
@@ -85,7 +87,7 @@ def messages(site: Site, sizes: list[int]) -> Iterator[Point]:
                 got: list[bytes] = []
                 point[what] = cpu(server, lambda client=client, what=what, got=got: got.extend(client.replies([what])))
                 assert got[0].count(b"\r\n") == size
-            point["memory"] = (server.kib() - kib) / 1024
+            point["memory"] = max(NOISE, (server.kib() - kib) / 1024)
             client.quit()
             yield point
 
@@ -109,7 +111,7 @@ def sessions(site: Site, sizes: list[int]) -> Iterator[Point]:
                 )
             }
             time.sleep(1)
-            point["memory"] = (server.kib() - kib) / 1024
+            point["memory"] = max(NOISE, (server.kib() - kib) / 1024)
             point["a NOOP in each"] = cpu(server, lambda open_=open_: [session.ask("NOOP") for session in open_])
             before = server.meter.settled()
             time.sleep(SILENCE)
@@ -166,6 +168,15 @@ GROWTHS = {
 }
 
 
+def affordable(name: str, sizes: list[int]) -> list[int]:
+    """Those that can be had: pop3d lets in as many sessions as there are open files for, three for each."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = (hard - 100) // 3 if name == "sessions" and hard != resource.RLIM_INFINITY else max(sizes)
+    if most < max(sizes):
+        Console(stderr=True).print(f"{max(sizes):,} sessions need a limit on open files of {3 * max(sizes) + 100:,}")
+    return sorted({min(size, most) for size in sizes})
+
+
 def slope(sizes: list[int], figures: list[float]) -> float:
     """Of a line through the logarithms. What is nothing counts as next to nothing."""
     logs = [math.log(max(figure, 1e-6)) for figure in figures]
@@ -198,11 +209,14 @@ def main(arguments: list[str] | None = None) -> int:
         growth = GROWTHS[name]
         sizes = sorted({max(10, round(size * options.scale)) for size in growth.sizes})
         with tempfile.TemporaryDirectory(prefix="pop3d-bench-") as folder:
-            measured[name] = curves(growth, sizes, list(growth.points(Site(Path(folder)), sizes)))
-    if options.out is not None:
-        kept = json.loads(options.out.read_text())["growth"] if options.out.exists() else {}
-        about = {"machine": machine(uvloop=False), "scale": options.scale}
-        options.out.write_text(json.dumps({**about, "growth": kept | measured}, indent=1) + "\n")
+            site = Site(Path(folder))
+            sizes = affordable(name, sizes)
+            measured[name] = curves(growth, sizes, list(growth.points(site, sizes)))
+        if options.out is not None:
+            kept = json.loads(options.out.read_text())["growth"] if options.out.exists() else {}
+            told = {name: (kept | measured)[name] for name in GROWTHS if name in kept | measured}
+            about = {"machine": machine(uvloop=False), "scale": options.scale}
+            options.out.write_text(json.dumps({**about, "growth": told}, indent=1) + "\n")
     steep = 0
     for one in measured.values():
         table = Table(one["axis"], *[f"{size:,}" for size in one["sizes"]], "slope", "at the end", "at most")

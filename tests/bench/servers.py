@@ -185,6 +185,8 @@ class Site:
             path.chmod(0o644)
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        with contextlib.suppress(OSError, ValueError):  # a session of pop3d may need three
+            resource.setrlimit(resource.RLIMIT_NOFILE, (4 * SESSIONS_MAX, max(hard, 4 * SESSIONS_MAX)))
 
     @contextlib.contextmanager
     def pop3d(

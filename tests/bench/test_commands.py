@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import beside, features, growth
+from tests.bench import beside, features, growth, tricks
 from tests.bench.servers import TEXT, message, on_the_wire
 from tests.bench.workloads import ROWS
 from tests.interop import dovecot
@@ -69,3 +69,11 @@ def test_slopes() -> None:
     assert growth.slope(sizes, [0.1, 1, 10]) == pytest.approx(1)
     assert growth.slope(sizes, [0.1, 10, 1000]) == pytest.approx(2)
     assert growth.slope(sizes, [7, 7, 7]) == pytest.approx(0)
+
+
+def test_tricks(tmp_path: Path) -> None:
+    out = tmp_path / "tricks.json"
+    tricks.main(["--rounds", "1", "--seconds", "0.001", "--out", str(out)])
+    told = json.loads(out.read_text())["tricks"]
+    assert told.keys() == tricks.TRICKS.keys()
+    assert all(one["ratio"] > 0 for one in told.values())
