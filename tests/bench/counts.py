@@ -66,7 +66,7 @@ def counted(names: list[str]) -> Counts:
     with tempfile.TemporaryDirectory(prefix="counts-") as cache, ThreadPoolExecutor(2) as pool:
         run([], names[0], 0, cache)  # compiles the modules
         runs = [(name, times) for name in names for times in (REPETITIONS, 2 * REPETITIONS)]
-        found = dict(zip(runs, pool.map(lambda run: instructions(*run, cache), runs), strict=True))
+        found = dict(zip(runs, pool.map(lambda run: instructions(run[0], run[1], cache), runs), strict=True))
     return {name: (found[name, 2 * REPETITIONS] - found[name, REPETITIONS]) // REPETITIONS for name in names}
 
 

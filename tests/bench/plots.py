@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.bench.__main__ import HEAD, cells
 from tests.bench.beside import limits, markdown, shown
 from tests.bench.features import NAMES, percent
 from tests.bench.svg import Bar, Curve, bars, lines
@@ -84,6 +85,12 @@ def tricks() -> str:
     return table(["trick", "where", "CPU ratio to the usual way"], rows)
 
 
+def engine() -> str:
+    """What the engine does in a second."""
+    told = kept("engine")
+    return MISSING if told is None else table([*HEAD], [cells(name, one) for name, one in told["engine"].items()])
+
+
 def growth() -> str:
     """Figures and slopes."""
     told = kept("growth")
@@ -101,7 +108,7 @@ def growth() -> str:
     return "\n".join(made)
 
 
-PARTS = {part.__name__: part for part in (targets, uvloop, tricks, features, growth)}
+PARTS = {part.__name__: part for part in (targets, uvloop, engine, tricks, features, growth)}
 
 
 def made(page: str) -> str:
@@ -117,7 +124,7 @@ def made(page: str) -> str:
 
 
 def plot_beside(told: dict[str, Any]) -> str:
-    rows = {name: one for name, one in told["rows"].items() if "ratio" in one and not name.startswith("beside")}
+    rows = {name: one for name, one in told["rows"].items() if "ratio" in one and not name.startswith("neighbour")}
     found = []
     for name, one in rows.items():
         row = ROWS[name]
@@ -172,7 +179,7 @@ def pictures() -> dict[str, str]:
 
 def measure(rounds: int) -> None:
     """Everything anew; about an hour."""
-    from tests.bench import beside, counts, features, growth, tricks
+    from tests.bench import __main__, beside, counts, features, growth, tricks
 
     commands: list[tuple[Callable[[list[str]], object], list[str], str]] = [
         (beside.main, ["--rounds", str(rounds)], "beside"),
@@ -180,6 +187,7 @@ def measure(rounds: int) -> None:
         (features.main, ["--rounds", str(rounds)], "features"),
         (growth.main, [], "growth"),
         (tricks.main, [], "tricks"),
+        (__main__.main, [], "engine"),
     ]
     RESULTS.mkdir(exist_ok=True)
     for command, arguments, name in commands:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import __main__ as engine
 from tests.bench import beside, features, growth, tricks
 from tests.bench.servers import TEXT, message, on_the_wire
 from tests.bench.workloads import ROWS
@@ -24,7 +25,7 @@ def test_messages_have_the_size_that_was_asked_for_and_dots_to_stuff() -> None:
 
 
 @pytest.mark.skipif(dovecot.missing() is not None, reason=str(dovecot.missing()))
-@pytest.mark.parametrize("name", ["session", "mix", "retr_pipe", "beside_open"])
+@pytest.mark.parametrize("name", ["session", "mix", "retr_pipe", "neighbour_open"])
 def test_beside_dovecot(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "beside.json"
     beside.main([*TINY, "--only", name, "--out", str(out), "--markdown"])
@@ -77,3 +78,9 @@ def test_tricks(tmp_path: Path) -> None:
     told = json.loads(out.read_text())["tricks"]
     assert told.keys() == tricks.TRICKS.keys()
     assert all(one["ratio"] > 0 for one in told.values())
+
+
+def test_the_engine_alone(tmp_path: Path) -> None:
+    out = tmp_path / "engine.json"
+    engine.main(["--runs", "1", "--seconds", "0.001", "--out", str(out)])
+    assert json.loads(out.read_text())["engine"]["NOOP"]["pop3core"] > 0

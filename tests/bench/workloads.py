@@ -39,14 +39,18 @@ ROWS = {
     "open_again": Row("again", "ms", 1e3, 0.10, 0.02),
     "open_restart": Row("after a restart", "ms", 1e3, 0.15, 0.06),
     "idle": Row("5,000 sessions that are logged in and silent", "KiB a session", 1, 50, 28, absolute=True),
-    "beside_big": Row("longest NOOP of a session beside 25 MiB downloads", "ms", 1e3, 50, 10, absolute=True),
-    "beside_open": Row("longest NOOP beside a first opening of 100,000", "ms", 1e3, 50, 10, absolute=True),
+    "neighbour_big": Row("longest NOOP of a session beside 25 MiB downloads", "ms", 1e3, 50, 10, absolute=True),
+    "neighbour_open": Row("longest NOOP beside a first opening of 100,000", "ms", 1e3, 50, 10, absolute=True),
 }
 
 
 class Workload:
-    """``names``: of the rows it gives; ``started``: it starts servers itself, one alive at a time."""
+    """``name``, if it has one; ``names``: of the rows it gives.
 
+    ``started``: it starts servers itself, one alive at a time.
+    """
+
+    name = ""
     names: tuple[str, ...]
     started = False
 
@@ -175,6 +179,7 @@ class RetrievingLarge(Retrieving):
 
 
 class Opening(Workload):
+    name = "open_large"
     names = ("open_first", "open_again", "open_restart")
     started, count = True, 100_000
 
@@ -230,7 +235,8 @@ class Idle(Workload):
 class Neighbours(Workload):
     """One session says NOOP again and again; another one is a burden."""
 
-    names = ("beside_big", "beside_open")
+    name = "neighbours"
+    names = ("neighbour_big", "neighbour_open")
     started = True
 
     def __init__(self, site: Site, scale: float) -> None:
