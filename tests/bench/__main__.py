@@ -4,31 +4,46 @@ Each figure is the best of some short runs; the ratio in a row is of figures fro
 """
 
 import argparse
+import json
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench.beside import machine
 from tests.bench.micro import BENCHMARKS, rate
 
+HEAD = ("what", "unit", "pop3core", "the other", "ratio", "aim")
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+
+def cells(name: str, told: dict[str, str | float | None]) -> list[str]:
+    """A row of the table."""
+    ours, theirs = told["pop3core"], told["other"]
+    assert isinstance(ours, float)
+    other = f"{told['peer']} {theirs:,.0f}" if theirs else f"{told['peer']} is missing" if told["peer"] else ""
+    ratio = f"{ours / theirs:.1f}" if isinstance(theirs, float) else ""
+    return [name, str(told["unit"]), f"{ours:,.0f}", other, ratio, str(told["aim"])]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=0.5, help="for each run")
     parser.add_argument("--runs", type=int, default=3)
-    options = parser.parse_args()
-    table = Table("what", "unit", "pop3core", "the other", "ratio", "aim")
+    parser.add_argument("--out", type=Path, help="write JSON here")
+    options = parser.parse_args(arguments)
+    table, told = Table(*HEAD), {}
     for benchmark in BENCHMARKS:
-        ours = rate(benchmark.ours(), options.seconds, options.runs) / benchmark.scale
         other = benchmark.other() if benchmark.other is not None else None
-        theirs = rate(other, options.seconds, options.runs) / benchmark.scale if other is not None else None
-        table.add_row(
-            benchmark.name,
-            benchmark.unit,
-            f"{ours:,.0f}",
-            f"{benchmark.peer} {theirs:,.0f}" if theirs else f"{benchmark.peer} is missing" if benchmark.peer else "",
-            f"{ours / theirs:.1f}" if theirs else "",
-            benchmark.aim,
-        )
+        told[benchmark.name] = one = {
+            "unit": benchmark.unit,
+            "pop3core": rate(benchmark.ours(), options.seconds, options.runs) / benchmark.scale,
+            "peer": benchmark.peer,
+            "other": rate(other, options.seconds, options.runs) / benchmark.scale if other is not None else None,
+            "aim": benchmark.aim,
+        }
+        table.add_row(*cells(benchmark.name, one))
+    if options.out is not None:
+        options.out.write_text(json.dumps({"machine": machine(uvloop=False), "engine": told}, indent=1) + "\n")
     Console().print(table)
 
 

@@ -1,0 +1,86 @@
+"""Each command of the benchmarks does its work, at its smallest."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.bench import __main__ as engine
+from tests.bench import beside, features, growth, tricks
+from tests.bench.servers import TEXT, message, on_the_wire
+from tests.bench.workloads import ROWS
+from tests.interop import dovecot
+
+TINY = ["--rounds", "1", "--scale", "0.002"]
+
+
+def test_messages_have_the_size_that_was_asked_for_and_dots_to_stuff() -> None:
+    for number, octets in ((1, 500), (2, 4096), (3, 3 * len(TEXT))):
+        stored = message(number, octets)
+        assert len(stored) == octets
+        assert stored.endswith(b"\n")
+    sent = on_the_wire(b"From: a\n\n.\n..b\n")
+    assert sent == b"From: a\r\n\r\n..\r\n...b\r\n"
+
+
+@pytest.mark.skipif(dovecot.missing() is not None, reason=str(dovecot.missing()))
+@pytest.mark.parametrize("name", ["session", "mix", "retr_pipe", "neighbour_open"])
+def test_beside_dovecot(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "beside.json"
+    beside.main([*TINY, "--only", name, "--out", str(out), "--markdown"])
+    kept = json.loads(out.read_text())
+    assert list(kept["rows"]) == [name]
+    row = kept["rows"][name]
+    assert row["unit"] == ROWS[name].unit
+    assert len(row["rounds"]["pop3d"]) == len(row["rounds"]["dovecot"]) == 1
+    assert row["pop3d"] > 0
+    assert f"| {name} |" in capsys.readouterr().out
+
+
+def test_what_features_cost(tmp_path: Path) -> None:
+    out = tmp_path / "features.json"
+    features.main([*TINY, "--workloads", "session", "--only", "lock across processes", "--out", str(out)])
+    (told,) = json.loads(out.read_text())["features"].values()
+    assert len(told["rounds"]["session"]) == 1
+    assert told["costs"]["session"] > -1
+
+
+def test_what_cannot_be_taken_out_has_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    out = tmp_path / "features.json"
+    monkeypatch.setitem(features.FEATURES, "none", features.Feature("taken out", before="import pop3d.none"))
+    features.main([*TINY, "--workloads", "session", "--only", "none", "--out", str(out)])
+    assert json.loads(out.read_text())["features"]["none"]["costs"] == {}
+    assert "none: pop3d does not start without it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", growth.GROWTHS)
+def test_growth(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "growth.json"
+    monkeypatch.setitem(growth.GROWTHS, name, replace(growth.GROWTHS[name], sizes=(10, 40)))
+    monkeypatch.setattr(growth, "SILENCE", 0.1)
+    growth.main(["--only", name, "--out", str(out)])
+    (curves,) = json.loads(out.read_text())["growth"].values()
+    assert curves["curves"].keys() == growth.GROWTHS[name].units.keys()
+    assert all(len(curve["figures"]) == len(curves["sizes"]) for curve in curves["curves"].values())
+
+
+def test_slopes() -> None:
+    sizes = [10, 100, 1000]
+    assert growth.slope(sizes, [0.1, 1, 10]) == pytest.approx(1)
+    assert growth.slope(sizes, [0.1, 10, 1000]) == pytest.approx(2)
+    assert growth.slope(sizes, [7, 7, 7]) == pytest.approx(0)
+
+
+def test_tricks(tmp_path: Path) -> None:
+    out = tmp_path / "tricks.json"
+    tricks.main(["--rounds", "1", "--seconds", "0.001", "--out", str(out)])
+    told = json.loads(out.read_text())["tricks"]
+    assert told.keys() == tricks.TRICKS.keys()
+    assert all(one["ratio"] > 0 for one in told.values())
+
+
+def test_the_engine_alone(tmp_path: Path) -> None:
+    out = tmp_path / "engine.json"
+    engine.main(["--runs", "1", "--seconds", "0.001", "--out", str(out)])
+    assert json.loads(out.read_text())["engine"]["NOOP"]["pop3core"] > 0
