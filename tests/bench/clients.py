@@ -47,9 +47,9 @@ path = "mail/{{user}}"
 """
 SCRIPT = """
 import os, poplib, ssl, sys
-port, cert, out = sys.argv[1:]
+user, port, cert, out = sys.argv[1:]
 client = poplib.POP3_SSL("localhost", int(port), context=ssl.create_default_context(cafile=cert), timeout=60)
-client.user("alice")
+client.user(user)
 client.pass_("secret")
 for number in range(1, client.stat()[0] + 1):
     with open(os.path.join(out, str(number)), "wb") as file:
@@ -72,6 +72,11 @@ class Place:
     messages: int
 
     @property
+    def user(self) -> str:
+        """Each client has a mailbox of its own: one that is locked would keep the others out."""
+        return self.folder.parent.name
+
+    @property
     def out(self) -> Path:
         return self.folder / "out"
 
@@ -91,7 +96,7 @@ Command = list[object]
 
 
 def pop3cli(place: Place) -> Command:
-    account = f"pop3s://alice@localhost:{place.port}"
+    account = f"pop3s://{place.user}@localhost:{place.port}"
     options = ["--cacert", place.certificate, "--state", place.folder / "state"]
     return [sys.executable, "-m", "pop3cli", "sync", account, place.out, *options]
 
@@ -100,7 +105,7 @@ def mpop(place: Place) -> Command:
     text = f"""account x
 host localhost
 port {place.port}
-user alice
+user {place.user}
 password secret
 auth user
 tls on
@@ -120,7 +125,7 @@ def getmail(place: Place) -> Command:
 type = SimplePOP3SSLRetriever
 server = localhost
 port = {place.port}
-username = alice
+username = {place.user}
 password = secret
 timeout = {GETMAIL_WAITS}
 [destination]
@@ -142,7 +147,8 @@ delivered_to = false
 
 def fetchmail(place: Place) -> Command:
     server = (
-        f'set no syslog\npoll localhost protocol pop3 port {place.port} uidl user "alice" password "secret" is root'
+        f"set no syslog\npoll localhost protocol pop3 port {place.port} uidl"
+        f' user "{place.user}" password "secret" is root'
     )
     rc = place.file("rc", f'{server} here ssl sslcertck sslcertfile "{place.certificate}" keep fetchall no rewrite\n')
     files = ["--pidfile", place.folder / "pid", "-i", place.folder / "ids", "--bsmtp", place.out / "bsmtp"]
@@ -151,11 +157,11 @@ def fetchmail(place: Place) -> Command:
 
 def curl(place: Place) -> Command:
     url = f"pop3s://localhost:{place.port}/[1-{place.messages}]"
-    return ["curl", "-s", "--cacert", place.certificate, "--user", "alice:secret", url, "-o", f"{place.out}/#1"]
+    return ["curl", "-s", "--cacert", place.certificate, "--user", f"{place.user}:secret", url, "-o", f"{place.out}/#1"]
 
 
 def poplib(place: Place) -> Command:
-    return [sys.executable, place.file("script.py", SCRIPT), place.port, place.certificate, place.out]
+    return [sys.executable, place.file("script.py", SCRIPT), place.user, place.port, place.certificate, place.out]
 
 
 CLIENTS: dict[str, Callable[[Place], Command]] = {
@@ -323,8 +329,11 @@ def main() -> None:
         root.chmod(0o755)
         for path in create_self_signed(["localhost"], root):
             path.chmod(0o644)
-        (root / "users").write_text("alice:{PLAIN}secret\n")
-        octets = make(root / "mail/alice", options.messages)
+        users = [name.split()[0] for name in CLIENTS]
+        (root / "users").write_text("".join(f"{user}:{{PLAIN}}secret\n" for user in users))
+        octets = make(root / "mail" / users[0], options.messages)
+        for user in users[1:]:
+            shutil.copytree(root / "mail" / users[0], root / "mail" / user, copy_function=os.link)
         servers = {}
         if "pop3d" in options.servers:
             servers["pop3d"] = stack.enter_context(pop3d(root))

@@ -39,6 +39,8 @@ from pop3core.maildrop import Listing
 from pop3core.sasl.base import Token
 from pop3core.server import ServerConnection
 from pop3core.settings import ServerConfig
+from tests import issuer as keys_and_tokens
+from tests.site import Daemon, Site
 
 from .conftest import Ran, Serve
 from .issuer import Issuer, issuing
@@ -475,3 +477,41 @@ def test_logins_that_are_none(pop3cli: Cli, monkeypatch: pytest.MonkeyPatch) -> 
     pop3cli("account", "add", "gmail", "pop3s://a@pop.gmail.com", "--oauth", "google", "--client-id", "x")
     ran = pop3cli("account", "login", "gmail")
     assert (ran.status, "set POP3CLI_CLIENT_SECRET" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize("mechanisms", ['["oauthbearer"]', '["xoauth2"]'])
+def test_pop3d_takes_the_tokens_and_refuses_others(
+    pop3cli: Cli, issuer: Issuer, site: Site, mechanisms: str, home: Path
+) -> None:
+    """The daemon itself, which checks a token's signature: from the login by a code to a renewal and a refusal."""
+    keys = keys_and_tokens.Issuer()
+    site.maildir("alice", {"new/1.host": b"Subject: hello\n\nhello\n"})
+    oauth = f'issuer = "{keys_and_tokens.NAME}"\naudience = "{keys_and_tokens.AUDIENCE}"\njwks = "{keys.url}/keys"'
+    settings = f"mechanisms = {mechanisms}\n[auth.oauth]\n{oauth}\n[limits]\nauth_penalty = 0\n"
+    site.config.write_text(site.config.read_text().replace('users = "users"', settings))
+    daemon = Daemon(site)
+    try:
+        first, second, late = keys_and_tokens.token(), keys_and_tokens.token(jti="2"), keys_and_tokens.token(exp=1)
+        issuer.answer = (200, issuer.tokens(first, "refresh-1", expires_in=1))
+        account = f"pop3s://alice@localhost:{site.port}"
+        add = ("account", "add", "work", account, "--cacert", site.certificate)
+        assert pop3cli(*add, "--oauth", issuer.url, "--client-id", "our-id").status == 0
+        assert pop3cli("account", "login", "work").status == 0
+        # a second's token is renewed before it is used
+        issuer.answer = (200, issuer.tokens(second, "refresh-2", expires_in=1))
+        ran = pop3cli("list", "work", "--json")
+        assert (ran.status, json.loads(ran.out)[0]["subject"]) == (0, "hello")
+        assert issuer.forms()[-1]["refresh_token"] == "refresh-1"
+        # what pop3d refuses is told, and the token is not
+        issuer.answer = (200, issuer.tokens(late, "refresh-3", expires_in=3600))
+        ran = pop3cli("stat", "work")
+        assert ran.status == 77
+        assert ran.err.count("\n") == 1
+        assert not any(secret in ran.err for secret in (late, *late.split(".")))
+    finally:
+        daemon.end()
+        keys.close()
+    assert "user=alice" in daemon.log
+    assert "expired_token" in daemon.log
+    kept = json.loads((home / "state" / "pop3cli" / "tokens" / "work.json").read_text())
+    assert "refresh-3" in json.dumps(kept)
