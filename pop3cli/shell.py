@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from pop3cli.accounts import Account
+from pop3cli.accounts import Account, Settings
 from pop3cli.book import find
 from pop3cli.commands import Visit
 from pop3cli.credentials import prompt_password
-from pop3cli.entrance import prepare
+from pop3cli.entrance import MECHANISMS, Entrance, way_to, with_secret
 from pop3cli.errors import MailError, NotConnected, UsageFault, refusal
 from pop3cli.exit_status import ExitStatus
 from pop3cli.explain import explained
@@ -80,6 +80,7 @@ class Shell:
         self._marked: set[int] = set()
         self._last: tuple[Replied, State] | None = None
         self._account: Account | None = None
+        self._entrance: tuple[Entrance, Settings] | None = None  # as opened, without a secret
         self._failed = ExitStatus.OK  # the first failure's, from a pipe
 
     def run(self, account: str | None) -> ExitStatus:
@@ -148,6 +149,8 @@ class Shell:
                 self._explain()
             case "raw":
                 self._raw(rest)
+            case "auth":
+                self._auth(rest)
             case "open":
                 if not rest.strip():
                     raise UsageFault("open", "usage: open ACCOUNT, a name or pop3s://[user@]host[:port]")
@@ -169,10 +172,8 @@ class Shell:
         except BadCommand as fault:
             known = word.lower() in _RULES
             raise UsageFault(word if known else f"{word[:40]!r}", str(fault), "" if known else "see help") from None
-        if isinstance(command, Auth | Stls):
-            raise UsageFault(
-                word, "not yet supported in the shell", "log in with user and pass; open pop3://HOST for STLS"
-            )
+        if isinstance(command, Stls):
+            raise UsageFault(word, "not spoken in the shell", "open pop3://HOST, which begins with it")
         return command
 
     def _complete(self, line: str) -> Iterator[tuple[str, str]]:
@@ -215,14 +216,35 @@ class Shell:
     def _open(self, text: str) -> None:
         session = self._visit.session
         account, settings = find(text, self._options.settings, user_required=False)
-        entrance = prepare(account, settings)
+        entrance = way_to(account, settings)
+        prepared = entrance if account.user is None else with_secret(entrance, settings)
         self._known, self._marked, self._last = {}, set(), None
         greeting = self._visit.do(entrance.connect(session))
-        self._account = account
+        self._account, self._entrance = account, (entrance, settings)
         self._status_line(greeting.ok, greeting.code, greeting.text)
         if account.user is not None:
-            _, text = self._visit.do(entrance.log_in(session))
-            self._status_line(True, None, text)
+            self._log_in(prepared)
+
+    def _auth(self, text: str) -> None:
+        """Log in by a mechanism that is named: an exchange of several lines, which nobody could type."""
+        self._require_connection("AUTH")
+        known = [name for name in MECHANISMS if name != "USER"]
+        mechanism = text.strip().upper()
+        if mechanism not in known:
+            raise UsageFault("auth", "usage: auth MECHANISM", f"one of {', '.join(known).lower()}")
+        account = self._account
+        assert account is not None and self._entrance is not None
+        if account.user is None and mechanism != "EXTERNAL":
+            raise UsageFault("auth", "who logs in is not known", "open pop3s://user@host, or say user NAME before")
+        entrance, settings = self._entrance
+        self._log_in(with_secret(replace(entrance, account=account, auth=mechanism), settings))
+
+    def _log_in(self, entrance: Entrance) -> None:
+        session = self._visit.session
+        before = session.state
+        mechanism, text = self._visit.do(entrance.log_in(session))
+        self._last = Replied(Pass(b"") if mechanism == "USER" else Auth(mechanism), True, None, text), before
+        self._status_line(True, None, text)
 
     def _say(self, command: Command) -> None:
         """Say a command to the server, and show its answer."""

@@ -234,6 +234,37 @@ def test_explain(script: Script, server: Server, line: str, told: list[str]) -> 
         assert any(one.startswith(begun) for one in shown), shown
 
 
+def test_auth_does_the_exchange(script: Script, server: Server) -> None:
+    nobody = server.account().replace("alice@", "")
+    lines = ("auth", "auth user", "auth plain", "user alice", "auth plain", "explain", "stat", "quit", "")
+    ran = script("\n".join(lines), nobody, "--cacert", server.certificate)
+    shown = ran.out.decode().splitlines()
+    assert shown[1:3] == ["+OK send PASS", f"+OK 5 messages ({sum(map(len, NASTY))} octets)"]
+    assert shown[3].startswith("AUTH          AUTH mechanism [initial-response] (RFC 5034 §4), valid in AUTHORIZATION")
+    assert "the mailbox is open, and locked for this session" in ran.out.decode()
+    faults = ran.err.splitlines()
+    assert faults[0] == faults[1]
+    assert faults[0].startswith("pop3cli: auth: usage: auth MECHANISM; one of scram-sha-256-plus, ")
+    assert faults[2] == "pop3cli: auth: who logs in is not known; open pop3s://user@host, or say user NAME before"
+    assert len(faults) == 3
+    assert PASSWORD not in ran.out.decode() + ran.err
+
+
+def test_auth_that_is_refused_goes_on(script: Script, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POP3CLI_PASSWORD", "wrong")
+    nobody = server.account().replace("alice@", "")
+    ran = script(f"user alice\nauth plain\nuser alice\npass {PASSWORD}\nquit\n", nobody, "--cacert", server.certificate)
+    assert ran.status == 77  # the first failure's
+    assert f"+OK 5 messages ({sum(map(len, NASTY))} octets)" in ran.out.decode()
+    assert ran.err.count("\n") == 1
+
+
+def test_a_login_by_open_can_be_explained(script: Script, server: Server) -> None:
+    ran = script("explain\nquit\n", server.account(), "--cacert", server.certificate)
+    assert ran.err == ""
+    assert "AUTH          AUTH mechanism [initial-response] (RFC 5034 §4)" in ran.out.decode()
+
+
 def test_explain_codes(script: Script, serve: Serve) -> None:
     server = serve(Liar({"PASS": b"-ERR [SYS/TEMP/x] full\r\n", "NOOP": b"-ERR [X-\x1b[2J] y\r\n"}))
     lines = "explain\nuser a\npass b\nexplain\n"
