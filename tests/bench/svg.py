@@ -55,7 +55,7 @@ def bars(title: str, bars: Sequence[Bar], *, whole: float, whole_told: str, lege
 
     ``legend``: classes of marks, and what they mean.
     """
-    left, width = 190, 560
+    left, width = 220, 530
     low = min(0.0, *(bar.figure for bar in bars)) * 1.3
     high = max(whole, *(bar.figure for bar in bars)) * 1.12
 
