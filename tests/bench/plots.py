@@ -142,7 +142,7 @@ def plot_features(told: dict[str, Any]) -> str:
         for name, one in told["features"].items():
             cost = one["costs"].get(workload)
             if cost is not None and cost < 1:  # a hash that is meant to be slow would dwarf all others
-                found.append(Bar(name, cost, f"{percent(cost)} {workload}"))
+                found.append(Bar(f"{name}, {workload}", cost, percent(cost)))
     return bars("What features cost, of a workload", found, whole=0, whole_told="", legend=[])
 
 
