@@ -5,13 +5,19 @@ program where it cannot. What only some sites switch on is measured the other wa
 the least of the rounds counts, which the machine's other work has disturbed least. Positive: it costs so much of the
 CPU time of a workload. A feature that cannot be taken out any more, because the code has moved, is told, and has no
 figure.
+
+With ``--instructions`` pop3d runs under valgrind's callgrind, and instructions are compared in place of seconds: they
+are the same in each round, but those of the kernel are not among them, and a hop to a thread looks cheaper than it is.
 """
 
 import argparse
 import importlib.util
 import json
 import os
+import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +27,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from pop3d.auth.passwords import hashed
-from tests.bench.beside import machine
-from tests.bench.servers import NotStarted, Site
+from tests.bench.beside import LEAST, machine
+from tests.bench.servers import NotStarted, Running, Site
 from tests.bench.workloads import WORKLOADS, Workload
 from tests.site import free_port
 
@@ -94,7 +100,16 @@ def why_not(feature: Feature) -> str | None:
 
 def percent(share: float | None) -> str:
     """As it stands in tables."""
-    return "" if share is None else f"{share:+.0%}"
+    if share is None:
+        return ""
+    return f"{share:+.1%}" if abs(share) < 0.1 else f"{share:+,.0%}"
+
+
+def started(site: Site, feature: Feature, **more: Any) -> AbstractContextManager[Running]:
+    """pop3d with that difference."""
+    tables = feature.tables.replace("{port}", str(free_port()))
+    secret = hashed("secret") if feature.argon2 else "{PLAIN}secret"
+    return site.pop3d(top=feature.top, tables=tables, before=feature.before, secret=secret, **more)
 
 
 def seconds(site: Site, workload: Workload, features: dict[str, Feature], rounds: int) -> dict[str, list[float]]:
@@ -106,12 +121,9 @@ def seconds(site: Site, workload: Workload, features: dict[str, Feature], rounds
     for number in range(rounds):
         # each comes first and last, so that nobody has the quiet minutes
         for what in [*found] if number % 2 else [*found][::-1]:
-            feature = every[what]
-            tables = feature.tables.replace("{port}", str(free_port()))
-            secret = hashed("secret") if feature.argon2 else "{PLAIN}secret"
             workload.refresh()
             try:
-                with site.pop3d(top=feature.top, tables=tables, before=feature.before, secret=secret) as server:
+                with started(site, every[what]) as server:
                     workload.measure(server)  # warms up
                     workload.refresh()
                     found[what].append(workload.measure(server)[name])
@@ -120,10 +132,52 @@ def seconds(site: Site, workload: Workload, features: dict[str, Feature], rounds
     return found
 
 
+def counted(
+    features: dict[str, Feature], kinds: list[type[Workload]], scale: float
+) -> dict[str, dict[str, list[float]]]:
+    """Of each workload, as `seconds`: the instructions of a unit of work."""
+
+    def one(feature: Feature) -> list[float] | None:
+        with tempfile.TemporaryDirectory(prefix="pop3d-bench-") as folder:
+            site = Site(Path(folder))
+            site.server_core = site.client_core = os.sched_getaffinity(0)
+            workloads = [kind(site, scale) for kind in kinds]
+            for workload in workloads:
+                workload.prepare()
+                workload.refresh()
+            callgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/count"]
+            try:
+                # who counts must be able to talk to it: it stays root
+                with started(site, feature, user="root", prefix=callgrind) as server:
+                    return [_instructions(server, workload) for workload in workloads]
+            except NotStarted:
+                return None
+
+    every = {SHIPPED: Feature("")} | features
+    with ThreadPoolExecutor(2) as pool:
+        found = dict(zip(every, pool.map(one, every.values()), strict=True))
+    return {
+        kind.names[0]: {what: [counts[place]] for what, counts in found.items() if counts is not None}
+        for place, kind in enumerate(kinds)
+    }
+
+
+def _instructions(server: Running, workload: Workload) -> float:
+    workload.measure(server)  # warms up
+    workload.refresh()
+    for word in ("--zero", "--dump"):
+        subprocess.run(["callgrind_control", word, str(server.pid)], check=True, capture_output=True)
+        if word == "--zero":
+            workload.measure(server)
+    # all dumps of the process are numbered; the last is this one
+    dump = max(workload.site.root.glob("count.*"), key=lambda path: int(path.suffix[1:]))
+    return float(dump.read_text().rpartition("totals: ")[2].split()[0])
+
+
 def cost(feature: Feature, found: list[float], shipped: list[float]) -> float:
     """The share by which the feature is dearer."""
     with_it, without = (shipped, found) if feature.off else (found, shipped)
-    return min(with_it) / min(without) - 1
+    return min(with_it) / max(LEAST, min(without)) - 1
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -133,6 +187,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="of messages and sessions")
     parser.add_argument("--workloads", default="session,retr_pipe", help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--instructions", action="store_true", help="counted by valgrind; take --scale 0.1 or so")
     parser.add_argument("--only", choices=[*FEATURES], help="one feature")
     parser.add_argument("--out", type=Path, help="write JSON here")
     options = parser.parse_args(arguments)
@@ -149,24 +204,26 @@ def main(arguments: list[str] | None = None) -> None:
     told: dict[str, dict[str, Any]] = {
         name: {"how": feature.how, "off": feature.off, "costs": {}, "rounds": {}} for name, feature in features.items()
     }
-    shipped: dict[str, list[float]] = {}
-    for kind in WORKLOADS:
-        if set(names).isdisjoint(kind.names):
-            continue
-        (workload,) = kind.names
-        with tempfile.TemporaryDirectory(prefix="pop3d-bench-") as folder:
-            site = Site(Path(folder))
-            found = seconds(site, kind(site, options.scale), features, options.rounds)
-            for name in features:
-                if name not in found:
-                    console.print(f"{name}: pop3d does not start without it")
-                    continue
-                told[name]["rounds"][workload] = found[name]
-                told[name]["costs"][workload] = cost(features[name], found[name], found[SHIPPED])
-            shipped[workload] = found[SHIPPED]
-        console.print(f"{workload}: {options.rounds} rounds, load {os.getloadavg()[0]:.1f}")
+    kinds = [kind for kind in WORKLOADS if kind.names[0] in names]
+    found: dict[str, dict[str, list[float]]] = {}
+    if options.instructions:
+        found = counted(features, kinds, options.scale)
+    else:
+        for kind in kinds:
+            with tempfile.TemporaryDirectory(prefix="pop3d-bench-") as folder:
+                site = Site(Path(folder))
+                found[kind.names[0]] = seconds(site, kind(site, options.scale), features, options.rounds)
+    for workload, rounds in found.items():
+        for name in features:
+            if name not in rounds:
+                console.print(f"{name}: pop3d does not start without it")
+                continue
+            told[name]["rounds"][workload] = rounds[name]
+            told[name]["costs"][workload] = cost(features[name], rounds[name], rounds[SHIPPED])
+    shipped = {workload: rounds[SHIPPED] for workload, rounds in found.items()}
     if options.out is not None:
-        about = {"machine": machine(uvloop=False), "scale": options.scale, "rounds": options.rounds}
+        about: dict[str, Any] = {"machine": machine(uvloop=False), "scale": options.scale, "rounds": options.rounds}
+        about["unit"] = "instructions" if options.instructions else "seconds"
         options.out.write_text(json.dumps({**about, "shipped": shipped, "features": told}, indent=1) + "\n")
     table = Table("feature", "by", *names)
     for name, one in told.items():

@@ -142,8 +142,8 @@ def plot_features(told: dict[str, Any]) -> str:
         for name, one in told["features"].items():
             cost = one["costs"].get(workload)
             if cost is not None and cost < 1:  # a hash that is meant to be slow would dwarf all others
-                found.append(Bar(f"{name[:24]}", cost, f"{cost:+.0%} {workload}"))
-    return bars("What features cost, of a workload's CPU time", found, whole=0, whole_told="", legend=[])
+                found.append(Bar(f"{name}, {workload}", cost, percent(cost)))
+    return bars("What features cost, of a workload", found, whole=0, whole_told="", legend=[])
 
 
 def named(size: int, axis: str) -> str:
@@ -184,7 +184,7 @@ def measure(rounds: int) -> None:
     commands: list[tuple[Callable[[list[str]], object], list[str], str]] = [
         (beside.main, ["--rounds", str(rounds)], "beside"),
         (beside.main, ["--rounds", str(rounds), "--uvloop"], "uvloop"),
-        (features.main, ["--rounds", str(rounds)], "features"),
+        (features.main, ["--instructions", "--scale", "0.1"], "features"),
         (growth.main, [], "growth"),
         (tricks.main, [], "tricks"),
         (__main__.main, [], "engine"),

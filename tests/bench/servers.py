@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ GROUPS = (
 """Where control groups may be: folder, file, what to look for in it, units in a second."""
 
 SESSIONS_MAX = 12_000
+STARTED = 120.0  # seconds that a server may take to start
 
 CONFIGURATION = f"""
 hostname = "localhost"
@@ -190,41 +191,45 @@ class Site:
 
     @contextlib.contextmanager
     def pop3d(
-        self, *, top: str = "", tables: str = "", before: str = "", secret: str = "{PLAIN}secret"
+        self,
+        *,
+        top: str = "",
+        tables: str = "",
+        before: str = "",
+        secret: str = "{PLAIN}secret",
+        user: str = "nobody",
+        prefix: Sequence[str] = (),
     ) -> Iterator[Running]:
         """``top``, ``tables``: more of its configuration. ``before``: Python that runs before it starts.
 
-        ``secret``: as it stands in the file of users.
+        ``secret``: as it stands in the file of users. ``user``: who it becomes. ``prefix``: a command that runs it.
         """
         users = sorted(os.listdir(self.root / "mail"))
-        (self.root / "users").write_text("".join(f"{user}:{secret}\n" for user in users))
+        (self.root / "users").write_text("".join(f"{name}:{secret}\n" for name in users))
         if os.geteuid() == 0:
-            top += '\nuser = "nobody"\ngroup = "nogroup"'
+            top += f'\nuser = "{user}"'
         port = free_port()
         (self.root / "pop3d.toml").write_text(CONFIGURATION.format(root=self.root, port=port, top=top, tables=tables))
         program = f"{before}\nfrom pop3d.cli import main\nmain()"
-        command = [sys.executable, "-c", program, "serve", "--config", str(self.root / "pop3d.toml")]
+        command = [*prefix, sys.executable, "-c", program, "serve", "--config", str(self.root / "pop3d.toml")]
         with on(self.server_core), (self.root / "log").open("wb") as log:
             process = subprocess.Popen(command, stderr=log)
-        try:
-            until = time.monotonic() + 20
+        with contextlib.ExitStack() as ended:
+            ended.callback(process.wait, 30)
+            ended.callback(process.send_signal, signal.SIGTERM)
+            until = time.monotonic() + STARTED
             while not _listens(port):
                 if process.poll() is not None or time.monotonic() > until:
                     raise NotStarted(f"pop3d did not start: {(self.root / 'log').read_text()}")
                 time.sleep(0.02)
-            meter = Meter(process.pid)
-            yield Running(port, process.pid, meter)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
-        meter.close()
+            yield self._running(port, process.pid, ended)
 
     @contextlib.contextmanager
     def dovecot(self) -> Iterator[Running]:
         files = self.root / "cert.pem", self.root / "key.pem"
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as ended:
             with on(self.server_core):
-                port = stack.enter_context(
+                port = ended.enter_context(
                     dovecot.serving(
                         self.root / "dovecot",
                         str(self.root / "mail" / "%u"),
@@ -233,13 +238,19 @@ class Site:
                         extra=dovecot.TUNED + SHARED,
                     )
                 )
-            told = self.root / "dovecot" / "run" / "master.pid"
+            told, until = self.root / "dovecot" / "run" / "master.pid", time.monotonic() + STARTED
             while not told.exists() or not told.read_text():  # it listens before it tells
+                if time.monotonic() > until:
+                    raise NotStarted("Dovecot does not tell its process")
                 time.sleep(0.01)
-            pid = int(told.read_text())
-            meter = Meter(pid)
-            yield Running(port, pid, meter)
-        meter.close()
+            yield self._running(port, int(told.read_text()), ended)
+
+    def _running(self, port: int, pid: int, ended: contextlib.ExitStack) -> Running:
+        meter = Meter(pid)
+        rest = ended.pop_all()
+        ended.callback(meter.close)  # after all else: a group goes when nobody is in it
+        ended.push(rest)
+        return Running(port, pid, meter)
 
     # --- mail ---
 

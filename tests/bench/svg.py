@@ -55,9 +55,11 @@ def bars(title: str, bars: Sequence[Bar], *, whole: float, whole_told: str, lege
 
     ``legend``: classes of marks, and what they mean.
     """
-    left, width = 190, 560
-    low = min(0.0, *(bar.figure for bar in bars)) * 1.3
-    high = max(whole, *(bar.figure for bar in bars)) * 1.12
+    left, width = 270, 480
+    low = min(0.0, *(bar.figure for bar in bars))
+    high = max(whole, *(bar.figure for bar in bars))
+    room = (high - low) * 0.12  # for what is told behind a bar
+    low, high = low - room * (low < 0), high + room
 
     def at(figure: float) -> float:
         return left + (figure - low) / (high - low) * width

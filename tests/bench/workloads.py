@@ -115,14 +115,14 @@ class Mix(Workload):
 
     def refresh(self) -> None:
         for user in range(min(self.users, self.count)):
-            self.site.maildir(f"u{user}", self.files)
+            self.site.maildir(f"m{user}", self.files)
 
     def measure(self, server: Running) -> Figures:
         clients, at_a_time = Clients(self.site, server), min(self.at_a_time, self.count)
         return {"mix": self.cpu(server, lambda: clients.together(self.count, self.session, at_a_time)) / self.count}
 
     def session(self, clients: Clients, number: int) -> None:
-        client = clients.login(f"u{number % self.users}")
+        client = clients.login(f"m{number % self.users}")
         there = self.messages - number // self.users
         assert client.stat()[0] == there
         (uids,) = client.replies(["UIDL"])
