@@ -75,7 +75,7 @@ def demo(
 
 @app.command()
 def check(config: Config = None) -> None:
-    """List all that is wrong with configuration, certificate, users and mail. Exit code 78: there are faults."""
+    """List all that is wrong with configuration, ports, certificate, users and mail. Exit code 78: there are faults."""
     from pop3d.commands.check import check as run
 
     raise typer.Exit(run(config))

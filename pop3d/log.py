@@ -39,6 +39,9 @@ _VALUE_OCTETS_MAX: Final = 512  # octets of a field's value, escapes counted: a 
 _NAME_OCTETS_MAX: Final = 64  # octets of the name in a failed login, so that a flood of them stays small
 _REFUSALS_TOLD: Final = 10  # refused connections a second that have a line each
 _HASHED_MAX: Final = 1000  # unique-ids that are hashed for the log: some 0.2 ms; of more, none are
+_LEFT: Final = frozenset(
+    {"the client is gone", "the client went away without QUIT"}
+)  # ends that a client makes by going
 _PLAIN = re.compile(r'[^\s"\\=]+')  # a value that needs no quotes
 _BARE = re.compile(r"[ !#-\[\]-~]*")  # one that is shown as it is, quoted or not: ASCII without quotes and backslashes
 _SIMPLE = re.compile(r"[!#-<>-\[\]-~]{1,512}")  # nor a second look: such characters of ASCII, and an octet each
@@ -204,11 +207,17 @@ def refused_connection(address: str, reason: str) -> None:
 
 
 def session_line(report: SessionReport) -> None:
-    """One line for a session that has ended; RFC 8314 §4: with the cipher."""
-    if not log.isEnabledFor(logging.INFO):
+    """One line for a session that has ended; RFC 8314 §4: with the cipher.
+
+    Who came and went without a word, as load balancers do to see whether we are there, is told at level debug.
+    """
+    wordless = not report.octets_in and report.reason in _LEFT
+    level = logging.DEBUG if wordless else logging.INFO
+    if not log.isEnabledFor(level):
         return
     listing = report.listing
-    log.info(
+    log.log(
+        level,
         Event(
             "session",
             ip=report.address,
@@ -225,7 +234,7 @@ def session_line(report: SessionReport) -> None:
             seconds=report.seconds,
             uids=_hash_of(listing) if listing is not None else None,
             reason=report.reason,
-        )
+        ),
     )
 
 

@@ -60,7 +60,8 @@ class PamUsers:
     async def authenticate(self, credential: Credential, source: str = "") -> Account | None:
         """See `pop3d.auth.Authenticator.authenticate`. To act as somebody else is refused.
 
-        Of who is `Verified` the phase account is asked only.
+        Of who is `Verified` the phase account is asked only. PAM hears of ``source`` as PAM_RHOST; of an IPv6 network,
+        of its first address.
         """
         if not isinstance(credential, Password | Verified):
             return None
@@ -81,7 +82,7 @@ class PamUsers:
     async def _is(self, name: str, password: bytes | None, source: str) -> bool:
         try:
             async with asyncio.timeout(self._seconds_max), self._turns.turn(source):
-                result, text = await self._asked(name, password)
+                result, text = await self._asked(name, password, source)
         except TimeoutError:
             raise AuthUnavailable(f"PAM did not answer in {self._seconds_max:g} s") from None
         if result in (PAM_AUTHINFO_UNAVAIL, -1):
@@ -92,10 +93,11 @@ class PamUsers:
             log.info("PAM refused %r: %s", name[:64], text)
         return bool(result == PAM_SUCCESS)
 
-    async def _asked(self, name: str, password: bytes | None) -> tuple[int, str]:
+    async def _asked(self, name: str, password: bytes | None, source: str) -> tuple[int, str]:
         worker = self._idle.pop() if self._idle else await self._started()
         try:
-            answer = await worker.ask(name.encode("utf-8", "surrogateescape"), password)
+            host = source.partition("/")[0].encode()
+            answer = await worker.ask(name.encode("utf-8", "surrogateescape"), password, host)
         except BaseException:
             self._end(worker)  # it may answer yet, and nobody may take that for the answer to another question
             raise
@@ -144,7 +146,7 @@ class _Worker:
         self.process = process
         self.asked = 0
 
-    async def ask(self, name: bytes, password: bytes | None) -> tuple[int, str]:
+    async def ask(self, name: bytes, password: bytes | None, host: bytes) -> tuple[int, str]:
         """PAM's result, and its name; without a password of the phase account only.
 
         Raises `AuthUnavailable` when the process is gone.
@@ -155,7 +157,7 @@ class _Worker:
         self.asked += 1
         with contextlib.suppress(ConnectionError):  # then there is no answer either
             what, secret = ("login", password) if password is not None else ("account", b"")
-            questions.write(f"{what}:{name.hex()}:{secret.hex()}\n".encode())
+            questions.write(f"{what}:{name.hex()}:{secret.hex()}:{host.hex()}\n".encode())
             await questions.drain()
         result, _, text = (await answers.readline()).decode("utf-8", "replace").partition(" ")
         if not text.endswith("\n"):

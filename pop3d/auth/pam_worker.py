@@ -1,8 +1,8 @@
 """A process that asks PAM, for `pop3d.auth.pam`; run by its path, and so without anything of pop3d.
 
-A question is a line on standard input, a word and hexadecimal digits with colons between: ``login:NAME:PASSWORD`` asks
-whether it is he and whether he may log in, ``account:NAME:`` the latter only. The answer is a line on standard output:
-PAM's result, 0 for yes, and what PAM calls it. It ends with its input.
+A question is a line on standard input, a word and hexadecimal digits with colons between: ``login:NAME:PASSWORD:HOST``
+asks whether it is he and whether he may log in, ``account:NAME::HOST`` the latter only. The answer is a line on
+standard output: PAM's result, 0 for yes, and what PAM calls it. It ends with its input.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any
 
-from pam import PAM_DISALLOW_NULL_AUTHTOK, PAM_SILENT, PAM_SUCCESS, PamAuthenticator
+from pam import PAM_DISALLOW_NULL_AUTHTOK, PAM_RHOST, PAM_SILENT, PAM_SUCCESS, PamAuthenticator
 
 __all__ = ["main"]
 
@@ -28,16 +28,18 @@ def main() -> None:
         os.dup2(nowhere, descriptor)
     for line in questions:
         what, *fields = line.decode().split(":")
-        name, password = map(bytes.fromhex, fields)
-        result, text = _asked(service, name, password, known={"login": False, "account": True}[what])
+        name, password, host = map(bytes.fromhex, fields)
+        result, text = _asked(service, name, password, host, known={"login": False, "account": True}[what])
         answers.write(f"{result} {' '.join(text.split())}\n".encode())
 
 
-def _asked(service: str, name: bytes, password: bytes, *, known: bool) -> tuple[int, str]:
+def _asked(service: str, name: bytes, password: bytes, host: bytes, *, known: bool) -> tuple[int, str]:
     one = PamAuthenticator()
     proves = one.pam_authenticate
 
     def authenticate(handle: Any, _flags: int) -> int:
+        if host and (fault := int(one.pam_set_item(handle, PAM_RHOST, host))) != PAM_SUCCESS:
+            return fault  # a module that asks where from must not believe that it is from here
         # an account without a password lets nobody in, whatever the service says of that
         return PAM_SUCCESS if known else int(proves(handle, PAM_SILENT | PAM_DISALLOW_NULL_AUTHTOK))
 

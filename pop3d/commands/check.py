@@ -30,6 +30,7 @@ from pop3d.auth.passwords import CRYPT_EXTRA, PLAIN, SCRAM, lacks_extra
 from pop3d.auth.users_file import Line, User, read_lines
 from pop3d.certificates import covers, shown_by
 from pop3d.commands import check_asked
+from pop3d.commands.check_listeners import listeners
 from pop3d.commands.finding import Finding
 from pop3d.commands.finding import fault as _fault
 from pop3d.commands.finding import mode_faults as _mode
@@ -72,7 +73,7 @@ def findings(path: Path | None) -> list[Finding]:
         config = load(find(path))
     except ConfigError as fault:
         return [Finding(True, text) for text in fault.faults]
-    found = [*_limits(config), *_certificates(config), *_state(config.state)]
+    found = [*_limits(config), *listeners(config), *_certificates(config), *_state(config.state)]
     identity = _identity(config, found)
     found += (Finding(True, text) for text in plugin_faults(config))
     lines: list[Line] = []

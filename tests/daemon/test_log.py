@@ -7,6 +7,7 @@ import poplib
 import re
 from array import array
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,8 @@ from pop3d.log import Event, _Refusals, configure, failed_login, harmless, sessi
 from pop3d.report import SessionReport
 from tests.interop.test_mechanisms import end_point
 from tests.site import Daemon, Site
+
+ROOT = Path(__file__).parents[2]
 
 
 class Lines:
@@ -141,7 +144,7 @@ def test_a_failed_login_is_one_short_line(capsys: pytest.CaptureFixture[str]) ->
     assert "authentication failed ip=2001:db8::1 user=xxx" in told.lines[0]
 
 
-def report(listing: Listing | None) -> SessionReport:
+def report(listing: Listing | None, reason: str = "the client is gone", octets_in: int = 6) -> SessionReport:
     return SessionReport(
         address="192.0.2.1",
         user="alice" if listing is not None else None,
@@ -152,11 +155,11 @@ def report(listing: Listing | None) -> SessionReport:
         commands={"QUIT": 1},
         retrieved=0,
         retrieved_octets=0,
-        octets_in=6,
+        octets_in=octets_in,
         octets_out=80,
         deleted=0,
         seconds=0.25,
-        reason="the client is gone",
+        reason=reason,
     )
 
 
@@ -182,6 +185,18 @@ def test_a_session_as_text(capsys: pytest.CaptureFixture[str]) -> None:
         "INFO session ip=192.0.2.1 user=- tls=TLSv1.3 cipher=TLS_AES_256_GCM_SHA384 mechanism=- messages=- retrieved=0 "
         'octets=0 octets_in=6 octets_out=80 deleted=0 seconds=0.250 uids=- reason="the client is gone"'
     )
+
+
+def test_who_came_and_went_without_a_word_is_told_at_debug(capsys: pytest.CaptureFixture[str]) -> None:
+    left = ("the client is gone", "the client went away without QUIT")
+    with Lines(capsys, "debug") as told:
+        for reason in (*left, "no TLS handshake in time", "TLS handshake failed: HTTP_REQUEST"):
+            session_line(report(None, reason, 0))
+            session_line(report(None, reason, 1))
+    levels = [line.split()[2] for line in told.lines]
+    assert levels == ["DEBUG", "INFO", "DEBUG", "INFO", "INFO", "INFO", "INFO", "INFO"]
+    source = "".join((ROOT / name).read_text() for name in ("pop3d/session.py", "pop3core/server.py"))
+    assert all(f'"{reason}"' in source for reason in left)
 
 
 def test_a_traceback_keeps_to_its_record(capsys: pytest.CaptureFixture[str]) -> None:

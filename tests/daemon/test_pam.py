@@ -104,6 +104,20 @@ async def test_both_phases_count(service: Callable[..., str], auth: str, account
         assert (await users.authenticate(Password("alice", "", b"x")) is not None) is good
 
 
+@pytest.mark.parametrize("phase", ["auth", "account"])
+async def test_pam_is_told_where_from(service, script, tmp_path: Path, phase: str) -> None:
+    told = tmp_path / "told"
+    line = script(f'#!/bin/sh\necho "$PAM_TYPE=$PAM_RHOST" >>{told}\n')
+    others = "required pam_permit.so"
+    name = service(line, others) if phase == "auth" else service(others, line.replace("expose_authtok ", ""))
+    sources = {"192.0.2.7": "192.0.2.7", "2001:db8::/64": "2001:db8::", "": "", "192.0.2.8": "192.0.2.8"}
+    async with asking(name) as users:
+        for source in sources:  # of one process, each by itself
+            assert await users.authenticate(Password("alice", "", b"x"), source) == Account("alice")
+        assert len(users._workers) == 1
+    assert told.read_text().splitlines() == [f"{phase}={host}" for host in sources.values()]
+
+
 async def test_what_is_never_asked(service: Callable[..., str]) -> None:
     async with asking(service("required pam_permit.so")) as users:
         for name in ("", "../alice", "a b", "a:b", "a/b", ".a", "x" * 300, "a\nb"):
@@ -157,7 +171,7 @@ def test_the_machines_own_passwords(service: Callable[..., str], tmp_path: Path)
     bad = [("login", user, "s e c") for user in ("empty", "locked", "old", "nobody-at-all")]
     bad += [("login", "alice", "s e c "), ("login", "empty", "x")]
     bad += [("account", user, "") for user in ("old", "nobody-at-all")]
-    text = "".join(f"{what}:{user.encode().hex()}:{secret.encode().hex()}\n" for what, user, secret in good + bad)
+    text = "".join(f"{what}:{user.encode().hex()}:{secret.encode().hex()}:\n" for what, user, secret in good + bad)
     done = subprocess.run(
         ["unshare", "-m", "sh", "-ec", script], input=text, capture_output=True, text=True, timeout=60
     )

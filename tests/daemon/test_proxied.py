@@ -225,3 +225,26 @@ def test_the_oldest_may_be_introduced_while_it_goes() -> None:
     guard.leave(new)
     assert not guard._of_address
     assert not guard._strangers_of_address
+
+
+@pytest.mark.parametrize("tls", ["implicit", "none"])
+@pytest.mark.parametrize("header", [b"", LOCAL, b"PROXY UNKNOWN\r\n"])
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_who_only_looks_whether_we_are_there_is_told_at_debug(site: Site, tls: str, header: bytes, level: str) -> None:
+    site.config.write_text(site.config.read_text() + f'[log]\nlevel = "{level}"\n')
+    with served(site, tls) as daemon:
+        for _ in range(3):
+            client = Client(site)
+            client.sock.sendall(header)
+            if header and tls == "none":
+                assert client.sock.recv(1000).startswith(b"+OK")
+            client.sock.close()
+        client = Client(site)  # who says something has a line as ever
+        client.sock.sendall(V1 + (b"XYZZY\r\n" if tls == "none" else b"nonsense of some length\r\n"))
+        with closing(client.sock):
+            while client.sock.recv(1000):
+                if tls == "none":
+                    break
+    lines = [line for line in daemon.log.splitlines() if " session ip=" in line]
+    assert [line for line in lines if " INFO " in line] == [line for line in lines if "ip=192.0.2.7" in line] != []
+    assert sum(" DEBUG session ip=127.0.0.1 " in line for line in lines) == (3 if level == "debug" else 0)

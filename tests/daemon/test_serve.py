@@ -308,7 +308,8 @@ def test_a_taken_port_is_one_clear_line(site: Site, daemon: Daemon, run_pop3d) -
 
 
 def test_two_processes_on_one_port(site: Site) -> None:
-    site.config.write_text(site.config.read_text().replace("[tls]", "reuse_port = true\n[tls]"))
+    text = site.config.read_text().replace("[tls]", "reuse_port = true\n[tls]")
+    site.config.write_text(f'{text}[log]\nlevel = "debug"\n')  # also who says nothing has a line then
     site.maildir("alice", MAIL)
     first, second = Daemon(site), Daemon(site)
     try:
