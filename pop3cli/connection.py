@@ -183,11 +183,12 @@ class Connection:
         settings: dict[str, Any] = {}
         if implicit:
             settings = {"ssl": tls, "ssl_handshake_timeout": timeout, "ssl_shutdown_timeout": _GOODBYE}
-        async with self._connecting(), asyncio.timeout(timeout):
+        async with self._connecting():
             if dial is None:
-                self._reader, self._writer = await asyncio.open_connection(host, port, limit=_PIECE, **settings)
-            else:
+                settings |= {"host": host, "port": port}
+            else:  # it has a deadline of its own, and says who missed it
                 settings |= {"sock": await dial(host, port), "server_hostname": host if implicit else None}
+            async with asyncio.timeout(timeout):
                 self._reader, self._writer = await asyncio.open_connection(limit=_PIECE, **settings)
         self._conn = ClientConnection(self._config)
         if self._trace is not None:

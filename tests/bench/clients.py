@@ -292,21 +292,68 @@ def pop3d(root: Path) -> Iterator[int]:
         daemon.process.wait()
 
 
-def show(results: dict[tuple[str, str, str], Figures], console: Console) -> None:
-    table = Table("server", "line", "client", "wall s", "CPU s", "MiB", "wall / mpop", "CPU / mpop")
+Results = dict[tuple[str, str, str], Figures]
+"""By server, line and client."""
+
+
+def ratio(ours: list[float], theirs: list[float]) -> str:
+    """Of rounds that belong together, else of their medians; nothing without a base."""
+    if not theirs:
+        return ""
+    if len(ours) == len(theirs):
+        return f"{statistics.median(a / b for a, b in zip(ours, theirs, strict=True)):.2f}"
+    return f"{statistics.median(ours) / statistics.median(theirs):.2f}"
+
+
+def rows(results: Results) -> Iterator[list[str]]:
+    """Server, line, client, seconds, seconds of CPU, MiB, and the first two as ratios to mpop's."""
     for (server, line, client), figures in results.items():
-        if not figures.wall:
-            continue
-        base = results.get((server, line, "mpop"))
-        ratios = ["", ""]
-        if base is not None and len(base.wall) == len(figures.wall):
-            pairs = ((figures.wall, base.wall), (figures.cpu, base.cpu))
-            ratios = [
-                f"{statistics.median(a / b for a, b in zip(ours, theirs, strict=True)):.2f}" for ours, theirs in pairs
-            ]
-        middle = [statistics.median(numbers) for numbers in (figures.wall, figures.cpu, figures.memory)]
-        table.add_row(server, line, client, f"{middle[0]:.2f}", f"{middle[1]:.2f}", f"{middle[2]:.0f}", *ratios)
+        if figures.wall:
+            base = results.get((server, line, "mpop"), Figures())
+            wall, cpu, memory = map(statistics.median, (figures.wall, figures.cpu, figures.memory))
+            ratios = [ratio(figures.wall, base.wall), ratio(figures.cpu, base.cpu)]
+            yield [server, line, client, f"{wall:.2f}", f"{cpu:.2f}", f"{memory:.0f}", *ratios]
+
+
+def show(results: Results, console: Console) -> None:
+    table = Table("server", "line", "client", "wall s", "CPU s", "MiB", "wall / mpop", "CPU / mpop")
+    for row in rows(results):
+        table.add_row(*row)
     console.print(table)
+
+
+def markdown(results: Results) -> str:
+    """The table of `docs/client.md`: ratios, for seconds are those of a machine that does other things as well."""
+    lines = ["| server | line | client | wall / mpop | CPU / mpop | MiB |", "| --- | --- | --- | --- | --- | --- |"]
+    for server, line, client, _, _, memory, wall, cpu in rows(results):
+        lines.append(f"| {' | '.join((server, line, client, wall, cpu, memory))} |")
+    return "\n".join(lines)
+
+
+@contextmanager
+def site(root: Path, names: str, count: int, console: Console) -> Iterator[tuple[dict[str, int], int]]:
+    """The servers' ports, by name, and the octets of each mailbox."""
+    for path in create_self_signed(["localhost"], root):
+        path.chmod(0o644)
+    users = [name.split()[0] for name in CLIENTS]
+    (root / "users").write_text("".join(f"{user}:{{PLAIN}}secret\n" for user in users))
+    octets = make(root / "mail" / users[0], count)
+    for user in users[1:]:
+        shutil.copytree(root / "mail" / users[0], root / "mail" / user, copy_function=os.link)
+    with ExitStack() as stack:
+        servers = {}
+        if "pop3d" in names:
+            servers["pop3d"] = stack.enter_context(pop3d(root))
+        if "dovecot" in names:
+            if why := dovecot.missing():
+                console.print(why, style="dim")
+            else:
+                subprocess.run(["chown", "-R", "nobody:nogroup", root / "mail"], check=True)
+                certificate = {"certificate": root / "cert.pem", "key": root / "key.pem"}
+                servers["Dovecot"] = stack.enter_context(
+                    dovecot.serving(root / "dovecot", f"{root}/mail/%u", **certificate)
+                )
+        yield servers, octets
 
 
 def main() -> None:
@@ -317,35 +364,23 @@ def main() -> None:
     parser.add_argument("--clients", default=",".join(CLIENTS), help="of: %(default)s")
     parser.add_argument("--servers", default="dovecot,pop3d")
     parser.add_argument("--all", action="store_true", help="over the slow line too")
+    parser.add_argument("--markdown", action="store_true", help="the table of docs/client.md, on standard output")
     options = parser.parse_args()
-    console = Console()
+    console = Console(stderr=options.markdown)
     wanted = options.clients.split(",")
     names = [name for name in CLIENTS if name in wanted and shutil.which(PROGRAMS.get(name, "sh"))]
     for name in set(wanted) - set(names):
         console.print(f"{name} is not installed", style="dim")
-    results: dict[tuple[str, str, str], Figures] = {}
+    results: Results = {}
     with tempfile.TemporaryDirectory(prefix="clients-bench-") as text, ExitStack() as stack:
         root = Path(text)
         root.chmod(0o755)
-        for path in create_self_signed(["localhost"], root):
-            path.chmod(0o644)
-        users = [name.split()[0] for name in CLIENTS]
-        (root / "users").write_text("".join(f"{user}:{{PLAIN}}secret\n" for user in users))
-        octets = make(root / "mail" / users[0], options.messages)
-        for user in users[1:]:
-            shutil.copytree(root / "mail" / users[0], root / "mail" / user, copy_function=os.link)
-        servers = {}
-        if "pop3d" in options.servers:
-            servers["pop3d"] = stack.enter_context(pop3d(root))
-        if "dovecot" in options.servers:
-            if why := dovecot.missing():
-                console.print(why, style="dim")
-            else:
-                subprocess.run(["chown", "-R", "nobody:nogroup", root / "mail"], check=True)
-                certificate = {"certificate": root / "cert.pem", "key": root / "key.pem"}
-                servers["Dovecot"] = stack.enter_context(
-                    dovecot.serving(root / "dovecot", f"{root}/mail/%u", **certificate)
-                )
+        servers, octets = stack.enter_context(site(root, options.servers, options.messages, console))
+
+        def once(server: str, line: str, at: int, name: str) -> None:
+            place = Place(root / "clients" / name.split()[0] / "it", at, root / "cert.pem", options.messages)
+            measure(name, place, octets, results.setdefault((server, line, name), Figures()), console)
+
         for server, port in servers.items():
             for line in ("loopback", f"{options.rtt:g} ms"):
                 far = line != "loopback"
@@ -355,25 +390,18 @@ def main() -> None:
                         if far and name not in AHEAD:
                             continue
                         console.print(f"{server}, {line}, {name}, round {round_ + 1}", style="dim")
-                        place = Place(
-                            root / "clients" / name.split()[0] / "it", at, root / "cert.pem", options.messages
-                        )
-                        figures = results.setdefault((server, line, name), Figures())
-                        measure(name, place, octets, figures, console)
+                        once(server, line, at, name)
                 if far and options.all:
                     waiting = [name for name in names if name not in AHEAD]
                     console.print(f"{server}, {line}, {', '.join(waiting)}, at once", style="dim")
-                    threads = []
-                    for name in waiting:
-                        place = Place(
-                            root / "clients" / name.split()[0] / "it", at, root / "cert.pem", options.messages
-                        )
-                        figures = results.setdefault((server, line, name), Figures())
-                        threads.append(threading.Thread(target=measure, args=(name, place, octets, figures, console)))
-                        threads[-1].start()
+                    threads = [threading.Thread(target=once, args=(server, line, at, name)) for name in waiting]
+                    for thread in threads:
+                        thread.start()
                     for thread in threads:
                         thread.join()
         show(results, console)
+    if options.markdown:
+        print(markdown(results))
 
 
 if __name__ == "__main__":

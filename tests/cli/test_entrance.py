@@ -367,6 +367,100 @@ def test_proxies_that_do_not_connect(pop3cli: Cli, socks: Callable[..., tuple[So
     assert "is it running" in ran.err
 
 
+class Connecting:
+    """An HTTP proxy that connects everybody to one port, when it says 2xx; ``apart``: its answer comes octet by octet,
+    else together with what the server says first."""
+
+    def __init__(self, port: int, answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n", apart: bool = False):
+        self.port, self.answer, self.apart = port, answer, apart
+        self.asked: list[bytes] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asked.append(await reader.readuntil(b"\r\n\r\n"))
+        if b" 2" not in self.answer[:10]:
+            writer.write(self.answer)
+            return
+        there, back = await asyncio.open_connection("127.0.0.1", self.port)
+        if self.apart:
+            for octet in self.answer:
+                writer.write(bytes([octet]))
+                await writer.drain()
+                await asyncio.sleep(0.001)
+        else:
+            writer.write(self.answer + await there.readline())
+        tasks = [asyncio.create_task(pump(reader, back)), asyncio.create_task(pump(there, writer))]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            back.transport.abort()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with contextlib.suppress(OSError):
+                await back.wait_closed()
+
+
+def test_through_an_http_proxy(pop3cli: Cli, serve: Serve) -> None:
+    server = serve(Mailbox())
+    proxy = Connecting(server.port, b"HTTP/1.0 204 Yes\r\nVia: x\r\nX-Long: %s\r\n\r\n" % (b"x" * 200), apart=True)
+    url = f"http://127.0.0.1:{serve(proxy, tls=False).port}"
+    account = "pop3s://alice@localhost:4711"  # only the proxy knows where that is
+    ran = pop3cli("stat", account, "--cacert", server.certificate, "--proxy", url)
+    assert (ran.status, ran.err) == (0, "")
+    assert proxy.asked == [b"CONNECT localhost:4711 HTTP/1.1\r\nHost: localhost:4711\r\n\r\n"]
+
+
+def test_stls_through_an_http_proxy_that_sends_the_greeting_with_its_answer(
+    pop3cli: Cli, site: Site, serve: Serve
+) -> None:
+    site.config.write_text(site.config.read_text().replace("[tls]", 'tls = "starttls"\n[tls]', 1))
+    site.maildir("alice", {})
+    proxy = Connecting(site.port)
+    url = f"http://127.0.0.1:{serve(proxy, tls=False).port}"
+    with served(site):
+        more = ("--proxy", url, "--cacert", site.certificate, "--password-command", "echo secret")
+        assert pop3cli("stat", "pop3://alice@localhost:110", *more).status == 0
+    assert pop3cli("stat", "pop3://alice@[::1]:110", "--proxy", url).status == 69
+    assert [asked.splitlines()[0] for asked in proxy.asked] == [
+        b"CONNECT localhost:110 HTTP/1.1",
+        b"CONNECT [::1]:110 HTTP/1.1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"HTTP/1.1 403 For\x1b[2Jbidden\r\n\r\n", "(403 For␛[2Jbidden); does it allow this host and port?"),
+        (b"HTTP/1.1 407\r\n\r\n", "asks for a name and a password (407); use a proxy without them"),
+        (b"HTTP/1.1 500 " + b"x" * 300 + b"\r\n\r\n", "(500 " + "x" * 80 + ");"),
+        (b"+OK a server\r\n\r\n", "does not answer as an HTTP proxy; is it running"),
+        (b"HTTP/1.1 502 cut off\r\n", "does not answer as an HTTP proxy; is it running"),
+        (b"x" * 20_000, "does not answer as an HTTP proxy; is it running"),
+    ],
+)
+def test_http_proxies_that_do_not_connect(pop3cli: Cli, serve: Serve, answer: bytes, told: str) -> None:
+    url = f"http://127.0.0.1:{serve(Connecting(1, answer), tls=False).port}"
+    ran = pop3cli("stat", "pop3s://alice@localhost", "--proxy", url)
+    assert (ran.status, ran.err.count("\n")) == (69, 1)
+    assert f"localhost port 995: the proxy {url} " in ran.err
+    assert told in ran.err
+
+
+def test_no_http_proxy_at_all(pop3cli: Cli, serve: Serve) -> None:
+    ran = pop3cli("stat", "pop3s://alice@localhost", "--proxy", "http://127.0.0.1:1")
+    assert ran.status == 69
+    assert "the proxy http://127.0.0.1:1 does not connect to it (" in ran.err
+    assert "is it running" in ran.err
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    url = f"http://127.0.0.1:{serve(mute, tls=False).port}"
+    ran = pop3cli("stat", "pop3s://alice@localhost", "--proxy", url, "--timeout", "0.3")
+    assert ran.status == 69
+    assert f"no connection through {url} within 0.3 s" in ran.err
+
+
 async def test_one_entrance_lets_several_sessions_in(server: Server) -> None:
     entrance = prepare(
         parse_account(server.account()), Settings(cacert=server.certificate, password_command="echo s e c r e t")
