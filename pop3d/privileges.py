@@ -30,7 +30,7 @@ def resolve(user: str, group: str | None) -> Identity:
         try:
             entry = pwd.getpwnam(user)
         except KeyError:
-            raise LookupError(f"this system has no user {user!r}") from None
+            raise LookupError(f"this system has no user {user!r} (`useradd --system` makes one)") from None
         uid, gid = entry.pw_uid, entry.pw_gid
     if group is None:
         if gid is None:

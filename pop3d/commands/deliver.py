@@ -222,7 +222,10 @@ def undelete(user: str, config: Path | None) -> None:
     """Bring back what a user has deleted."""
     mailbox = _mailbox(user, config)
     if not isinstance(mailbox, _Maildir) or not mailbox.deleted:
-        raise CommandError("nothing is kept: the configuration has no `deleted` in [store]", ExitStatus.CONFIG)
+        remedy = 'deleted = "deleted/{user}" keeps what is deleted from then on'
+        raise CommandError(
+            f"nothing is kept: the configuration has no `deleted` in [store]; {remedy}", ExitStatus.CONFIG
+        )
     try:
         number = put_back(mailbox.path, mailbox.deleted)
     except OSError as fault:

@@ -414,7 +414,7 @@ def test_somebody_else_is_told_so(open_site: Site) -> None:
     (open_site.root / "state").mkdir()
     os.chown(open_site.root / "state", 54321, 0)
     script = (  # the interpreter may lie where only root reaches it, so all is imported first
-        "import os, sys; from pathlib import Path; from pop3d.commands.check import check; "
+        "import encodings.idna, os, sys; from pathlib import Path; from pop3d.commands.check import check; "
         "os.setgroups([]); os.setgid(54321); os.setuid(54321); sys.exit(check(Path(sys.argv[1])))"
     )
     done = subprocess.run(
