@@ -17,7 +17,8 @@ from pop3cli.exit_status import ExitStatus
 from pop3cli.oauth import PRESETS, Client, Prompt, browser_login, device_login, provider_of
 from pop3cli.options import Options
 from pop3cli.proxies import dial_by
-from pop3cli.render import Column, Terminal
+from pop3cli.render import Terminal
+from pop3cli.tables import Column
 from pop3cli.tokens import Kept
 from pop3cli.web import check_url
 

@@ -1,92 +1,41 @@
 """``pop3cli``: the command line.
 
-This module knows words and options, `pop3cli.commands` what is done about them. Options that hold for every command
-may stand before it or after it; `_OptionsAnywhere` is all there is to that. Whatever goes wrong ends in `_run`: one
-line on standard error, an exit status that says what it was, and a traceback only for who asks with ``--debug``.
+This module knows words and options, but those of named accounts and of sync (`pop3cli.account_words`, `sync_words`);
+`pop3cli.commands` and its like know what is done about them, and are imported when it is.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
-from typer.core import TyperGroup
 from typer.main import get_command
 
+from pop3cli import account_words, sync_words
 from pop3cli.accounts import Account, Settings
+from pop3cli.anywhere import EPILOG, OptionsAnywhere
 from pop3cli.completion import complete_account
-from pop3cli.errors import MailError, OutputFailed, UsageFault
+from pop3cli.errors import UsageFault
 from pop3cli.exit_status import ExitStatus
 from pop3cli.options import Options
 from pop3cli.render import Terminal
+from pop3cli.running import Later, on_account_of, run_work, warn
 from pop3cli.trace import Trace
 
 if TYPE_CHECKING:
-    from pop3cli import accounting, check, commands
+    from pop3cli import check, commands
 else:
-
-    class _Later:
-        """A module of ours, imported when the first of its names is asked for: `sync` needs none."""
-
-        def __init__(self, name: str) -> None:
-            self._name = name
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(import_module(f"pop3cli.{self._name}"), name)
-
-    accounting, check, commands = map(_Later, ("accounting", "check", "commands"))
+    check, commands = map(Later, ("check", "commands"))
 
 __all__ = ["main", "run"]
 
 
-class _OptionsAnywhere(TyperGroup):
-    """Options of the whole program may stand behind the command as well: they are moved before it."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse with our own options first."""
-        takes_value = {name: not getattr(param, "is_flag", True) for param in self.params for name in param.opts}
-        ours, others = _sorted_out(args, takes_value)
-        return super().parse_args(ctx, [*ours, *others])
-
-
-def _sorted_out(args: list[str], takes_value: dict[str, bool]) -> tuple[list[str], list[str]]:
-    """The arguments that are options of ours, with their values, and the rest; behind ``--`` nothing is an option."""
-    ours: list[str] = []
-    others: list[str] = []
-    rest = iter(args)
-    for word in rest:
-        name, _, _ = word.partition("=")
-        if word == "--":
-            others += [word, *rest]
-        elif name not in takes_value:
-            others.append(word)
-        else:
-            ours.append(word)
-            if takes_value[name] and word == name:
-                ours += list(_next_of(rest))
-    return ours, others
-
-
-def _next_of(words: Iterator[str]) -> list[str]:
-    word = next(words, None)
-    return [] if word is None else [word]
-
-
-_EPILOG: Final = (
-    "Also, before or after the command: --json, --no-color, --cacert FILE, --pin SHA256, --timeout SECONDS,"
-    " --password-command CMD, --trace and more; see pop3cli --help."
-)
-
 app = typer.Typer(
-    cls=_OptionsAnywhere,
+    cls=OptionsAnywhere,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Read and keep a POP3 mailbox, over verified TLS.",
     epilog="ACCOUNT is pop3s://user@host[:port], or a name given to one by account add. The password is taken from"
@@ -178,7 +127,7 @@ _Account = Annotated[
 _Number = Annotated[int, typer.Argument(metavar="N", min=1, help="The message's number.", show_default=False)]
 
 
-@app.command("check", epilog=_EPILOG)
+@app.command("check", epilog=EPILOG)
 def check_account(
     ctx: typer.Context,
     account: Annotated[
@@ -192,16 +141,16 @@ def check_account(
     ],
 ) -> int:
     """What a server shows, whether it can be trusted, and whether the login works; what to do about the rest."""
-    return _on(ctx, account, check.check, user_required=False)
+    return on_account_of(ctx, account, check.check, user_required=False)
 
 
-@app.command(epilog=_EPILOG)
+@app.command(epilog=EPILOG)
 def stat(ctx: typer.Context, account: _Account) -> int:
     """How many messages there are, and how large they are together."""
-    return _on(ctx, account, commands.stat)
+    return on_account_of(ctx, account, commands.stat)
 
 
-@app.command("list", epilog=_EPILOG)
+@app.command("list", epilog=EPILOG)
 def list_messages(
     ctx: typer.Context,
     account: _Account,
@@ -219,16 +168,16 @@ def list_messages(
         most = last or (LIST_LAST if for_person else None)
         return commands.list_messages(found, options, terminal, most)
 
-    return _on(ctx, account, work)
+    return on_account_of(ctx, account, work)
 
 
-@app.command(epilog=_EPILOG)
+@app.command(epilog=EPILOG)
 def uidl(ctx: typer.Context, account: _Account) -> int:
     """The unique id of each message."""
-    return _on(ctx, account, commands.uidl)
+    return on_account_of(ctx, account, commands.uidl)
 
 
-@app.command(epilog=_EPILOG)
+@app.command(epilog=EPILOG)
 def stats(
     ctx: typer.Context,
     account: _Account,
@@ -241,10 +190,10 @@ def stats(
 
         return overview.stats(found, options, terminal, top)
 
-    return _on(ctx, account, work)
+    return on_account_of(ctx, account, work)
 
 
-@app.command(epilog=_EPILOG)
+@app.command(epilog=EPILOG)
 def show(
     ctx: typer.Context,
     account: _Account,
@@ -267,10 +216,10 @@ def show(
             return commands.get(found, number, None, options, terminal)
         return commands.show(found, number, options, terminal, headers_only=headers, save_to=save)
 
-    return _on(ctx, account, work)
+    return on_account_of(ctx, account, work)
 
 
-@app.command(epilog=_EPILOG)
+@app.command(epilog=EPILOG)
 def get(
     ctx: typer.Context,
     account: _Account,
@@ -282,10 +231,12 @@ def get(
 ) -> int:
     """A message's exact bytes."""
     file = None if output in (None, "-") else Path(str(output))
-    return _on(ctx, account, lambda found, options, terminal: commands.get(found, number, file, options, terminal))
+    return on_account_of(
+        ctx, account, lambda found, options, terminal: commands.get(found, number, file, options, terminal)
+    )
 
 
-@app.command(epilog=_EPILOG)
+@app.command(epilog=EPILOG)
 def delete(
     ctx: typer.Context,
     account: _Account,
@@ -295,14 +246,14 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
     """Delete messages: all that are named, or none."""
-    return _on(
+    return on_account_of(
         ctx,
         account,
         lambda found, options, terminal: commands.delete(found, numbers, options, terminal, sure=yes),
     )
 
 
-@app.command(epilog=_EPILOG)
+@app.command(epilog=EPILOG)
 def doctor(
     ctx: typer.Context,
     account: _Account,
@@ -321,61 +272,13 @@ def doctor(
 
         return examine(found, options, terminal, destructive=destructive, sure=yes, junit=junit)
 
-    return _on(ctx, account, work)
+    return on_account_of(ctx, account, work)
 
 
-@app.command(epilog=_EPILOG)
-def sync(
-    ctx: typer.Context,
-    accounts: Annotated[
-        list[str],
-        typer.Argument(metavar="ACCOUNT...", help="Names, or pop3s://user@host[:port]", show_default=False),
-    ],
-    destination: Annotated[
-        str, typer.Argument(metavar="DEST", help="A Maildir, or FILE.mbox; {account} in it.", show_default=False)
-    ],
-    delete: Annotated[bool, typer.Option("--delete/--keep", help="Delete what was fetched; or keep it there.")] = False,
-    delete_after: Annotated[
-        str | None, typer.Option("--delete-after", metavar="TIME", help="Delete what was fetched so long ago: 30d.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
-    max_size: Annotated[
-        str | None, typer.Option("--max-size", metavar="SIZE", help="Leave larger ones on the server: 25M.")
-    ] = None,
-    headers_only: Annotated[
-        bool, typer.Option("--headers-only", help="Fetch headers alone, and delete nothing.")
-    ] = False,
-    judge: Annotated[
-        str | None,
-        typer.Option("--filter", metavar="CMD", help="Ask CMD about each: status 0 keep, 100 skip, 101 delete."),
-    ] = None,
-    filter_timeout: Annotated[
-        float, typer.Option("--filter-timeout", metavar="SECONDS", min=0.1, help="How long CMD may take.")
-    ] = 60.0,
-    state: Annotated[
-        str | None, typer.Option("--state", metavar="FILE", help="What remembers; {account} in it.")
-    ] = None,
-    watch: Annotated[str | None, typer.Option("--watch", metavar="TIME", help="Go on, every so often: 5m.")] = None,
-    import_state: Annotated[
-        tuple[str, str] | None,
-        typer.Option("--import-state", metavar="PROGRAM FILE", help="Know first what mpop, getmail or fetchmail knew."),
-    ] = None,
-) -> int:
-    """Fetch what is new into a Maildir or an mbox; what a cut or a crash interrupts goes on where it was."""
-    from pop3cli.sync.app import Words, run_sync
-
-    words = Words(
-        delete, delete_after, dry_run, max_size, headers_only, judge, filter_timeout, state, watch, import_state
-    )
-
-    def work(terminal: Terminal) -> ExitStatus:
-        _warn(ctx.obj, terminal)
-        return run_sync(accounts, destination, words, ctx.obj, terminal)
-
-    return _run(ctx.obj, work)
+app.command(epilog=EPILOG)(sync_words.sync)
 
 
-@app.command(epilog=_EPILOG)
+@app.command(epilog=EPILOG)
 def shell(
     ctx: typer.Context,
     account: Annotated[
@@ -395,138 +298,17 @@ def shell(
             raise UsageFault("shell --json", "a dialogue has no JSON form")
         from pop3cli.shell import Shell
 
-        _warn(ctx.obj, terminal)
+        warn(ctx.obj, terminal)
         return Shell(ctx.obj, terminal).run(account)
 
-    return _run(ctx.obj, work)
+    return run_work(ctx.obj, work)
 
 
-# --- named accounts ---
-
-account_app = typer.Typer(help="Named accounts: a URL and the options that go with it.")
-app.add_typer(account_app, name="account")
-_Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.", show_default=False)]
+app.add_typer(account_words.app, name="account")
+app.command("discover", epilog=EPILOG)(account_words.discover_servers)
 
 
-@account_app.command("add", epilog=_EPILOG)
-def account_add(
-    ctx: typer.Context,
-    name: _Name,
-    url: Annotated[
-        str,
-        typer.Argument(metavar="URL", help="pop3s://user@host[:port]; an address with --discover", show_default=False),
-    ],
-    discover: Annotated[bool, typer.Option("--discover", help="URL is a mail address: find its server.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether that is the right server.")] = False,
-    keyring: Annotated[
-        bool, typer.Option("--keyring", help="Keep the password in the keyring; it is asked for now.")
-    ] = False,
-    oauth: Annotated[
-        str | None,
-        typer.Option("--oauth", metavar="PROVIDER", help="Log in by a token: microsoft, google or an issuer's URL."),
-    ] = None,
-    client_id: Annotated[
-        str | None, typer.Option("--client-id", metavar="ID", help="The application, as the provider knows it.")
-    ] = None,
-    oauth_scope: Annotated[
-        str | None, typer.Option("--oauth-scope", metavar="SCOPE", help="What to ask for, else the provider's usual.")
-    ] = None,
-) -> int:
-    """Give an account a name, and keep the options that were said with it. No password is ever in that file."""
-    said = accounting.OAuth(oauth, client_id, oauth_scope)
-
-    def work(terminal: Terminal) -> ExitStatus:
-        return accounting.add(name, url, ctx.obj, terminal, keyring=keyring, oauth=said, found_out=discover, sure=yes)
-
-    return _run(ctx.obj, work)
-
-
-@app.command("discover", epilog=_EPILOG)
-def discover_servers(
-    ctx: typer.Context,
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="alice@example.org", show_default=False)],
-) -> int:
-    """Which server a mail address has its mailbox on, as its domain says."""
-    return _run(ctx.obj, lambda terminal: accounting.show_servers(address, ctx.obj, terminal))
-
-
-@account_app.command("login", epilog=_EPILOG)
-def account_login(
-    ctx: typer.Context,
-    name: _Name,
-    browser: Annotated[bool, typer.Option("--browser", help="In a browser on this machine, not by a code.")] = False,
-) -> int:
-    """Log in with the provider of an account's tokens; from then on they are renewed."""
-    return _run(ctx.obj, lambda terminal: accounting.login(name, ctx.obj, terminal, browser=browser))
-
-
-@account_app.command("list", epilog=_EPILOG)
-def account_list(ctx: typer.Context) -> int:
-    """The named accounts."""
-    return _run(ctx.obj, lambda terminal: accounting.show(ctx.obj, terminal))
-
-
-@account_app.command("remove", epilog=_EPILOG)
-def account_remove(ctx: typer.Context, name: _Name) -> int:
-    """Forget an account, and its password in the keyring."""
-    return _run(ctx.obj, lambda terminal: accounting.remove(name, ctx.obj, terminal))
-
-
-# --- how runs begin and end ---
-
-
-_Work = Callable[[Account, Options, Terminal], ExitStatus]
-
-
-def _on(ctx: typer.Context, text: str, work: _Work, *, user_required: bool = True) -> int:
-    """Do a command's work on the account that ``text`` names, with its settings."""
-
-    def on_account(terminal: Terminal) -> ExitStatus:
-        _warn(ctx.obj, terminal)
-        from pop3cli.book import find
-
-        account, settings = find(text, ctx.obj.settings, user_required=user_required)
-        return work(account, replace(ctx.obj, settings=settings), terminal)
-
-    return _run(ctx.obj, on_account)
-
-
-def _warn(options: Options, terminal: Terminal) -> None:
-    if options.settings.insecure:  # RFC 8314 §5.2
-        terminal.error("--insecure: the server is NOT verified: whoever answers in its place reads password and mail")
-
-
-def _run(options: Options, work: Callable[[Terminal], ExitStatus]) -> int:
-    """Do a command's work; its exit status. Whatever failed is one line on standard error."""
-    terminal = Terminal(color=options.color)
-    # asyncio's remarks on connections that go are no one's help: what they mean is told as an error of ours
-    logging.getLogger("asyncio").setLevel(logging.WARNING if options.debug else logging.CRITICAL)
-    try:
-        status = work(terminal)
-        terminal.flush()
-        return status
-    except (Exception, KeyboardInterrupt) as fault:
-        return _failed(fault, options, terminal)
-
-
-def _failed(fault: BaseException, options: Options, terminal: Terminal) -> ExitStatus:
-    with contextlib.suppress(OutputFailed):
-        terminal.flush()  # what came before the error is shown before it
-    if options.debug:
-        terminal.trace()
-    match fault:
-        case OutputFailed(quiet=True):
-            return fault.status
-        case MailError():
-            terminal.error(str(fault), *getattr(fault, "__notes__", ()))
-            return fault.status
-        case KeyboardInterrupt():
-            terminal.error("interrupted")
-            return ExitStatus.INTERRUPTED
-        case _:
-            what = f"{type(fault).__name__}: {fault}"
-            terminal.error(f"a bug of ours: {what}", "please report it, with what --debug shows")
-            return ExitStatus.SOFTWARE
+# --- the program ---
 
 
 # UsageError of the click that this version of typer uses: its own copy, or the package

@@ -22,9 +22,10 @@ from pop3cli.errors import CertificateRefused, CommandRefused, MailError, NotCon
 from pop3cli.exit_status import ExitStatus
 from pop3cli.harmless import harmless
 from pop3cli.options import Options
-from pop3cli.render import Terminal, human_size
+from pop3cli.render import Terminal
 from pop3cli.session import Session
 from pop3cli.tls import client_context
+from pop3cli.units import human_size
 from pop3core.events import Greeted
 
 __all__ = ["Finding", "Report", "check", "examine"]

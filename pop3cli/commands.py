@@ -23,9 +23,11 @@ from pop3cli.files import whole_file
 from pop3cli.listing import NUMBER, Row, as_json, count_of, gather, mail_table
 from pop3cli.mail import Readable, parse_headers, read_message, summarize
 from pop3cli.options import Options
-from pop3cli.render import Column, ContentPrinter, Terminal, human_size
+from pop3cli.render import ContentPrinter, Terminal
 from pop3cli.session import Session
+from pop3cli.tables import Column
 from pop3cli.trace import Trace
+from pop3cli.units import human_size
 
 __all__ = ["Visit", "delete", "get", "list_messages", "logged_in", "show", "stat", "uidl"]
 

@@ -10,8 +10,10 @@ from typing import Any, Final
 from pop3cli.errors import Refused
 from pop3cli.exit_status import ExitStatus
 from pop3cli.mail import Summary, summarize
-from pop3cli.render import Column, Terminal, human_date, human_size
+from pop3cli.render import Terminal
 from pop3cli.session import Session
+from pop3cli.tables import Column
+from pop3cli.units import human_date, human_size
 
 __all__ = ["LIST_LAST", "NUMBER", "Outcome", "Row", "as_json", "count_of", "gather", "mail_table"]
 

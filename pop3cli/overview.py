@@ -10,8 +10,10 @@ from pop3cli.commands import logged_in
 from pop3cli.exit_status import ExitStatus
 from pop3cli.listing import count_of, gather
 from pop3cli.options import Options
-from pop3cli.render import Column, Terminal, human_size
+from pop3cli.render import Terminal
 from pop3cli.stats import Share, Statistics
+from pop3cli.tables import Column
+from pop3cli.units import human_size
 
 __all__ = ["TOP", "stats"]
 

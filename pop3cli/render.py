@@ -12,13 +12,9 @@ import contextlib
 import json
 import os
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
-from itertools import compress
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from pop3cli.errors import OutputFailed
@@ -26,10 +22,12 @@ from pop3cli.harmless import harmless, harmless_lines
 
 if TYPE_CHECKING:  # rich is slow to import, and plain output does without
     from rich.console import Console
-    from rich.progress import Progress
     from rich.text import Text
 
-__all__ = ["Column", "ContentPrinter", "Meter", "Table", "Terminal", "human_date", "human_size"]
+    from pop3cli.progress import Meter
+    from pop3cli.tables import Column, Table
+
+__all__ = ["ContentPrinter", "Terminal"]
 
 _THEME: Final = {
     "ok": "green",
@@ -43,26 +41,7 @@ _THEME: Final = {
     "faint": "dim",
     "quoted": "green",
 }
-_SOON: Final = 0.5  # seconds of work before a progress bar is worth showing
 _WRAPPED_MAX: Final = 200_000  # characters of text broken between words; more is left to the terminal
-_NARROWEST: Final = 8  # columns of a cell that shares the width
-
-
-def human_size(octets: int) -> str:
-    """Octets for people, such as ``12.3 KiB``."""
-    if octets < 1024:
-        return f"{octets} B"
-    size, unit = octets / 1024, "KiB"
-    for larger in ("MiB", "GiB", "TiB"):
-        if size < 999.95:
-            break
-        size, unit = size / 1024, larger
-    return f"{size:.1f} {unit}"
-
-
-def human_date(date: datetime) -> str:
-    """A date for people, such as ``2024-01-31 09:00``; the same width always."""
-    return f"{date:%Y-%m-%d %H:%M}"
 
 
 class Terminal:
@@ -142,6 +121,8 @@ class Terminal:
 
     def table(self, columns: Sequence[Column], *, aside: bool = False) -> Table:
         """A table whose rows are shown as they come."""
+        from pop3cli.tables import Table
+
         console = self._err if aside else self._out
         width = console.width if console.is_terminal else None
         return Table(columns, width, lambda row: self._print(console, row, soft_wrap=True))
@@ -200,6 +181,8 @@ class Terminal:
 
         ``alone``: the block writes nothing meanwhile.
         """
+        from pop3cli.progress import Meter
+
         # where output runs over the same terminal, that is progress enough
         shown = self._stderr.isatty() and not (self.is_terminal and not octets and not alone)
         meter = Meter(label, total, octets, self._err if shown else None)
@@ -266,70 +249,6 @@ def _assembled(pieces: Sequence[str | tuple[str, str]]) -> Text:
     return text
 
 
-# --- tables ---
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column. ``width``: at least so many; ``share``: of what a terminal has left, above that; ``narrowest``: on
-    terminals of fewer columns than this it is left out."""
-
-    title: str
-    width: int
-    style: str = ""
-    share: int = 0
-    right: bool = False
-    narrowest: int = 0
-
-
-class Table:
-    """Rows in columns that are as wide as the terminal allows, and known beforehand: no row waits for another.
-
-    On a terminal what does not fit is cut, with an ellipsis; elsewhere nothing is.
-    """
-
-    def __init__(self, columns: Sequence[Column], width: int | None, show: Callable[[Text], None]) -> None:
-        self._seen = [width is None or column.narrowest <= width for column in columns]
-        self._columns = columns = list(compress(columns, self._seen))
-        self._widths = [column.width for column in columns] if width is None else _widths(columns, width)
-        self._cut = width is not None
-        self._show = show
-        self._begun = False
-
-    def row(self, *cells: str | tuple[str, str]) -> None:
-        """Show a row; cells are foreign text, or such text and a style of its own."""
-        if not self._begun:
-            self._begun = True
-            self._show(self._joined([column.title for column in self._columns], ["title"] * len(self._columns)))
-        shown = zip(compress(cells, self._seen), self._columns, strict=True)
-        styled = [(cell, column.style) if isinstance(cell, str) else cell for cell, column in shown]
-        self._show(self._joined([text for text, _ in styled], [style for _, style in styled]))
-
-    def _joined(self, cells: Sequence[str], styles: Sequence[str]) -> Text:
-        from rich.text import Text
-
-        row = Text()
-        for column, width, cell, style in zip(self._columns, self._widths, cells, styles, strict=True):
-            text = Text(harmless(cell), style=style)
-            if self._cut:
-                text.truncate(width, overflow="ellipsis")
-            missing = max(width - text.cell_len, 0)
-            row.append(" " * missing if column.right else "")
-            row.append_text(text)
-            row.append(" " * (2 + (0 if column.right else missing)))
-        row.rstrip()
-        if self._cut:
-            row.truncate(sum(self._widths) + 2 * (len(self._widths) - 1), overflow="crop")
-        return row
-
-
-def _widths(columns: Sequence[Column], width: int) -> list[int]:
-    fixed = sum(column.width for column in columns if not column.share) + 2 * (len(columns) - 1)
-    shares = sum(column.share for column in columns)
-    left = max(width - fixed, 0)
-    return [max(left * c.share // shares, _NARROWEST) if c.share else c.width for c in columns]
-
-
 # --- content ---
 
 
@@ -359,55 +278,3 @@ class ContentPrinter:
         if text:
             self._at_line_start = text.endswith(("\n", "\r"))
             self._terminal.write(harmless_lines(text))
-
-
-# --- progress ---
-
-
-class Meter:
-    """How far the work is."""
-
-    def __init__(self, label: str, total: int, octets: bool, console: Console | None) -> None:
-        self._label, self._total, self._octets, self._console = label, total, octets, console
-        self._began = time.monotonic()
-        self._done = 0
-        self._bar: Progress | None = None
-
-    def expect(self, more: int) -> None:
-        """So much is to be done beside what was known."""
-        self._total += more
-
-    def advance(self, more: int) -> None:
-        """So much more is done."""
-        self._done += more
-        if self._bar is None and self._console is not None and time.monotonic() - self._began > _SOON:
-            from rich.progress import (
-                BarColumn,
-                DownloadColumn,
-                MofNCompleteColumn,
-                Progress,
-                ProgressColumn,
-                Task,
-                TextColumn,
-                TimeRemainingColumn,
-            )
-            from rich.text import Text
-
-            class Speed(ProgressColumn):  # rich's own counts in powers of 1000, beside sizes in powers of 1024
-                def render(self, task: Task) -> Text:
-                    speed = task.finished_speed or task.speed
-                    return Text(f"{human_size(int(speed))}/s" if speed else "", style="progress.data.speed")
-
-            counted = (DownloadColumn(binary_units=True), Speed()) if self._octets else (MofNCompleteColumn(),)
-            columns = (TextColumn("{task.description}"), BarColumn(), *counted, TimeRemainingColumn())
-            self._bar = Progress(*columns, console=self._console, transient=True)
-            self._bar.add_task(harmless(self._label), total=self._total)
-            self._bar.start()
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=self._done, total=self._total)
-
-    def stop(self) -> None:
-        """The work has ended, or something else is to be shown; nothing of the bar stays."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None

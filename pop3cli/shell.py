@@ -27,7 +27,8 @@ from pop3cli.exit_status import ExitStatus
 from pop3cli.explain import explained
 from pop3cli.options import Options
 from pop3cli.prompt import Lines, lines_of_a_person
-from pop3cli.render import Column, ContentPrinter, Terminal
+from pop3cli.render import ContentPrinter, Terminal
+from pop3cli.tables import Column
 from pop3core.commands import Auth, Command, Dele, Pass, Quit, Rset, Stls, User
 from pop3core.events import (
     CapabilityItem,

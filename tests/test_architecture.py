@@ -66,8 +66,8 @@ DAEMON = [
     {"", "__main__"},
 ]
 CLIENT = [
-    {"exit_status", "harmless", "html", "explain"},
-    {"trace"},
+    {"exit_status", "harmless", "html", "explain", "units", "anywhere"},
+    {"trace", "progress", "tables"},
     {"errors"},
     {"accounts"},
     {"options"},
@@ -81,10 +81,11 @@ CLIENT = [
     {"opening"},
     {"entrance"},
     {"client", "render"},
-    {"listing"},
+    {"running", "listing"},
     {"commands"},
     {"accounting", "check", "shell", "doctor.*", "overview", "sync", "sync.*"},
     {"doctor"},
+    {"account_words", "sync_words"},
     {"app"},
     {"", "__main__"},
 ]
@@ -152,7 +153,8 @@ def test_daemon_and_client_do_not_know_each_other() -> None:
 
 
 def test_the_terminal_is_for_command_lines() -> None:
-    allowed = re.compile(r"pop3d\.(cli|commands\..*|testing)|pop3cli\.(app|shell|render)")
+    words = r"app|account_words|sync_words|anywhere|running|shell"
+    allowed = re.compile(rf"pop3d\.(cli|commands\..*|testing)|pop3cli\.({words}|render|tables|progress)")
     for source, target in arrows():
         if target.partition(".")[0] in TERMINAL:
             assert allowed.fullmatch(source), f"{source} -> {target}"

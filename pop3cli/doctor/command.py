@@ -27,8 +27,9 @@ from pop3cli.errors import MailError, ServerBroken, UsageFault, refusal
 from pop3cli.exit_status import ExitStatus
 from pop3cli.files import whole_file
 from pop3cli.options import Options
-from pop3cli.render import Terminal, human_size
+from pop3cli.render import Terminal
 from pop3cli.session import Session
+from pop3cli.units import human_size
 from pop3core.commands import Pass
 from pop3core.errors import RemoteProtocolError
 from pop3core.events import Replied
