@@ -8,12 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from pop3d.auth.users_file import add_user
 from pop3d.certificates import create_self_signed
 from tests.site import Daemon, Site, free_port
 
 pytest.register_assert_rewrite("pop3d.store_contract")
+
+# How long an example takes says what else the machine does, and is no fault: coverage alone makes one twice as slow.
+settings.register_profile("pop3core", deadline=None)
+settings.load_profile("pop3core")
 
 # A shell that starts us in the background makes us deaf to Ctrl-C, and so would be every program that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
