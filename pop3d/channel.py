@@ -122,16 +122,18 @@ class Channel:
         if self._tls is None:
             return await self._wire.read()
         while True:
+            data = b""
             # what came with the last octets of the handshake is read first
             if self._tls.has_input or self._tls.ended:
                 try:
                     data = self._tls.read()
                 except ssl.SSLError:
                     raise ConnectionGone from None
-                if output := self._tls.take_output():  # such as a key update
-                    await self._transmit(output)
-                if data or self._tls.ended:
-                    return data
+            # such as a key update, or of TLS 1.2 the end of the handshake, which the peer waits for
+            if output := self._tls.take_output():
+                await self._transmit(output)
+            if data or self._tls.ended:
+                return data
             received = await self._wire.read()
             if not received:
                 return b""

@@ -385,3 +385,27 @@ def test_as_root_it_becomes_the_user(site: Site) -> None:
         client.quit()
     finally:
         assert daemon.end() == 0
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("stls", [False, True])
+def test_each_version_of_tls_completes_its_handshake(site: Site, version: ssl.TLSVersion, stls: bool) -> None:
+    """TLS 1.2 ends with the server's word: behind STLS no greeting takes it along, and the client waits for it."""
+    if stls:
+        site.config.write_text(site.config.read_text().replace("[[listen]]", '[[listen]]\ntls = "starttls"'))
+    context = site.context()
+    context.minimum_version = context.maximum_version = version
+    daemon = Daemon(site)
+    try:
+        if stls:
+            client = poplib.POP3("localhost", site.port, timeout=20)
+            client.stls(context)
+        else:
+            client = poplib.POP3_SSL("localhost", site.port, context=context, timeout=20)
+        client.user("alice")
+        client.pass_("secret")
+        assert client.stat() == (0, 0)
+        client.quit()
+    finally:
+        assert daemon.end() == 0
+    assert f"tls={version.name.replace('_', '.')}" in daemon.log
