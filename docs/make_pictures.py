@@ -114,6 +114,8 @@ def make(name: str) -> str:
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(Text.from_ansi(asyncio.run(shown_in(name)).replace("\r\n", "\n").rstrip()))
     picture = console.export_svg(title="pop3cli", unique_id=name)
+    # some programs drop blanks at the beginning of a text, fixed ones too
+    picture = picture.replace("<svg ", '<svg xml:space="preserve" ', 1)
     # a picture that fetches no fonts: whoever reads the documentation asks nobody else for anything
     return re.sub(r"@font-face \{.*?\}\n", "", picture, flags=re.DOTALL)
 

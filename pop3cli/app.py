@@ -19,7 +19,7 @@ from pop3cli import account_words, sync_words
 from pop3cli.accounts import Account, Settings
 from pop3cli.anywhere import EPILOG, OptionsAnywhere
 from pop3cli.completion import complete_account
-from pop3cli.errors import UsageFault
+from pop3cli.errors import OutputFailed, UsageFault
 from pop3cli.exit_status import ExitStatus
 from pop3cli.options import Options
 from pop3cli.render import Terminal
@@ -319,12 +319,19 @@ def run(arguments: Sequence[str]) -> int:
     """The program, given its arguments; its exit status."""
     if "--no-color" in arguments:
         os.environ["NO_COLOR"] = "1"  # for help as well, which typer shows
+    terminal = Terminal()
     try:
-        status = get_command(app).main(list(arguments), prog_name="pop3cli", standalone_mode=False)
+        with terminal.writing():  # help and version, which typer shows
+            status = get_command(app).main(list(arguments), prog_name="pop3cli", standalone_mode=False)
+        terminal.flush()
+    except OutputFailed as fault:
+        if not fault.quiet:
+            terminal.error(str(fault))
+        return fault.status
     except _UsageError as fault:
         context: typer.Context | None = getattr(fault, "ctx", None)
         path = "pop3cli" if context is None else context.command_path
-        Terminal().error(fault.format_message().rstrip("."), f"see {path} --help")  # type: ignore[attr-defined]
+        terminal.error(fault.format_message().rstrip("."), f"see {path} --help")  # type: ignore[attr-defined]
         return ExitStatus.USAGE
     except (typer.Abort, KeyboardInterrupt):
         return ExitStatus.INTERRUPTED

@@ -8,6 +8,7 @@ taken away again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import mimetypes
 import os
@@ -40,6 +41,8 @@ def save_attachments(attachments: Sequence[Attachment], folder: Path) -> list[Pa
     """
     saved = list[Path]()
     try:
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         folder.mkdir(exist_ok=True)
     except OSError as fault:
         raise OutputFailed(str(folder), fault) from fault

@@ -57,7 +57,10 @@ def find(text: str, said: Settings, *, user_required: bool = True) -> tuple[Acco
     if "://" in text:
         return parse_account(text, user_required=user_required), said
     if _NAME.fullmatch(text) is None:
-        raise UsageFault(f"account {text!r}", "neither a URL nor a name", "give pop3s://user@host")
+        remedy = "give pop3s://user@host"
+        if re.fullmatch(r"[^@\s/]+@[^@\s/]+\.[^@\s/]+", text):
+            remedy += f"; the server of an address is found by pop3cli discover {text}"
+        raise UsageFault(f"account {text!r}", "neither a URL nor a name", remedy)
     book = read_book()
     if text not in book:
         known = f"there are: {', '.join(sorted(book)[:20])}" if book else "none has been added yet"

@@ -55,14 +55,17 @@ def _draw(title: str, shares: Sequence[tuple[str, Share]], terminal: Terminal) -
         )
     )
     most = max((share.octets for _, share in shares), default=0)
+    fine = terminal.can_show(_EIGHTHS)
     for name, share in shares:
-        table.row(name, f"{share.messages:,}", human_size(share.octets), bar(share.octets, most))
+        table.row(name, f"{share.messages:,}", human_size(share.octets), bar(share.octets, most, fine=fine))
 
 
-def bar(part: int, most: int) -> str:
-    """A bar of up to 20 columns; the smallest part of anything is seen."""
+def bar(part: int, most: int, *, fine: bool = True) -> str:
+    """A bar of up to 20 columns; the smallest part of anything is seen. Not ``fine``: of ASCII."""
     if not part or not most:
         return ""
+    if not fine:
+        return "#" * max(part * _BAR // most, 1)
     eighths = max(part * _BAR * 8 // most, 1)
     return _EIGHTHS[8] * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 

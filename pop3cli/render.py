@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import io
 import json
 import os
 import sys
@@ -50,6 +51,8 @@ class Terminal:
     def __init__(self, *, color: bool = True, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
         self._stdout = stdout or sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - closed (">&-") is as good as null
         self._stderr = stderr or sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+        if isinstance(self._stdout, io.TextIOWrapper):
+            self._stdout.reconfigure(errors="replace")  # a locale without a character is no reason to show nothing
         self._color = color and not os.environ.get("NO_COLOR")
         self.is_terminal = self._stdout.isatty()
         """Output is read by a person, as it comes."""
@@ -77,13 +80,21 @@ class Terminal:
         """Columns of the terminal."""
         return self._out.width
 
+    def can_show(self, text: str) -> bool:
+        """Output's encoding has all the characters of ``text``."""
+        try:
+            text.encode(self._stdout.encoding or "utf-8")
+        except (UnicodeEncodeError, LookupError):
+            return False
+        return True
+
     # --- lines ---
 
     def line(self, *pieces: str | tuple[str, str], aside: bool = False) -> None:
         """One line of texts, or of texts with their styles. ``aside``: on standard error."""
         stream = self._stderr if aside else self._stdout
         if not stream.isatty():
-            with self._writing():
+            with self.writing():
                 stream.write(
                     "".join(harmless(piece if isinstance(piece, str) else piece[0]) for piece in pieces) + "\n"
                 )
@@ -159,18 +170,18 @@ class Terminal:
 
     def write(self, text: str) -> None:
         """Text of our own, as it is."""
-        with self._writing():
+        with self.writing():
             self._stdout.write(text)
 
     def octets(self, data: bytes) -> None:
         """Exact octets. Not for a terminal: see `ContentPrinter`."""
-        with self._writing():
+        with self.writing():
             self._stdout.flush()
             self._stdout.buffer.write(data)
 
     def flush(self) -> None:
         """Make sure that all is written."""
-        with self._writing():
+        with self.writing():
             self._stdout.flush()
 
     # --- long work ---
@@ -194,14 +205,15 @@ class Terminal:
     # --- writing ---
 
     def _print(self, console: Console, text: Text, *, end: str = "\n", soft_wrap: bool = False) -> None:
-        with self._writing():
+        with self.writing():
             if soft_wrap:
                 console.print(text, end=end, soft_wrap=True)
             else:
                 console.print(text, end=end, overflow="fold")
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
+        """A block that writes to standard output by itself; what keeps it from that is an `OutputFailed`."""
         try:
             yield
         except OSError as fault:

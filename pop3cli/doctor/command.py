@@ -21,9 +21,9 @@ from pop3cli.doctor.findings import Finding, NotSo, Skip, Verdict, failed
 from pop3cli.doctor.patient import LoginFailed, Patient
 from pop3cli.doctor.report import Result, as_json, as_junit, new_table, show_end, show_row, summary
 from pop3cli.doctor.table import EXAMINATIONS, Examination
-from pop3cli.doctor.wire import WireFault
+from pop3cli.doctor.wire import Silence, WireFault
 from pop3cli.entrance import Entrance, way_to
-from pop3cli.errors import MailError, ServerBroken, UsageFault, refusal
+from pop3cli.errors import MailError, ServerBroken, TimedOut, UsageFault, refusal
 from pop3cli.exit_status import ExitStatus
 from pop3cli.files import whole_file
 from pop3cli.options import Options
@@ -86,8 +86,13 @@ async def _admit(session: Session, entrance: Entrance, patient: Patient) -> None
         await session.close()
     try:
         await patient.announced(inside=False)
-        async with patient.inside():
-            pass
+        try:
+            async with patient.inside():
+                pass
+        except Silence as fault:
+            # each further login would count as one more failure, where the password is wrong: that locks people out
+            remedy = "servers hold back their answer when logins have failed: check the password, and try later"
+            raise TimedOut(f"login to {entrance.account.server}", str(fault), remedy) from None
     except LoginFailed as fault:
         raise _refused(entrance.account, fault) from None
     except (NotSo, Skip, WireFault, OSError):

@@ -34,6 +34,10 @@ class WireFault(Exception):
     """The server said nothing, too much, or went away; the text says which, and in answer to what."""
 
 
+class Silence(WireFault):
+    """No answer in time."""
+
+
 @dataclass(slots=True)
 class WireTally:
     """What all connections together showed. ``bare_lf``: a line that ended without CR; ``longest``: octets of a line
@@ -227,7 +231,7 @@ class Wire:
             async with asyncio.timeout(self._patience):
                 data = await self._reader.read(_PIECE)
         except TimeoutError:
-            raise self._fault(f"no answer within {self._patience:g} s to") from None
+            raise Silence(str(self._fault(f"no answer within {self._patience:g} s to"))) from None
         except OSError:
             data = b""
         if self._trace is not None:

@@ -79,6 +79,8 @@ class Maildir:
 
     def prepare(self) -> None:
         """Make it if it is not there, and clear away what a crash has left in tmp/. Raises `SettingFault`."""
+        if self.path.exists() and not self.path.is_dir():
+            raise SettingFault(f"destination {self.path}", "no folder, and no Maildir", "name a new or an empty one")
         if self.path.is_dir() and not (self.path / "cur").is_dir() and any(self.path.iterdir()):
             raise SettingFault(f"destination {self.path}", "a folder, and no Maildir", "name a new or an empty one")
         for folder in _FOLDERS:

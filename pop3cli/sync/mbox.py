@@ -30,6 +30,7 @@ LOCK_SECONDS: Final = 30.0
 """Patience with another program that has the mbox."""
 
 _LOOK_SECONDS: Final = 0.1
+_LOOK_OCTETS: Final = 4096  # in which an mbox has begun
 _LINE_MAX: Final = 64 * 1024  # octets of a line read at a time
 _FROM: Final = re.compile(rb">*From ")
 
@@ -67,6 +68,8 @@ class Mbox:
         """Raises `SettingFault` where no mbox can be."""
         if self.path.exists() and not stat.S_ISREG(self.path.stat().st_mode):
             raise SettingFault(f"destination {self.path}", "no mbox: not a regular file", "name a new file")
+        if self.path.exists() and not _may_grow(self.path):
+            raise SettingFault(f"destination {self.path}", "a file, and no mbox", "name a new or an empty one")
         make_folder(self.path.parent)
 
     def begin(self, uid: str) -> MboxDraft:
@@ -176,6 +179,14 @@ class Mbox:
         if time.monotonic() > deadline:
             raise InUse(f"mbox {self.path}", f"another program has had it locked for {LOCK_SECONDS:.0f} s")
         time.sleep(_LOOK_SECONDS)
+
+
+def _may_grow(path: Path) -> bool:
+    """Whether a file is an mbox, or nothing yet: mail is added to no other."""
+    with path.open("rb") as file:
+        text = file.read(_LOOK_OCTETS)
+    begin = text.lstrip(b"\r\n")
+    return begin.startswith(b"From ") if begin else len(text) < _LOOK_OCTETS
 
 
 def _copy(text: BinaryIO, out: BinaryIO) -> bytes:

@@ -172,6 +172,13 @@ CLIENTS: dict[str, Callable[[Place], Command]] = {
     "poplib script": poplib,
     "getmail6": getmail,
 }
+SHOWN = {
+    "pop3cli sync": "**pop3cli sync**",
+    "curl": "curl, which syncs nothing",
+    "fetchmail --bsmtp": "fetchmail --bsmtp, which syncs once",
+    "poplib script": "a poplib script, which syncs nothing",
+}
+"""How the documentation's table calls them."""
 PROGRAMS = {"mpop": "mpop", "curl": "curl", "fetchmail --bsmtp": "fetchmail", "getmail6": "getmail"}
 AHEAD = ("mpop", "pop3cli sync")
 """Those that do not wait for each message."""
@@ -284,12 +291,17 @@ def pop3d(root: Path) -> Iterator[int]:
     port = free_port()
     (root / "pop3d.toml").write_text(CONFIGURATION.format(port=port, user='user = "root"' if os.geteuid() == 0 else ""))
     daemon = Daemon(Site(root, port))
-    threading.Thread(target=daemon.process.stderr.read, daemon=True).start()  # type: ignore[union-attr]
+    said = daemon.process.stderr
+    assert said is not None
+    reader = threading.Thread(target=said.read, daemon=True)
+    reader.start()
     try:
         yield port
     finally:
         daemon.process.terminate()
         daemon.process.wait()
+        reader.join()
+        said.close()
 
 
 Results = dict[tuple[str, str, str], Figures]
@@ -297,12 +309,14 @@ Results = dict[tuple[str, str, str], Figures]
 
 
 def ratio(ours: list[float], theirs: list[float]) -> str:
-    """Of rounds that belong together, else of their medians; nothing without a base."""
-    if not theirs:
+    """Of rounds that belong together, else of their medians; nothing where one of them has no figures."""
+    if not ours or not theirs:
         return ""
     if len(ours) == len(theirs):
-        return f"{statistics.median(a / b for a, b in zip(ours, theirs, strict=True)):.2f}"
-    return f"{statistics.median(ours) / statistics.median(theirs):.2f}"
+        value = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    else:
+        value = statistics.median(ours) / statistics.median(theirs)
+    return f"{value:.{2 if value < 2 else 1 if value < 10 else 0}f}"
 
 
 def rows(results: Results) -> Iterator[list[str]]:
@@ -323,10 +337,26 @@ def show(results: Results, console: Console) -> None:
 
 
 def markdown(results: Results) -> str:
-    """The table of `docs/client.md`: ratios, for seconds are those of a machine that does other things as well."""
-    lines = ["| server | line | client | wall / mpop | CPU / mpop | MiB |", "| --- | --- | --- | --- | --- | --- |"]
-    for server, line, client, _, _, memory, wall, cpu in rows(results):
-        lines.append(f"| {' | '.join((server, line, client, wall, cpu, memory))} |")
+    """The table of `docs/client.md`, a row for each client: parts of what mpop takes, for seconds are those of a
+    machine that does other things as well."""
+    columns: list[tuple[str, tuple[str, str], str]] = []  # title, server and line, what of the figures
+    for server, line in dict.fromkeys((server, line) for server, line, _ in results):
+        if line == "loopback":
+            columns += [(f"{server}: time", (server, line), "wall"), ("CPU", (server, line), "cpu")]
+        else:
+            columns.append((f"{line} away: time", (server, line), "wall"))
+    lines = [
+        f"| {' | '.join(['client', *(title for title, _, _ in columns), 'MiB'])} |",
+        f"|{'---|' * (len(columns) + 2)}",
+    ]
+    for client in dict.fromkeys(client for _, _, client in results):
+        cells = [SHOWN.get(client, client)]
+        for _, place, what in columns:
+            ours, base = results.get((*place, client), Figures()), results.get((*place, "mpop"), Figures())
+            cells.append(ratio(getattr(ours, what), getattr(base, what)) or "-")
+        memory = [octets for (_, _, name), figures in results.items() if name == client for octets in figures.memory]
+        cells.append(f"{statistics.median(memory):.0f}" if memory else "-")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import __main__ as engine
-from tests.bench import beside, features, growth, servers, tricks
+from tests.bench import beside, clients, features, growth, servers, tricks
 from tests.bench.servers import TEXT, message, on_the_wire
 from tests.bench.workloads import ROWS
 from tests.interop import dovecot
@@ -112,3 +112,29 @@ def test_the_engine_alone(tmp_path: Path) -> None:
     out = tmp_path / "engine.json"
     engine.main(["--runs", "1", "--seconds", "0.001", "--out", str(out)])
     assert json.loads(out.read_text())["engine"]["NOOP"]["pop3core"] > 0
+
+
+def test_the_table_of_clients_is_that_of_the_page(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = "pop3cli sync,poplib script"
+    tiny = ["--messages", "3", "--rounds", "1", "--rtt", "2", "--all", "--servers", "pop3d", "--clients", names]
+    monkeypatch.setattr(sys, "argv", ["clients", *tiny, "--markdown"])
+    clients.main()
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert head == "| client | pop3d: time | CPU | 2 ms away: time | MiB |"
+    assert [row.split(" | ")[:4] for row in rows] == [
+        ["| **pop3cli sync**", "-", "-", "-"],  # there is no mpop to compare with
+        ["| a poplib script, which syncs nothing", "-", "-", "-"],
+    ]
+    both = [(server, line, name) for server in ("pop3d", "Dovecot") for line in ("loopback", "40 ms")
+            for name in clients.CLIENTS]  # fmt: skip
+    figures = {one: clients.Figures([3.0], [1.0], [9.0]) for one in both}
+    figures["Dovecot", "40 ms", "getmail6"] = clients.Figures()
+    table = clients.markdown(figures).splitlines()
+    page = (Path(__file__).parents[2] / "docs/client.md").read_text()
+    assert table[0] in page
+    assert table[2] in page  # mpop's own row, of which all are parts
+    assert table[-1].endswith("| 1.00 | 1.00 | - | 9 |")
+    shown = [line.split(" | ")[0] for line in page.partition(table[1])[2].strip().splitlines()[: len(clients.CLIENTS)]]
+    assert shown == [row.split(" | ")[0] for row in table[2:]]

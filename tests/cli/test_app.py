@@ -359,6 +359,39 @@ def test_full_and_closed_outputs(server: Server) -> None:
     assert (done.returncode, err) == (74, b"")
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["sync", "--help"], []])
+def test_help_on_a_full_disk(arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = spawn(*arguments, stdout=full, stderr=subprocess.PIPE)
+        _, err = done.communicate(timeout=20)
+    assert (done.returncode, err) == (74, b"pop3cli: standard output: cannot write: No space left on device\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_locale_without_the_characters(server: Server, encoding: str) -> None:
+    common = (server.account(), "--cacert", server.certificate)
+    for arguments, seen in (
+        (("list", *common), "J\xf6rg"),
+        (("show", *common[:1], 1, *common[1:]), "J\xf6rg"),
+        (("get", *common[:1], 2, *common[1:]), "Subject: 8-bit \xff\xfe"),
+        (("stats", *common), "####################\n"),
+    ):
+        done = spawn(
+            *arguments, environment={"PYTHONIOENCODING": encoding}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        out, err = done.communicate(timeout=20)
+        # a message's octets are no text, and stay what they are
+        wanted = seen.encode("latin-1" if arguments[0] == "get" else encoding, "replace")
+        assert (done.returncode, err) == (0, b"")
+        assert wanted in out
+
+
+def test_an_address_is_no_account(pop3cli: Cli) -> None:
+    ran = pop3cli("list", "alice@example.org")
+    assert ran.status == 2
+    assert one_line(ran).endswith("the server of an address is found by pop3cli discover alice@example.org")
+
+
 def test_ctrl_c(serve: Serve) -> None:
     liar = Liar({"STAT": b""})
     server = serve(liar)

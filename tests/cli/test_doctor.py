@@ -25,7 +25,7 @@ from pop3cli.tls import client_context
 from pop3d.testing import serving
 
 from .bent import ERR, MAIL, OK, PASSWORD, Bent, Talk
-from .conftest import Certificate, Ran, Screen, Serve, Server, spawn
+from .conftest import Certificate, Liar, Ran, Screen, Serve, Server, spawn
 
 Cli = Callable[..., Ran]
 ROOT = Path(__file__).parents[2]
@@ -577,6 +577,18 @@ def test_what_makes_an_examination_impossible(pop3cli: Cli, serve: Serve) -> Non
     assert pop3cli("doctor", "pop3s://alice@127.0.0.1:1").status == 69
     asked = pop3cli("doctor", server.account(), *common, "--destructive")
     assert (asked.status, "give --yes" in asked.err) == (2, True)
+
+
+def test_a_login_without_an_answer_is_tried_once(pop3cli: Cli, serve: Serve) -> None:
+    """As of a server that holds its answer back after wrong passwords: each further login would be one more."""
+    liar = Liar({"PASS": b"", "AUTH": b""})
+    server = serve(liar)
+    ran = pop3cli("doctor", server.account(), "--cacert", server.certificate, "--timeout", 0.3)
+    assert (ran.status, ran.out) == (69, b"")
+    assert ran.err.startswith(f"pop3cli: login to 127.0.0.1 port {server.port}: no answer within 0.3 s to PASS; ")
+    assert "check the password, and try later" in ran.err
+    assert ran.err.count("\n") == 1
+    assert sum(line.startswith((b"PASS", b"AUTH")) for line in liar.seen) == 1
 
 
 # --- reports ---

@@ -206,7 +206,7 @@ def test_attachments_that_cannot_be_saved(pop3cli: Cli, serve: Serve, tmp_path: 
     server = serve(Mailbox([with_attachments("x")]))
     common = (server.account(), 1, "--cacert", server.certificate)
     ran = pop3cli("show", *common, "--save-attachments", tmp_path / "file")
-    assert (ran.status, "cannot write: File exists" in ran.err) == (74, True)
+    assert (ran.status, "cannot write: Not a directory" in ran.err) == (74, True)
     assert pop3cli("show", *common, "--save-attachments", tmp_path, "--raw").status == 2
 
 

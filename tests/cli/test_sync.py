@@ -177,9 +177,31 @@ def test_what_is_no_destination_is_refused(box: Path, sync: Sync, tmp_path: Path
     assert "a folder, and no Maildir" in ran.err
     assert [path.name for path in folder.iterdir()] == ["file"]
     assert sync(to=f"mbox:{folder}").status == 78
+    for path in ("/dev/null", f"maildir:{folder}/file"):
+        ran = sync(to=path)
+        assert (ran.status, "no folder, and no Maildir; name a new or an empty one" in ran.err) == (78, True)
     assert sync("--delete", "--delete-after", "1d").status == 2
     assert sync("--delete-after", "soon").status == 2
     assert sync("--max-size", "much").status == 2
+
+
+@pytest.mark.parametrize("text", [b"a letter\n", b"\n\nFrom: a\n", b"\0", b"\n" * 4096 + b"far behind\n"])
+def test_a_file_that_is_no_mbox_stays_as_it_is(box: Path, sync: Sync, tmp_path: Path, text: bytes) -> None:
+    file = tmp_path / "letter"
+    file.write_bytes(text)
+    ran = sync(to=file)
+    assert ran.status == 78
+    assert f"destination {file}: a file, and no mbox; name a new or an empty one" in ran.err
+    assert file.read_bytes() == text
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b"\nFrom a Thu Jan  1 00:00:00 1970\n\nold\n\n"])
+def test_a_file_that_is_an_mbox_or_nothing_yet_grows(box: Path, sync: Sync, tmp_path: Path, text: bytes) -> None:
+    file = tmp_path / "letters"
+    file.write_bytes(text)
+    assert sync(to=file).status == 0
+    assert file.read_bytes().startswith(text)
+    assert file.read_bytes().count(b"From pop3cli-") == 3
 
 
 def test_several_accounts_fail_on_their_own(box: Path, sync: Sync, site: Site, tmp_path: Path) -> None:
