@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from collections.abc import Callable
 
 from pop3d.certificates import ClientName, identity_of
 from pop3d.proxy_protocol import ProxyError, ProxyHeader, ProxyParser
@@ -36,6 +37,7 @@ class Channel:
         self._served: ServerTls | None = None
         if tls is not None:
             self.begin_tls(tls)
+        self._hear: Callable[[bytes], bool] | None = None  # of a `listen` that goes on
         self._proxied: ProxyHeader | None = None
         self._in_turn = 0  # octets written since others had theirs
         self.peer = wire.peer
@@ -88,7 +90,7 @@ class Channel:
 
     @property
     def reading(self) -> bool:
-        """True while a `read` or a `handshake` waits for the peer."""
+        """True while a `read`, a `listen` or a `handshake` waits for the peer."""
         return self._wire.reading
 
     def begin_tls(self, tls: ServerTls) -> None:
@@ -129,7 +131,7 @@ class Channel:
                     data = self._tls.read()
                 except ssl.SSLError:
                     raise ConnectionGone from None
-            # such as a key update, or of TLS 1.2 the end of the handshake, which the peer waits for
+            # such as an alert, or of TLS 1.2 the end of the handshake, which the peer waits for
             if output := self._tls.take_output():
                 await self._transmit(output)
             if data or self._tls.ended:
@@ -138,6 +140,42 @@ class Channel:
             if not received:
                 return b""
             self._tls.receive(received)
+
+    async def listen(self, hear: Callable[[bytes], bool]) -> None:
+        """Tell ``hear`` what the peer says, as soon as it comes, until it returns False; ``b""`` is the end.
+
+        Raises `ConnectionGone`, and what ``hear`` raises.
+        """
+        self._hear = hear
+        try:
+            while self._hear is not None:
+                tls = self._tls
+                if tls is not None and (tls.has_input or tls.has_output or tls.ended):
+                    self._tell(await self.read())
+                else:
+                    await self._wire.listen(self._arrived)
+        finally:
+            self._hear = None
+
+    def _arrived(self, received: bytes) -> bool:
+        """Tell what came; False when the listener has heard enough, or what is left is for `read` to see to."""
+        self._in_turn = 0
+        tls = self._tls
+        if tls is None or not received:
+            self._tell(received)
+            return self._hear is not None
+        tls.receive(received)
+        try:
+            data = tls.read()
+        except ssl.SSLError:
+            raise ConnectionGone from None
+        if data:
+            self._tell(data)
+        return self._hear is not None and not tls.has_output and not tls.ended
+
+    def _tell(self, data: bytes) -> None:
+        if self._hear is not None and not self._hear(data):
+            self._hear = None
 
     def write(self, data: bytes, *, last: bool = False) -> bool:
         """Send; False when `left` has to be waited for before anything else is sent. Raises `ConnectionGone`.

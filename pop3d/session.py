@@ -1,7 +1,8 @@
 """The driver: one connection, from its first octet to its last.
 
-The engine says what is to be done, and `_serve` does it: one `match`, one line for most. What this module adds is time.
-Each wait has a deadline on the monotonic clock, held in `deadline` with what is to happen then; the server sweeps all
+The engine says what is to be done, and `_advance` does it: one `match`, one line for most. What needs no waiting is
+done as soon as the client says it; for the rest there is the connection's task. What this module adds is time. Each
+wait has a deadline on the monotonic clock, held in `deadline` with what is to happen then; the server sweeps all
 sessions together, which costs less than a timer for each.
 """
 
@@ -9,9 +10,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import assert_never
+from functools import partial
+from typing import TypeAlias, assert_never
 
 from pop3core.answers import (
     CommitFailed,
@@ -24,6 +26,7 @@ from pop3core.answers import (
     Pending,
     PlainSecret,
     ScramSecret,
+    ServerAnswer,
     TlsEstablished,
 )
 from pop3core.events import (
@@ -88,6 +91,10 @@ class _Refused(Exception):
     """The connection may not go on; the text says why."""
 
 
+_Step: TypeAlias = Callable[[], Awaitable[ServerAnswer | None]] | Closed | None
+"""What the engine's last event leads to: what has to be awaited, the end, or (None) what the client says next."""
+
+
 class Session:
     """One connection. ``deadline``: seconds of `time.monotonic`; past it, the server calls `overdue`."""
 
@@ -109,6 +116,7 @@ class Session:
         "_retrieved",
         "_services",
         "_started",
+        "_step",
         "deadline",
     )
 
@@ -123,6 +131,7 @@ class Session:
         self._release: Callable[[int], None] | None = None
         self._retrieved: Callable[[int], None] | None = None
         self._listing: Listing | None = None
+        self._step: _Step = None  # what was heard last leads to
         self._octets_in = self._octets_out = 0
         self._logged_in = False
         self._started = time.monotonic()
@@ -237,47 +246,71 @@ class Session:
         return (await self._serve()).reason
 
     async def _serve(self) -> Closed:
+        step = self._advance()
+        while not isinstance(step, Closed):
+            if step is None:
+                await self._channel.listen(self._heard)
+                step, self._step = self._step, None
+            else:
+                if (answer := await step()) is not None:
+                    self._conn.answer(answer)
+                step = self._advance()
+        return step
+
+    def _heard(self, data: bytes) -> bool:
+        """Do what the client says at once, where nothing has to be waited for: no task is woken for that."""
+        self._octets_in += len(data)
+        self._conn.receive_data(data)
+        self._step = self._advance()
+        return self._step is None
+
+    def _advance(self) -> _Step:
+        """Do what the engine says, up to what has to be awaited."""
         conn = self._conn
         while True:
             match conn.next_event():  # the most frequent one stands first
                 case ContentRequested(number, offset, lines):
-                    conn.answer(self._content_now(number, offset, lines) or await self._content(number, offset, lines))
+                    answer = self._content_now(number, offset, lines)
+                    if answer is None:
+                        return partial(self._content, number, offset, lines)
+                    conn.answer(answer)
                 case NeedData(resumed):
-                    conn.receive_data(await self._read(resumed))
+                    self._wait_for_command(resumed)
+                    return None
                 case SendData(data):
-                    await self._write(data)
+                    if not self._send(data):
+                        return self._sent
                 case LoginRequested(credential, utf8):
-                    conn.answer(await self._login(credential, utf8))
+                    return partial(self._login, credential, utf8)
                 case SecretRequested(username, kind):
-                    conn.answer(await self._secret(username, kind))
+                    return partial(self._secret, username, kind)
                 case TlsRequested():
-                    conn.answer(await self._begin_tls())
+                    return self._begin_tls
                 case ContentDropped(number):
                     if self._release is not None:
                         self._release(number)
                 case CommitRequested(numbers):
-                    conn.answer(await self._commit(numbers))
+                    return partial(self._commit, numbers)
                 case Closed() as closed:
                     return closed
                 case unknown:
                     assert_never(unknown)
 
-    async def _read(self, resumed: bool) -> bytes:
+    def _wait_for_command(self, resumed: bool) -> None:
         if not self._logged_in:
             self.deadline, self._overdue = self._login_deadline, self._login_too_slow
         elif not resumed:
             self._until(self._services.limits.idle_timeout, self._idle_too_long)
-        data = await self._channel.read()
-        self._octets_in += len(data)
-        return data
 
-    async def _write(self, data: bytes) -> None:
+    def _send(self, data: bytes) -> bool:
         self._octets_out += len(data)
-        if not self._channel.write(data, last=self._conn.state is State.CLOSED):
-            before = self.deadline, self._overdue
-            self._until(self._services.limits.write_timeout, self._takes_nothing)
-            await self._channel.left()
-            self.deadline, self._overdue = before
+        return self._channel.write(data, last=self._conn.state is State.CLOSED)
+
+    async def _sent(self) -> None:
+        before = self.deadline, self._overdue
+        self._until(self._services.limits.write_timeout, self._takes_nothing)
+        await self._channel.left()
+        self.deadline, self._overdue = before
 
     def _header_too_slow(self) -> None:
         self.cut("no PROXY header in time")

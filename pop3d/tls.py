@@ -185,6 +185,11 @@ class TlsLayer:
         """Whether there may be something to `read`: to find out by trying costs 4 us, for the error that says no."""
         return self._incoming.pending > 0 or (self._object is not None and self._object.pending() > 0)
 
+    @property
+    def has_output(self) -> bool:
+        """Whether there is something to be written to the peer."""
+        return self._outgoing.pending > 0
+
     def read(self) -> bytes:
         """All plaintext there is; ``b""`` when more ciphertext is needed, or at the end."""
         assert self._object is not None

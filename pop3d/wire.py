@@ -3,13 +3,15 @@
 asyncio's streams accept a connection, and are then put aside: their reader copies what comes in twice, and their
 writer's `drain` is a coroutine for every reply, also when there is nothing to wait for. To take the transport over
 saves 5 us of each command and its reply. What arrives is read into one buffer for all connections, where the transport
-would make a new one of 256 KiB for each read.
+would make a new one of 256 KiB for each read. Who `listen`s is called as soon as it is there: to wake a task takes
+another turn of the event loop, and with it another question to the system.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Final, cast
 
 __all__ = ["ConnectionGone", "Wire"]
@@ -28,6 +30,7 @@ class Wire(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_ended",
+        "_hear",
         "_held",
         "_interrupted",
         "_loop",
@@ -51,8 +54,9 @@ class Wire(asyncio.BufferedProtocol):
         self._interrupted = False
         self._stopped = False  # taking octets from the system
         self._paused = False  # some of what was written has not left
-        self._reader: asyncio.Future[None] | None = None
-        self._waits_to_leave: asyncio.Future[None] | None = None
+        self._reader: asyncio.Future[bool] | None = None
+        self._hear: Callable[[bytes], bool] | None = None  # of a reader that listens
+        self._waits_to_leave: asyncio.Future[bool] | None = None
         # `paused` then says whether all has left: a reply is made only when the last one is gone
         self._transport.set_write_buffer_limits(high=0)
         self._transport.set_protocol(self)
@@ -64,21 +68,15 @@ class Wire(asyncio.BufferedProtocol):
 
     @property
     def reading(self) -> bool:
-        """True while a `read` waits for the peer."""
-        return self._reader is not None
+        """True while a `read` or a `listen` waits for the peer."""
+        return self._reader is not None and not self._reader.done()
 
     # --- for whoever reads and writes ---
 
     async def read(self) -> bytes:
         """What came since the last read; ``b""`` at the end, or when interrupted. Raises `ConnectionGone`."""
-        if not self._held and not self._interrupted and not self._ended:
-            if self._lost:
-                raise ConnectionGone
-            self._reader = self._loop.create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
+        if not self._readable:
+            await self._arrival()
         if self._interrupted:
             return b""
         data, self._held = self._held, b""
@@ -88,6 +86,31 @@ class Wire(asyncio.BufferedProtocol):
             self._stopped = False
             self._transport.resume_reading()
         return data
+
+    async def listen(self, hear: Callable[[bytes], bool]) -> None:
+        """Tell ``hear`` what comes, as soon as it comes, until it returns False. Raises what that raises.
+
+        Like `read`, it is told ``b""`` at the end, or when interrupted. Raises `ConnectionGone`.
+        """
+        while True:
+            if self._readable:
+                if not hear(await self.read()):
+                    return
+            elif await self._arrival(hear):
+                return
+
+    @property
+    def _readable(self) -> bool:
+        """Whether a `read` has something to tell at once."""
+        return bool(self._held) or self._interrupted or self._ended or self._lost
+
+    async def _arrival(self, hear: Callable[[bytes], bool] | None = None) -> bool:
+        """Wait until there is something to read; True when ``hear`` was told all, and has heard enough."""
+        self._reader, self._hear = self._loop.create_future(), hear
+        try:
+            return await self._reader
+        finally:
+            self._reader = self._hear = None
 
     def put_back(self, data: bytes) -> None:
         """Octets that were read, and shall be read again."""
@@ -141,9 +164,17 @@ class Wire(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """See `asyncio.BufferedProtocol`."""
         data = bytes(_buffer[:nbytes])
+        reader, hear = self._reader, self._hear
+        if reader is not None and hear is not None and not reader.done():
+            try:
+                if not hear(data):
+                    reader.set_result(True)
+            except Exception as fault:  # it is the listener's own, and it is told where it waits
+                reader.set_exception(fault)
+            return
         self._held = self._held + data if self._held else data
-        if self._reader is not None:
-            _wake(self._reader)
+        if reader is not None:
+            _wake(reader)
         elif len(self._held) >= _HELD_MAX and not self._stopped:
             self._stopped = True
             self._transport.pause_reading()
@@ -170,6 +201,6 @@ class Wire(asyncio.BufferedProtocol):
         _wake(self._waits_to_leave)
 
 
-def _wake(waiter: asyncio.Future[None] | None) -> None:
+def _wake(waiter: asyncio.Future[bool] | None) -> None:
     if waiter is not None and not waiter.done():
-        waiter.set_result(None)
+        waiter.set_result(False)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import shutil
 import ssl
 from collections import Counter
 from collections.abc import Collection
@@ -283,3 +284,62 @@ async def test_the_server_reads_no_further_than_it_answers() -> None:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < 4 * 1024 * 1024
+
+
+async def test_what_needs_no_waiting_is_answered_without_a_task() -> None:
+    async with serving({"alice": [b"x" * 78 + b"\n"] * 3}) as server, connected(server) as wire:
+        await wire.ask(*LOGIN)
+        woken = 0
+        listen = Channel.listen
+
+        async def counted(self, hear):
+            nonlocal woken
+            woken += 1
+            await listen(self, hear)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Channel, "listen", counted)
+            for _ in range(20):
+                assert await wire.ask("NOOP", "STAT", "LIST 2") == ["+OK", "+OK 3 240", "+OK 2 80"]
+        assert woken == 0
+
+
+@asynccontextmanager
+async def talking(server: Running, *options: str):
+    """OpenSSL's own client behind the greeting; what it reads by itself: K for a key update, R to negotiate again."""
+    address = f"{server.host}:{server.port}"
+    client = await asyncio.create_subprocess_exec(
+        "openssl", "s_client", "-msg", "-CAfile", server.certificate, "-connect", address, *options,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    assert client.stdin is not None
+    assert client.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            await client.stdout.readuntil(b"+OK localhost")
+            yield client.stdin, client.stdout
+    finally:
+        client.terminate()
+        await client.wait()
+
+
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is missing")
+
+
+@needs_openssl
+async def test_a_key_update_is_answered_before_the_next_reply() -> None:
+    """RFC 8446 §4.6.3."""
+    async with serving({"alice": [b"x"]}) as server, talking(server, "-tls1_3") as (stdin, stdout):
+        stdin.write(b"K\n")
+        await stdout.readuntil(b">>> TLS 1.3, Handshake [length 0005], KeyUpdate")
+        stdin.write(b"CAPA\n")
+        await stdout.readuntil(b"<<< TLS 1.3, Handshake [length 0005], KeyUpdate")
+        await stdout.readuntil(b"+OK capabilities")
+
+
+@needs_openssl
+async def test_what_tls_itself_has_to_say_waits_for_no_reply() -> None:
+    """A client that wants to negotiate again is told at once that this is not done."""
+    async with serving({"alice": [b"x"]}) as server, talking(server, "-tls1_2") as (stdin, stdout):
+        stdin.write(b"R\n")
+        assert b"no_renegotiation" in await stdout.readuntil(b"no_renegotiation")

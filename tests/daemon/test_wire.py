@@ -111,3 +111,70 @@ async def test_the_end_of_the_stream_leaves_the_other_direction_open() -> None:
         assert wire.write(b"+OK bye\r\n")
         await wire.close()
         assert await received(peer) == b"+OK bye\r\n"
+
+
+async def test_a_listener_is_told_at_once_until_it_has_heard_enough() -> None:
+    async with connection() as (wire, peer):
+        heard: list[bytes] = []
+
+        def hear(data: bytes) -> bool:
+            heard.append(data)
+            return data != b"enough"
+
+        listening = asyncio.create_task(wire.listen(hear))
+        for before, said in enumerate((b"one", b"two", b"enough")):
+            peer.send(said)
+            while len(heard) == before:
+                assert not listening.done()
+                await asyncio.sleep(0)
+        await listening
+        assert heard == [b"one", b"two", b"enough"]
+        peer.send(b"later")  # is kept for whoever reads next
+        await asyncio.sleep(0.01)
+        assert heard[3:] == []
+        assert await wire.read() == b"later"
+
+
+async def test_a_listener_hears_what_came_before_and_the_end() -> None:
+    async with connection() as (wire, peer):
+        peer.send(b"before")
+        peer.shutdown(socket.SHUT_WR)
+        await asyncio.sleep(0.01)
+        heard: list[bytes] = []
+
+        def hear(data: bytes) -> bool:
+            heard.append(data)
+            return bool(data)
+
+        await wire.listen(hear)
+        assert heard == [b"before", b""]
+
+
+async def test_what_a_listener_raises_is_raised_where_it_listens() -> None:
+    async with connection() as (wire, peer):
+
+        def hear(_: bytes) -> bool:
+            raise ZeroDivisionError
+
+        asyncio.get_running_loop().call_soon(peer.send, b"divide")
+        with pytest.raises(ZeroDivisionError):
+            await wire.listen(hear)
+        peer.send(b"still there")
+        assert await wire.read() == b"still there"
+
+
+async def test_a_listener_is_interrupted_and_told_when_the_connection_is_gone() -> None:
+    async with connection() as (wire, peer):
+        heard: list[bytes] = []
+
+        def hear(data: bytes) -> bool:
+            heard.append(data)
+            return bool(data)
+
+        asyncio.get_running_loop().call_soon(wire.interrupt)
+        await wire.listen(hear)
+        assert heard == [b""]
+    async with connection() as (wire, _):
+        asyncio.get_running_loop().call_soon(wire.abort)
+        with pytest.raises(ConnectionGone):
+            await wire.listen(hear)
