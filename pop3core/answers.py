@@ -7,12 +7,13 @@ it takes. Any other answer is a `LocalProtocolError`.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from pop3core.maildrop import Listing
 from pop3core.replies import Code
 from pop3core.sasl.base import NoSecret, PlainSecret, ScramSecret
+from pop3core.value import value
 
 __all__ = [
     "ClientAnswer",
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LoginAccepted:
     """The credential is good, the maildrop open and locked. ``messages``: its listing.
 
@@ -46,7 +47,7 @@ class LoginAccepted:
     login_delay: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LoginRejected:
     """No. ``code``: None when the credential was checked and refused, which counts as a failed login; else a response
     code such as ``"IN-USE"`` (the maildrop cannot be locked, RFC 1939 §4) or ``"SYS/TEMP"``, for a reason that is not
@@ -57,7 +58,7 @@ class LoginRejected:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Content:
     """A piece of a message: ``data`` has CRLF line ends, the final one included; ``last``: nothing follows.
 
@@ -68,7 +69,7 @@ class Content:
     last: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ContentFailed:
     """The message cannot be read (on). At offset 0 that is said with -ERR; later the connection is closed."""
 
@@ -76,17 +77,17 @@ class ContentFailed:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pending:
     """Reading would have to wait: send first what there is, then ask again."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Committed:
     """All messages are removed, durably, and the lock is free."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CommitFailed:
     """Not all could be removed.
 
@@ -97,7 +98,7 @@ class CommitFailed:
     code: Code
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TlsEstablished:
     """The connection is behind TLS; given before the first event when it is so from the start.
 
@@ -109,14 +110,14 @@ class TlsEstablished:
     identity: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SaslResponse:
     """A client's answer to a challenge: octets, not base64."""
 
     data: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SaslCancelled:
     """A client breaks the exchange off."""
 

@@ -1,4 +1,4 @@
-"""What a client can say: one frozen dataclass per command, arguments as its fields.
+"""What a client can say: one value per command, arguments as its fields.
 
 A command knows neither its argument syntax nor where it is valid: both are columns of `pop3core.table`. Fields stand in
 the order of the arguments; an optional argument that was not given is None.
@@ -6,8 +6,10 @@ the order of the arguments; an optional argument that was not given is None.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar, TypeAlias
+
+from pop3core.value import value
 
 __all__ = [
     "Apop",
@@ -31,7 +33,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class User:
     """Names the mailbox (RFC 1939 §7). ``name``: ASCII or UTF-8 without blanks."""
 
@@ -39,7 +41,7 @@ class User:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pass:
     """Gives the mailbox's password (RFC 1939 §7). ``password``: octets as sent, blanks included; never shown."""
 
@@ -47,7 +49,7 @@ class Pass:
     password: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Apop:
     """Proves to know a password (RFC 1939 §7). ``digest``: MD5 of the greeting's timestamp and the password, in hex."""
 
@@ -56,7 +58,7 @@ class Apop:
     digest: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Auth:
     """Begins a SASL exchange (RFC 5034 §4). ``initial``: octets, not base64; None for none; empty is not none."""
 
@@ -65,21 +67,21 @@ class Auth:
     initial: bytes | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stls:
     """Begins TLS (RFC 2595 §4)."""
 
     keyword: ClassVar[str] = "STLS"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Utf8:
     """Asks for messages with UTF-8 in their headers, as they are (RFC 6856 §2)."""
 
     keyword: ClassVar[str] = "UTF8"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Lang:
     """Asks for replies in a language, or which there are (RFC 6856 §3). ``tag``: such as ``de``; ``*``: the default."""
 
@@ -87,14 +89,14 @@ class Lang:
     tag: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stat:
     """Asks for the maildrop's number of messages and octets (RFC 1939 §5)."""
 
     keyword: ClassVar[str] = "STAT"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class List:
     """Asks for the sizes of all messages, or of message ``number`` (RFC 1939 §5)."""
 
@@ -102,7 +104,7 @@ class List:
     number: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Retr:
     """Asks for message ``number`` (RFC 1939 §5)."""
 
@@ -110,7 +112,7 @@ class Retr:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Dele:
     """Marks message ``number`` as deleted (RFC 1939 §5)."""
 
@@ -118,21 +120,21 @@ class Dele:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Noop:
     """Asks for a positive reply (RFC 1939 §5)."""
 
     keyword: ClassVar[str] = "NOOP"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Rset:
     """Takes all deletion marks back (RFC 1939 §5)."""
 
     keyword: ClassVar[str] = "RSET"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Top:
     """Asks for the headers of message ``number`` and the first ``lines`` lines of its body (RFC 1939 §7)."""
 
@@ -141,7 +143,7 @@ class Top:
     lines: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Uidl:
     """Asks for the unique-ids of all messages, or of message ``number`` (RFC 1939 §7)."""
 
@@ -149,14 +151,14 @@ class Uidl:
     number: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Capa:
     """Asks what the server can do (RFC 2449 §5)."""
 
     keyword: ClassVar[str] = "CAPA"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Quit:
     """Ends the session; in TRANSACTION what is marked is removed (RFC 1939 §4, §6)."""
 

@@ -7,12 +7,13 @@ dot-stuffing not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from pop3core.commands import Auth, Command
 from pop3core.replies import Code
 from pop3core.sasl.base import Outcome, Password, ProofFailed, SecretKind, Token, Verified
+from pop3core.value import value
 
 __all__ = [
     "Abandoned",
@@ -51,7 +52,7 @@ __all__ = [
 # --- both sides ---
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NeedData:
     """Read from the peer and call ``receive_data``; with ``b""`` at the end of the stream.
 
@@ -62,7 +63,7 @@ class NeedData:
     resumed: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SendData:
     """Write ``data`` and wait until it has left, then ask for the next event."""
 
@@ -76,7 +77,7 @@ Credential: TypeAlias = Outcome
 """What a client proves itself with: `Password`, `Token`, `Verified`, `ProofFailed`."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LoginRequested:
     """Check ``credential`` and open the mailbox; answer `LoginAccepted` or `LoginRejected`.
 
@@ -89,7 +90,7 @@ class LoginRequested:
     utf8: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SecretRequested:
     """Find what is stored for ``username``; answer `ScramSecret`, `PlainSecret` (for APOP), or `NoSecret`.
 
@@ -100,7 +101,7 @@ class SecretRequested:
     kind: SecretKind
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TlsRequested:
     """Do the TLS handshake now: the +OK to STLS has left. Answer `TlsEstablished`.
 
@@ -108,7 +109,7 @@ class TlsRequested:
     """
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ContentRequested:
     """Give the content of message ``number`` from ``offset`` on; answer `Content`, `ContentFailed` or `Pending`.
 
@@ -121,14 +122,14 @@ class ContentRequested:
     lines: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ContentDropped:
     """No more of message ``number`` will be asked for, though its last piece was not given: release it."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CommitRequested:
     """The UPDATE state (RFC 1939 §6): remove the messages ``numbers``, ascending, and free the maildrop's lock.
 
@@ -138,7 +139,7 @@ class CommitRequested:
     numbers: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Closed:
     """The end; repeats for ever. Close the connection.
 
@@ -166,7 +167,7 @@ ServerEvent: TypeAlias = (
 # --- what a client says ---
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Greeted:
     """The server's first line (RFC 1939 §4). Not ``ok``: it will not serve now, and the session has ended.
 
@@ -180,7 +181,7 @@ class Greeted:
     timestamp: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Replied:
     """The status line that answers ``command``; lines may follow as events of their own when ``ok``.
 
@@ -193,7 +194,7 @@ class Replied:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StatItem:
     """What STAT says: ``messages`` that are not marked have ``octets`` octets together."""
 
@@ -201,7 +202,7 @@ class StatItem:
     octets: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ListItem:
     """A line of LIST: message ``number`` has ``octets`` octets."""
 
@@ -209,7 +210,7 @@ class ListItem:
     octets: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UidItem:
     """A line of UIDL: message ``number`` has the unique-id ``uid``."""
 
@@ -217,14 +218,14 @@ class UidItem:
     uid: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CapabilityItem:
     """A line of CAPA, as announced."""
 
     line: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LanguageItem:
     """A line of LANG: a language ``tag``, and what the language calls itself; foreign text."""
 
@@ -232,7 +233,7 @@ class LanguageItem:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Challenged:
     """The server's challenge in the exchange that ``command`` began; answer `SaslResponse` or `SaslCancelled`."""
 
@@ -240,26 +241,26 @@ class Challenged:
     data: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TlsReady:
     """The server has said +OK to STLS: do the handshake now, and answer `TlsEstablished`."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ListEnded:
     """All items of STAT, LIST, UIDL, CAPA or LANG have come."""
 
     command: Command
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ContentReceived:
     """A piece of the content that RETR or TOP asked for, unstuffed, line ends as sent (CRLF)."""
 
     data: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ContentEnded:
     """The reply to RETR or TOP is complete: its terminator was seen. ``octets``: of all pieces together."""
 
@@ -267,14 +268,14 @@ class ContentEnded:
     octets: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Abandoned:
     """``command`` waited behind one that failed, or the connection went: it was never sent."""
 
     command: Command
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Disconnected:
     """The end; repeats for ever. Close the connection.
 

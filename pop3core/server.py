@@ -87,6 +87,8 @@ __all__ = ["CUT_OFF", "ServerConfig", "ServerConnection", "Summary"]
 _OK: Final = encode_ok("")
 _TIMESTAMP = re.compile(r"<[\x21-\x3b\x3d\x3f-\x7e]{1,200}>")  # RFC 1939 §7 APOP, RFC 2449 §3: a msg-id of RFC 822
 _END_OF_STREAM: Final = "the client went away without QUIT"
+_NEED: Final = NeedData(False)
+_RESUMED: Final = NeedData(True)
 _ENDLESS_LINE: Final = "a line without end"
 _BAD_COMMANDS: Final = "too many bad commands"
 _FAILED_LOGINS: Final = "too many failed logins"
@@ -260,7 +262,7 @@ class ServerConnection:
                     self._close(_END_OF_STREAM)
                     continue
                 resumed, self._resumed = self._resumed, True
-                return NeedData(resumed)
+                return _RESUMED if resumed else _NEED
             self._resumed = False
             self._execute(line)  # RFC 2449 §6.6: in turn, one behind the other
 

@@ -23,7 +23,7 @@ MODULES = {
 
 # The engine, from the ground up; a module imports what stands above its own line in this list.
 ENGINE = [
-    {"errors", "limits", "framing", "grammar"},
+    {"errors", "limits", "framing", "grammar", "value"},
     {"commands"},
     {"table"},
     {"syntax"},

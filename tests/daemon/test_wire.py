@@ -164,7 +164,7 @@ async def test_what_a_listener_raises_is_raised_where_it_listens() -> None:
 
 
 async def test_a_listener_is_interrupted_and_told_when_the_connection_is_gone() -> None:
-    async with connection() as (wire, peer):
+    async with connection() as (wire, _):
         heard: list[bytes] = []
 
         def hear(data: bytes) -> bool:
