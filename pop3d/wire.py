@@ -5,6 +5,9 @@ writer's `drain` is a coroutine for every reply, also when there is nothing to w
 saves 5 us of each command and its reply. What arrives is read into one buffer for all connections, where the transport
 would make a new one of 256 KiB for each read. Who `listen`s is called as soon as it is there: to wake a task takes
 another turn of the event loop, and with it another question to the system.
+
+Where several connections are served by turns, short replies leave together at the end of the event loop's turn. To send
+one wakes a processor that waits for work; those that follow at once find it awake, and cost half as much.
 """
 
 from __future__ import annotations
@@ -13,16 +16,43 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from typing import Final, cast
+from weakref import WeakKeyDictionary
 
 __all__ = ["ConnectionGone", "Wire"]
 
 _READ: Final = 16 * 1024  # octets read at a time: commands are short
 _HELD_MAX: Final = 16 * 1024  # octets that wait for a reader before no more are taken from the system
-_buffer = memoryview(bytearray(_READ))  # filled and emptied within one turn of the event loop
+_TOGETHER_MAX: Final = 16 * 1024  # octets of a reply that may wait for others; a longer one wakes the other end anyway
+_REPLIES_MAX: Final = 64  # that leave together: the first of them waits for the making of so many, some 3 ms
 
 
 class ConnectionGone(Exception):
     """The peer is not there any more."""
+
+
+class _Turn:
+    """What the wires of one event loop share."""
+
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(_READ))  # filled and emptied within one turn
+        self.last: Wire | None = None  # has written
+        self.leaving: list[Wire] = []  # have replies that leave together
+
+    def leave(self) -> None:
+        """Send what waits."""
+        leaving, self.leaving = self.leaving, []
+        for wire in leaving:
+            wire.leave()
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turn] = WeakKeyDictionary()
+
+
+def _turn_of(loop: asyncio.AbstractEventLoop) -> _Turn:
+    turn = _turns.get(loop)
+    if turn is None:
+        turn = _turns[loop] = _Turn()
+    return turn
 
 
 class Wire(asyncio.BufferedProtocol):
@@ -33,12 +63,14 @@ class Wire(asyncio.BufferedProtocol):
         "_hear",
         "_held",
         "_interrupted",
+        "_leaving",
         "_loop",
         "_lost",
         "_paused",
         "_reader",
         "_stopped",
         "_transport",
+        "_turn",
         "_waits_to_leave",
         "_writer",
     )
@@ -48,6 +80,8 @@ class Wire(asyncio.BufferedProtocol):
         # what accepts TCP connections makes transports that can be written to, be paused, and change their protocol
         self._transport = cast(asyncio.Transport, writer.transport)
         self._loop = asyncio.get_running_loop()
+        self._turn = _turn_of(self._loop)
+        self._leaving = b""  # written, and waits for the end of the turn
         self._held = b""  # received, and not read yet
         self._ended = False  # the peer sends nothing more
         self._lost = False  # nothing can be sent any more
@@ -120,11 +154,32 @@ class Wire(asyncio.BufferedProtocol):
         """Send; False when some of it has to wait: see `left`. Raises `ConnectionGone`."""
         if self._lost:
             raise ConnectionGone
-        self._transport.write(data)
+        turn = self._turn
+        alone, turn.last = turn.last is self, self
+        if self._leaving:
+            self._leaving += data
+            if len(self._leaving) > _TOGETHER_MAX:
+                self.leave()
+        elif alone or self._paused or len(data) > _TOGETHER_MAX:
+            self._transport.write(data)
+        else:
+            self._leaving = data
+            if not turn.leaving:
+                self._loop.call_soon(turn.leave)
+            turn.leaving.append(self)
+            if len(turn.leaving) >= _REPLIES_MAX:
+                turn.leave()
         return not self._paused
+
+    def leave(self) -> None:
+        """Send what waits for the end of the turn."""
+        data, self._leaving = self._leaving, b""
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
 
     async def left(self) -> None:
         """Wait until all that was written has left for the system's buffers. Raises `ConnectionGone`."""
+        self.leave()
         if self._paused and not self._lost:
             self._waits_to_leave = self._loop.create_future()
             try:
@@ -141,6 +196,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def end(self) -> None:
         """Send nothing more; what comes can be read, also behind an `interrupt`."""
+        self.leave()
         if not self._lost and self._transport.can_write_eof():
             self._transport.write_eof()
         self._interrupted = False
@@ -151,6 +207,7 @@ class Wire(asyncio.BufferedProtocol):
 
     async def close(self) -> None:
         """Close when all has left."""
+        self.leave()
         self._transport.close()
         with contextlib.suppress(ConnectionGone):
             await self.left()
@@ -159,11 +216,11 @@ class Wire(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """See `asyncio.BufferedProtocol`."""
-        return _buffer
+        return self._turn.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """See `asyncio.BufferedProtocol`."""
-        data = bytes(_buffer[:nbytes])
+        data = bytes(self._turn.buffer[:nbytes])
         reader, hear = self._reader, self._hear
         if reader is not None and hear is not None and not reader.done():
             try:
@@ -197,6 +254,8 @@ class Wire(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
         self._lost = True
+        if self._turn.last is self:
+            self._turn.last = None  # nothing keeps a connection that is gone
         _wake(self._reader)
         _wake(self._waits_to_leave)
 

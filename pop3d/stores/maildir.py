@@ -32,7 +32,7 @@ from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
 from pop3d.stores.hops import hop
 from pop3d.stores.kept import KeptListing
 from pop3d.stores.maildir_listing import Scan, Ways, find_again, scan
-from pop3d.stores.maildir_reading import MessageReader
+from pop3d.stores.maildir_reading import MessageReader, scratch
 from pop3d.stores.maildir_removal import Removal, SoftDelete, mark_seen
 from pop3d.stores.nowait import is_local, open_cached
 from pop3d.stores.recent import RecentScans, at_rest, stamps_at_once, stamps_of
@@ -92,6 +92,7 @@ class MaildirStore:
         self._recent = RecentScans()
         self._watched = ("cur", "new", *list_files(self._options.uidl))
         self._held: set[str] = set()
+        self._room = scratch()
 
     async def open(self, account: Account, *, utf8: bool) -> MaildirMaildrop:
         """See `pop3d.stores.Store.open`. A Maildir that is not there is an empty mailbox, and is not made."""
@@ -111,7 +112,9 @@ class MaildirStore:
             raise
         for trouble in found.troubles:
             log.warning("%s: %s", path, trouble)
-        return MaildirMaildrop(folder, found, cache, soft, ways, self._recent, mark_as_seen=options.mark_seen)
+        return MaildirMaildrop(
+            folder, found, cache, soft, ways, self._recent, self._room, mark_as_seen=options.mark_seen
+        )
 
     async def _locked_and_scanned(self, folder: _Folder, cache: KeptListing | None, ways: Ways) -> Scan:
         loop = asyncio.get_running_loop()
@@ -252,6 +255,7 @@ class MaildirMaildrop:
         soft: SoftDelete | None,
         ways: Ways,
         recent: RecentScans,
+        room: memoryview,
         *,
         mark_as_seen: bool,
     ) -> None:
@@ -269,6 +273,7 @@ class MaildirMaildrop:
                 found.listing.sizes,
                 self._name,
                 self._find,
+                room,
                 at_once=folder.local,
                 surrogates=ways.surrogates,
             )

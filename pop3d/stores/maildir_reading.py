@@ -24,7 +24,7 @@ from pop3d.stores.hops import POOL, hop, to_its_end
 from pop3d.stores.maildir_listing import OPEN_MESSAGE, open_message, text_of
 from pop3d.stores.nowait import open_cached, read_cached
 
-__all__ = ["MessageReader"]
+__all__ = ["MessageReader", "scratch"]
 
 _PIECE: Final = DEFAULT_LIMITS.content_octets_max
 _READ: Final = (
@@ -32,17 +32,21 @@ _READ: Final = (
 )  # octets of a file at a time: with CRs added, text of usual lines is still one piece
 _AHEAD_OCTETS: Final = 256 * 1024  # held for a session; 64 messages of 4 KiB make the hop's cost vanish
 _AHEAD_MESSAGES: Final = 128
-_scratch = memoryview(bytearray(_PIECE))  # what read_now reads into; used by the event loop's thread alone
+
+
+def scratch() -> memoryview:
+    """Room for what is read on an event loop and at once copied: one for all mailboxes of a store."""
+    return memoryview(bytearray(_PIECE))
 
 
 class _Cursor:
     """One message being read in pieces: a descriptor, and what was read but not given yet."""
 
-    def __init__(self, number: int, descriptor: int, size: int, *, surrogate: bool) -> None:
+    def __init__(self, number: int, descriptor: int, size: int, room: memoryview, *, surrogate: bool) -> None:
         self.number = number
         self.offset = 0  # of content given, CRLF counted
         self._descriptor = descriptor
-        self._size = size
+        self._size, self._room = size, room
         self._position = 0  # in the file
         self._text = text_of(surrogate=surrogate)
         self._waiting = b""  # content read and not given
@@ -56,10 +60,10 @@ class _Cursor:
     def read_now(self) -> Content | None:
         """The next piece, or None when the disk has to be waited for."""
         while not self._waiting and not self._ended:
-            octets = read_cached(self._descriptor, _scratch[:_READ], self._position)
+            octets = read_cached(self._descriptor, self._room[:_READ], self._position)
             if octets is None:
                 return None
-            self._take(bytes(_scratch[:octets]))
+            self._take(bytes(self._room[:octets]))
         return self._give()
 
     async def read(self) -> Content:
@@ -98,7 +102,7 @@ class MessageReader:
     ``root``: descriptor of the Maildir; ``name_of``: a message's file below it; ``find``: looks for one that has
     another name now, and raises FileNotFoundError, in a thread. ``at_once``: files that are in memory may be opened on
     the event loop; ``surrogates``: these are given. Methods raise OSError. Pieces must be asked for in order
-    (`pop3d.stores.Maildrop.read`).
+    (`pop3d.stores.Maildrop.read`). ``room``: of `scratch`; what is in it is of no worth once a method has returned.
     """
 
     def __init__(
@@ -107,12 +111,13 @@ class MessageReader:
         sizes: Sequence[int],
         name_of: Callable[[int], bytes],
         find: Callable[[int], None],
+        room: memoryview,
         *,
         at_once: bool,
         surrogates: bool,
     ) -> None:
         self._root, self._sizes = root, sizes
-        self._name_of, self._find = name_of, find
+        self._name_of, self._find, self._room = name_of, find, room
         self._surrogates = surrogates
         self._at_once = at_once and not surrogates
         self._ahead: dict[int, bytes] = {}  # whole messages that were read before they were asked for
@@ -168,14 +173,14 @@ class MessageReader:
         if descriptor is None:
             return None
         try:
-            octets = read_cached(descriptor, _scratch[: size + 1], 0)
+            octets = read_cached(descriptor, self._room[: size + 1], 0)
         except OSError:
             return None
         finally:
             os.close(descriptor)
         if octets is None:
             return None
-        whole = normalized(bytes(_scratch[:octets]))
+        whole = normalized(bytes(self._room[:octets]))
         return whole if len(whole) == size else None
 
     # --- in a thread ---
@@ -223,5 +228,5 @@ class MessageReader:
 
     def _open_large(self, number: int) -> None:
         descriptor, size = open_message(self._root, self._name_of(number))
-        self._cursor = _Cursor(number, descriptor, size, surrogate=self._surrogates)
+        self._cursor = _Cursor(number, descriptor, size, self._room, surrogate=self._surrogates)
         self._cursor.read_here()

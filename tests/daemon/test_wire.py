@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -178,3 +179,116 @@ async def test_a_listener_is_interrupted_and_told_when_the_connection_is_gone() 
         asyncio.get_running_loop().call_soon(wire.abort)
         with pytest.raises(ConnectionGone):
             await wire.listen(hear)
+
+
+@contextlib.asynccontextmanager
+async def two_connections() -> AsyncIterator[tuple[Wire, socket.socket, Wire, socket.socket]]:
+    async with connection() as (one, peer_of_one), connection() as (two, peer_of_two):
+        yield one, peer_of_one, two, peer_of_two
+
+
+def arrived(peer: socket.socket) -> bytes:
+    """What the other end has got by now."""
+    try:
+        return peer.recv(1 << 16)
+    except BlockingIOError:
+        return b""
+
+
+async def test_a_wire_that_is_served_alone_sends_at_once() -> None:
+    async with two_connections() as (one, peer, _, _):
+        one.write(b"greeting")
+        await asyncio.sleep(0)
+        assert arrived(peer) == b"greeting"
+        one.write(b"+OK\r\n")
+        assert arrived(peer) == b"+OK\r\n"
+
+
+async def test_replies_of_wires_served_by_turns_leave_together_at_the_end_of_the_turn() -> None:
+    async with two_connections() as (one, peer_of_one, two, peer_of_two):
+        assert one.write(b"a")
+        assert two.write(b"b")
+        assert one.write(b"c")
+        assert (arrived(peer_of_one), arrived(peer_of_two)) == (b"", b"")
+        await asyncio.sleep(0)
+        assert (arrived(peer_of_one), arrived(peer_of_two)) == (b"ac", b"b")
+
+
+async def test_not_more_than_so_many_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pop3d.wire._REPLIES_MAX", 2)
+    async with two_connections() as (one, peer_of_one, two, peer_of_two):
+        one.write(b"a")
+        two.write(b"b")
+        assert (arrived(peer_of_one), arrived(peer_of_two)) == (b"a", b"b")
+        one.write(b"c")
+        assert arrived(peer_of_one) == b""
+        await asyncio.sleep(0)
+        assert arrived(peer_of_one) == b"c"
+
+
+async def test_a_long_reply_does_not_wait_and_leaves_behind_what_was_written_before() -> None:
+    async with two_connections() as (one, peer_of_one, two, peer_of_two):
+        long = b"x" * 16 * 1024
+        two.write(b"b")
+        one.write(long + b"!")
+        assert arrived(peer_of_one) == long + b"!"
+        two.write(long)
+        assert arrived(peer_of_two) == b"b" + long
+        await asyncio.sleep(0)
+        assert (arrived(peer_of_one), arrived(peer_of_two)) == (b"", b"")
+
+
+@pytest.mark.parametrize("end", ["left", "end", "close"])
+async def test_what_waits_for_the_end_of_the_turn_leaves_before_anything_ends(end: str) -> None:
+    async with two_connections() as (one, peer, two, _):
+        two.write(b"b")
+        one.write(b"+OK bye\r\n")
+        if end == "end":
+            one.end()
+        else:
+            await getattr(one, end)()
+        assert arrived(peer) == b"+OK bye\r\n"
+
+
+async def test_a_connection_that_goes_meanwhile_keeps_no_other_reply() -> None:
+    async with two_connections() as (one, peer_of_one, two, peer_of_two):
+        one.write(b"a")
+        two.write(b"b")
+        one.abort()
+        await asyncio.sleep(0.01)
+        assert await received(peer_of_one) == b""
+        assert arrived(peer_of_two) == b"b"
+
+
+async def test_a_reply_that_could_not_leave_holds_up_the_next_one() -> None:
+    async with two_connections() as (one, peer, two, _):
+        filler = 0
+        while one.write(b"x" * 65536):
+            filler += 65536
+        filler += 65536
+        reading = asyncio.create_task(received(peer))
+        await one.left()
+        two.write(b"b")
+        assert one.write(b"later")
+        await one.close()
+        assert len(await reading) == filler + len(b"later")
+
+
+def test_two_loops_share_nothing() -> None:
+    seen: list[bytes] = []
+
+    async def echo(octet: bytes) -> None:
+        async with connection() as (wire, peer):
+            for _ in range(300):
+                peer.send(octet * 4096)
+                data = b""
+                while len(data) < 4096:
+                    data += await wire.read()
+                seen.append(bytes(set(data)))
+
+    threads = [threading.Thread(target=lambda octet=octet: asyncio.run(echo(octet))) for octet in (b"1", b"2")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(seen) == [b"1"] * 300 + [b"2"] * 300
