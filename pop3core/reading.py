@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pop3core.errors import LocalProtocolError
 from pop3core.events import ContentRequested
-from pop3core.framing import TERMINATOR, DotStuffer, TopCutter, stuffed
+from pop3core.framing import DotStuffer, TopCutter, stuffed
 
 __all__ = ["Reading"]
 
@@ -42,7 +42,7 @@ class Reading:
             raise LocalProtocolError("content ends with CRLF")
 
     def feed(self, data: bytes, last: bool) -> bytes:
-        """What goes on the wire for the next piece, with the terminator when it is the last that is wanted."""
+        """What goes on the wire for the next piece; once `ended`, the terminator follows."""
         if self._cutter is not None:
             self._tail = self._end_with(data)
             data = self._cutter.feed(data)
@@ -53,10 +53,9 @@ class Reading:
         self.ended = last
         if self._stuffer is None:
             if last:  # most messages are one piece
-                return stuffed(data) + TERMINATOR
+                return stuffed(data)
             self._stuffer = DotStuffer()
-        content = self._stuffer.feed(data)
-        return content + TERMINATOR if last else content
+        return self._stuffer.feed(data)
 
     def _end_with(self, data: bytes) -> bytes:
         """The last two octets of all content, once ``data`` is part of it."""

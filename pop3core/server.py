@@ -272,17 +272,17 @@ class ServerConnection:
         Too late after `hang_up` or `finish` ended the session, an answer is ignored. Raises `LocalProtocolError` for
         one that does not fit; the question stays open then.
         """
+        question = self._question
+        if isinstance(answer, a.Content) and isinstance(question, ContentRequested) and self._asked:
+            self._content(answer.data, answer.last)  # by far the most: to match patterns would take four times as long
+            return
         if isinstance(answer, a.TlsEstablished) and not self._greeted:
             self._tls_established(answer)
             return
-        question = self._question
         if question is None or not self._asked:
             if self._closed is not None or self._finishing is not None:
                 return
             raise LocalProtocolError(f"{type(answer).__name__} answers nothing")
-        if isinstance(answer, a.Content) and isinstance(question, ContentRequested):
-            self._content(answer.data, answer.last)  # by far the most: to match patterns would take four times as long
-            return
         match question, answer:
             case LoginRequested(credential), a.LoginAccepted() if not isinstance(credential, ProofFailed):
                 check_policy(answer.expire, answer.login_delay)
@@ -417,7 +417,7 @@ class ServerConnection:
         except BadCommand as fault:
             self._bad_command(fault.text, fault.usage, **fault.values)
             return
-        counts, keyword = self.summary.by_keyword, rule.keyword
+        counts, keyword = self.summary.by_keyword, rule.command.keyword
         counts[keyword] = counts.get(keyword, 0) + 1
         self._target, self._failed = target, rule.failed
         self._HANDLERS[rule.command](self, command)
@@ -714,6 +714,7 @@ class ServerConnection:
         if not reading.ended:
             self._ask(reading.request(), flush_first=False)
             return
+        self._say(TERMINATOR)
         summary.retrieved += reading.lines is None
         self._question = self._reading = None
         if not last:

@@ -269,10 +269,10 @@ class Session:
         conn = self._conn
         while True:
             match conn.next_event():  # the most frequent one stands first
-                case ContentRequested(number, offset, lines):
-                    answer = self._content_now(number, offset, lines)
+                case ContentRequested() as asked:
+                    answer = self._content_now(asked)
                     if answer is None:
-                        return partial(self._content, number, offset, lines)
+                        return partial(self._content, asked)
                     conn.answer(answer)
                 case NeedData(resumed):
                     self._wait_for_command(resumed)
@@ -375,28 +375,28 @@ class Session:
         self._release = getattr(drop, "release", None)
         self._retrieved = getattr(drop, "retrieved", None)
 
-    def _content_now(self, number: int, offset: int, lines: int | None) -> Content | ContentFailed | Pending | None:
+    def _content_now(self, asked: ContentRequested) -> Content | ContentFailed | Pending | None:
         """What can be answered without waiting. None: nothing, and there is nothing to be sent meanwhile."""
         if self._read_now is None:
             return None
         try:
-            content = self._read_now(number, offset)
+            content = self._read_now(asked.number, asked.offset)
         except StoreError as fault:
             return self._unreadable(fault)
         if content is None:
             return Pending() if self._conn.unsent else None
-        if lines is None and content.last and self._retrieved is not None:
-            self._retrieved(number)
+        if self._retrieved is not None and content.last and asked.lines is None:
+            self._retrieved(asked.number)
         return content
 
-    async def _content(self, number: int, offset: int, lines: int | None) -> Content | ContentFailed:
+    async def _content(self, asked: ContentRequested) -> Content | ContentFailed:
         assert self._drop is not None
         try:
-            content = await self._drop.read(number, offset)
+            content = await self._drop.read(asked.number, asked.offset)
         except StoreError as fault:
             return self._unreadable(fault)
-        if lines is None and content.last and self._retrieved is not None:
-            self._retrieved(number)
+        if self._retrieved is not None and content.last and asked.lines is None:
+            self._retrieved(asked.number)
         return content
 
     def _unreadable(self, fault: StoreError) -> ContentFailed:

@@ -173,7 +173,7 @@ class MessageReader:
         if descriptor is None:
             return None
         try:
-            octets = read_cached(descriptor, self._room[: size + 1], 0)
+            octets = read_cached(descriptor, self._room, 0)
         except OSError:
             return None
         finally:
