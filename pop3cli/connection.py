@@ -8,7 +8,7 @@ said something. What this module adds is the connection, time, and errors a pers
   memory is bounded whatever the server sends.
 - Leaving the ``async with`` block without a QUIT drops the connection: the server then deletes nothing (RFC 1939 §6).
 
-asyncio's own TLS is used, for a client holds few connections. What is said is `pop3cli.session`'s.
+asyncio's own TLS is used (`pop3cli.stream`), for a client holds few connections. What is said is `pop3cli.session`'s.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pop3cli.errors import (
     TryLater,
 )
 from pop3cli.outages import cut, no_connection
+from pop3cli.stream import Stream, open_stream
 from pop3cli.tls import Dial, explain_refusal
 from pop3cli.trace import Trace
 from pop3core.answers import TlsEstablished
@@ -58,8 +59,6 @@ from pop3core.events import (
 from pop3core.table import AFTER, RULE_OF, State
 
 __all__ = ["TIMEOUT", "Connection", "Said"]
-
-_PIECE: Final = 64 * 1024  # octets read at a time; asyncio holds at most twice as many back
 
 _GOODBYE: Final = 1.0
 """Seconds for TLS to say goodbye when all is done."""
@@ -93,8 +92,7 @@ class Connection:
         self._config = config
         self._trace = trace
         self._conn: ClientConnection | None = None
-        self._reader: asyncio.StreamReader
-        self._writer: asyncio.StreamWriter
+        self._stream: Stream
         self._where = ""
         self._host, self._port = "", 0
         self._tls: ssl.SSLContext
@@ -154,8 +152,7 @@ class Connection:
     @property
     def tls(self) -> ssl.SSLObject | None:
         """The TLS of the connection: certificate, cipher; None before it begins, and when not connected."""
-        tls: ssl.SSLObject | None = None if self._conn is None else self._writer.get_extra_info("ssl_object")
-        return tls
+        return None if self._conn is None else self._stream.tls
 
     # --- start and stop ---
 
@@ -189,7 +186,7 @@ class Connection:
             else:  # it has a deadline of its own, and says who missed it
                 settings |= {"sock": await dial(host, port), "server_hostname": host if implicit else None}
             async with asyncio.timeout(timeout):
-                self._reader, self._writer = await asyncio.open_connection(limit=_PIECE, **settings)
+                self._stream = await open_stream(**settings)
         self._conn = ClientConnection(self._config)
         if self._trace is not None:
             self._trace.note(f"connected to {self._where}{f' over {self.tls_version}' if implicit else ''}")
@@ -215,17 +212,12 @@ class Connection:
     async def _begin_tls(self, conn: ClientConnection) -> None:
         ready = conn.next_event()  # raises RemoteProtocolError for clear text behind the +OK
         assert isinstance(ready, TlsReady)
-        # What a stranger slipped in behind the +OK may lie in the stream's buffer already, and would then be read as if
-        # it had come through TLS. Nothing more is let in, and what is there shows itself at once.
-        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
-        slipped_in = asyncio.ensure_future(self._reader.read(1))
-        await asyncio.sleep(0)
-        if slipped_in.done():
+        # what a stranger slipped in behind the +OK would be read as if it had come through TLS
+        if self._stream.stop():
             why = "the server spoke between STLS and TLS (RFC 2595 §4)"
             raise await self._ended(ServerBroken(f"{self._where} broke the protocol", why))
-        slipped_in.cancel()
         async with self._connecting():
-            await self._writer.start_tls(self._tls, server_hostname=self._host, ssl_handshake_timeout=self._timeout)
+            await self._stream.begin_tls(self._tls, self._host, self._timeout)
         if self._trace is not None:
             self._trace.note(f"TLS begins: {self.tls_version}")
         conn.answer(TlsEstablished())
@@ -247,14 +239,11 @@ class Connection:
         self._conn.hang_up()
         self._conn = None
         self._owed = 0
-        self._writer.close()
         try:
             async with asyncio.timeout(_GOODBYE):
-                await self._writer.wait_closed()
+                await self._stream.close()
         except TimeoutError:
-            self._writer.transport.abort()
-        except OSError:
-            pass  # gone before we were
+            self._stream.abort()
 
     # --- the driver ---
 
@@ -329,7 +318,7 @@ class Connection:
             self._deadline = asyncio.get_running_loop().time() + self._timeout
         async with asyncio.timeout_at(self._deadline):
             try:
-                data = await self._reader.read(_PIECE)
+                data = await self._stream.read()
             except OSError:
                 data = b""  # the engine knows what was under way
         if self._trace is not None:
@@ -340,11 +329,8 @@ class Connection:
         if self._trace is not None:
             self._trace.sent(data)
         async with asyncio.timeout(self._timeout):
-            try:
-                self._writer.write(data)
-                await self._writer.drain()
-            except OSError:
-                pass  # reading will tell, and may bring the reason first
+            with contextlib.suppress(OSError):  # reading will tell, and may bring the reason first
+                await self._stream.write(data)
 
     async def _ended(self, fault: MailError) -> MailError:
         await self.close()

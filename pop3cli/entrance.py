@@ -72,7 +72,7 @@ class Entrance:
         Raises `LoginRefused`, `TryLater`, `UsageFault` when nothing is known that the server would take, and what
         `Session.authenticate` raises.
         """
-        mechanism = self.auth or self._choose(await _announced(session), _binding(session) is not None)
+        mechanism = self.auth or self._choose(await _announced(session), lambda: _binding(session) is not None)
         user = self.account.user or ""
         if mechanism == _USER:
             return _USER, await session.login(user, self._password())
@@ -83,8 +83,10 @@ class Entrance:
                 fault.add_note(f"by {mechanism}, which needs a verifier on the server; --auth plain does not")
             raise
 
-    def _choose(self, announced: Capabilities, bindable: bool) -> str:
-        """The best mechanism for what is known; ``bindable``: the channel has a binding. Raises `LoginRefused`."""
+    def _choose(self, announced: Capabilities, bindable: Callable[[], bool]) -> str:
+        """The best mechanism for what is known; ``bindable``: whether the channel has a binding, for which the
+        certificate has to be read. Raises `LoginRefused`.
+        """
         offered = [name.upper() for name in announced.get("SASL", ())]
         if self.token is not None:
             return self._first_of(_TOKENS, offered, "it takes no tokens of OAuth 2")
@@ -93,7 +95,7 @@ class Entrance:
         if self.secret is None:
             return self._first_of(("EXTERNAL",), offered, "it takes no client certificate, and no password is known")
         if _can_be_prepared(self.account.user or "", self.secret):
-            if _PLUS in offered and bindable:
+            if _PLUS in offered and bindable():
                 return _PLUS
             if _SCRAM in offered:
                 return _SCRAM

@@ -71,7 +71,7 @@ CLIENT = [
     {"errors"},
     {"accounts"},
     {"options"},
-    {"outages", "tls", "mail", "files"},
+    {"outages", "tls", "mail", "files", "stream"},
     {"prompt", "chain", "credentials", "proxies", "web", "book"},
     {"completion", "discovery", "oauth"},
     {"tokens"},

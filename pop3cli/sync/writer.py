@@ -1,8 +1,8 @@
 """Messages from the event loop to the disk, in batches, so that the disk and the network do not wait for each other.
 
 What arrives is collected until it is worth a thread's while; while one batch is written and synced, the next is
-collected. So no more than two batches are in memory, however large a message is: one that is larger than a batch is
-written in pieces, and gets its name when its end has come.
+collected, unless that is done in no time anyway. So no more than two batches are in memory, however large a message is:
+one that is larger than a batch is written in pieces, and gets its name when its end has come.
 """
 
 from __future__ import annotations
@@ -147,7 +147,8 @@ class Collector:
         self._writer, self._thread, self._told = writer, thread, told
         self._pieces: list[Piece] = []
         self._octets = self._ends = 0
-        self._since = time.monotonic()
+        self._since = time.monotonic()  # this batch is collected
+        self._writing_seconds = 0.0  # that the batch before took
         self._writing: asyncio.Future[list[Outcome]] | None = None
 
     def add(self, piece: Piece) -> bool:
@@ -163,12 +164,25 @@ class Collector:
         return self._ends > 0 and idle and time.monotonic() - self._since > BATCH_SECONDS
 
     async def hand_over(self) -> None:
-        """Wait for the batch before, and begin with this one. Raises OSError, of the batch before."""
+        """Wait for the batch before, and begin with this one. Raises OSError."""
+        seconds = time.monotonic() - self._since
         await self._written()
         if self._pieces:
             pieces, self._pieces, self._octets, self._ends = self._pieces, [], 0, 0
-            self._since = time.monotonic()
-            self._writing = asyncio.get_running_loop().run_in_executor(self._thread, self._writer.write, pieces)
+            self._writing = asyncio.get_running_loop().run_in_executor(self._thread, self._write, pieces)
+            # Where the network is far quicker than the disk, to collect meanwhile gains nothing, and two threads that
+            # take the interpreter from each other need a sixth more.
+            if seconds < self._writing_seconds / 2:
+                await self._written()
+        self._since = time.monotonic()
+
+    def _write(self, pieces: Sequence[Piece]) -> list[Outcome]:
+        """In the thread."""
+        began = time.monotonic()
+        try:
+            return self._writer.write(pieces)
+        finally:
+            self._writing_seconds = time.monotonic() - began
 
     async def finish(self) -> None:
         """All that has come to its end is written, and recorded. Raises OSError."""

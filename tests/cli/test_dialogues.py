@@ -112,7 +112,7 @@ async def test_what_a_server_says_between_stls_and_tls_ends_the_session(
 async def test_what_lies_in_the_buffer_when_tls_begins_is_never_read_as_tls(
     certificates: Mapping[str, Certificate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same when the octets came after the +OK was read: they lie in asyncio's buffer, unseen by the engine."""
+    """The same when the octets came after the +OK was read: they lie in the stream's buffer, unseen by the engine."""
     good = certificates["good"]
     turns = [(b"", b"+OK ready\r\n"), (b"STLS\r\n", b"+OK begin\r\n"), (b"QUIT\r\n", b"+OK\r\n")]
     async with scripted(good, turns, secure=False) as port, Session() as session, asyncio.timeout(30):
@@ -120,7 +120,8 @@ async def test_what_lies_in_the_buffer_when_tls_begins_is_never_read_as_tls(
         begin = session._begin_tls
 
         async def late(conn: object) -> None:
-            session._reader.feed_data(b"+OK injected\r\n")
+            session._stream.get_buffer(-1)[:14] = b"+OK injected\r\n"
+            session._stream.buffer_updated(14)
             await begin(conn)  # type: ignore[arg-type]
 
         monkeypatch.setattr(session, "_begin_tls", late)
