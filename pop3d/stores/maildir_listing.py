@@ -57,6 +57,7 @@ _FOLDERS = (b"new", b"cur")  # in this order: what is moved from new/ to cur/ me
 _GRAIN = 100_000_000  # nanoseconds; a folder changed so lately may have changed again, and not show it
 _READINGS_MAX = 10  # of the folders, once more, in one scan; bounds the time that a busy neighbour can cost
 _PIECE = 1 << 20  # octets read at a time while counting
+_WHOLE = 64 * 1024  # octets asked for first: most messages are shorter
 _SLICE = 4096  # names sorted at once: some milliseconds that no other thread has
 _SAMPLED = 64  # every so-manieth name is looked at to find where slices end
 _SENT_SIZE = re.compile(rb",W=([0-9]{1,15})(?=[,:]|$)")
@@ -67,12 +68,9 @@ OPEN_MESSAGE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 def unique_part(name: bytes) -> bytes:
     """What of a file's name never changes: all before the first "," or ":". ``name``: with or without its folder."""
-    # called several times for each message of a mailbox: find is twice as fast as a regular expression
-    start = name.find(b"/") + 1
-    end, colon = name.find(b",", start), name.find(b":", start)
-    if end < 0 or 0 <= colon < end:
-        end = colon
-    return name[start:end] if end > start else name[start:]
+    # called several times for each message of a mailbox: this is a third quicker than looking for both
+    base = name.rpartition(b"/")[2]
+    return base.partition(b":")[0].partition(b",")[0] or base
 
 
 def text_of(*, surrogate: bool) -> CrlfNormalizer | Downgrader:
@@ -428,16 +426,16 @@ def _age_and_digest(root: int, name: bytes) -> tuple[int, bytes]:
 
 
 def _octets_sent(root: int, name: bytes) -> int:
-    # RFC 1939 §11: as RETR sends it, every line's end two octets
-    descriptor, size = open_message(root, name)
+    # RFC 1939 §11: as RETR sends it, every line's end two octets. To ask each file once more what it is, and how long,
+    # costs a twelfth of a first login: it was a regular one when it was listed, what has taken its place since can
+    # neither hang us nor lead out, and what is sent comes from `open_message`.
+    descriptor = os.open(name, OPEN_MESSAGE, dir_fd=root)
     try:
-        # one read for most: a file that is whole in it needs no more
-        data = os.read(descriptor, min(size, _PIECE) + 1)
-        if len(data) == size:
-            return normalized_octets(data)
+        data = os.read(descriptor, _WHOLE)
     finally:
         os.close(descriptor)
-    return _octets_of(root, name, CrlfNormalizer())
+    # one read for most: a file that is shorter than what was asked for is whole
+    return normalized_octets(data) if len(data) < _WHOLE else _octets_of(root, name, CrlfNormalizer())
 
 
 def _surrogate_octets(root: int, name: bytes) -> int:
