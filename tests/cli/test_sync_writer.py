@@ -25,7 +25,7 @@ class Disk:
         return [Outcome(piece.uid, Kind.FETCHED, 3) for piece in pieces if isinstance(piece, Begin)]
 
 
-async def test_a_batch_that_came_far_quicker_than_the_one_before_was_written_is_waited_for() -> None:
+async def test_a_batch_that_came_in_no_time_and_is_slow_to_write_is_waited_for() -> None:
     disk, told = Disk(), list[str]()
     with ThreadPoolExecutor(1) as thread:
         collector = Collector(cast(Writer, disk), thread, lambda outcome: told.append(outcome.uid))
