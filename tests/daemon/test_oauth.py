@@ -345,7 +345,7 @@ async def test_answers_that_are_none(users: UsersFile, issuer: Issuer, keys: obj
 
 
 class Dripping(socketserver.ThreadingTCPServer):
-    """Answers with one octet after the other, without an end. ``gone``: clients that gave up, of those that ``came``."""
+    """Answers with one octet after the other, without an end. ``gone``: of the clients that ``came``, who gave up."""
 
     daemon_threads = True
 
