@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pop3cli.stream import Stream, open_stream
+from tests.sockets import filled
 
 
 @contextlib.asynccontextmanager
@@ -30,13 +31,7 @@ async def connection() -> AsyncIterator[tuple[Stream, socket.socket]]:
 
 async def test_what_nobody_reads_is_not_taken_from_the_system_and_not_lost() -> None:
     async with connection() as (stream, peer):
-        sent = 0
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                sent += peer.send(b"x" * 65536)
-                await asyncio.sleep(0)
-        for _ in range(100):
-            await asyncio.sleep(0)
+        sent = await filled(peer)
         assert sum(map(len, stream._held)) <= 2 * 64 * 1024
         peer.shutdown(socket.SHUT_WR)
         taken = 0

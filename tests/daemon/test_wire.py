@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pop3d.wire import ConnectionGone, Wire
+from tests.sockets import filled
 
 
 @contextlib.asynccontextmanager
@@ -41,13 +42,7 @@ async def received(peer: socket.socket) -> bytes:
 
 async def test_what_nobody_reads_is_not_taken_from_the_system() -> None:
     async with connection() as (wire, peer):
-        sent = 0
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                sent += peer.send(b"x" * 65536)
-                await asyncio.sleep(0)
-        for _ in range(100):
-            await asyncio.sleep(0)
+        sent = await filled(peer)
         assert len(wire._held) <= 2 * 16 * 1024
         peer.shutdown(socket.SHUT_WR)
         taken = 0
