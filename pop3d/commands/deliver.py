@@ -21,6 +21,7 @@ from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.privileges import become, resolve
 from pop3d.stores import StoreError, mbox
+from pop3d.stores.compressed import HEAD, NotMail, form_of, verified
 from pop3d.stores.maildir import mailbox_path
 from pop3d.stores.maildir_delivery import OverQuota, Quota, deliver
 from pop3d.stores.maildir_removal import put_back
@@ -189,20 +190,32 @@ def _from_maildir(
         try:
             if path.is_symlink() or not path.is_file():
                 raise OSError(0, "not a regular file")
-            file = path.open("rb")
+            with path.open("rb") as file:
+                yield _message(file), _kept_flags(path)
         except OSError as fault:
             failed.append(f"{path}: {fault.strerror}")
-        else:
-            with file:
-                flags = _FLAGS.search(path.name)
-                kept = (flags[1] if flags else "") if path.parent.name == "cur" else None
-                yield _pieces(file), kept
+        except NotMail as fault:
+            failed.append(f"{path}: {fault}")
         advance(1)
+
+
+def _message(file: BinaryIO) -> Iterator[bytes]:
+    """The message in a file, unpacked where another server has compressed it. Raises OSError and `NotMail`."""
+    form = form_of(os.pread(file.fileno(), HEAD, 0))
+    return _pieces(file) if form is None else verified(file.fileno(), form)
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
     while piece := file.read(_PIECE):
         yield piece
+
+
+def _kept_flags(path: Path) -> str | None:
+    """Without Z: Dovecot's sites mark files so that are compressed, and what is imported is not."""
+    if path.parent.name != "cur":
+        return None
+    flags = _FLAGS.search(path.name)
+    return flags[1].replace("Z", "") if flags else ""
 
 
 @contextmanager

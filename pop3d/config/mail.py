@@ -11,7 +11,16 @@ from pop3d.config.base import Exchangeable, Plugin, Postgres
 
 __all__ = ["StoreConfig"]
 
-_OF_MAILDIR: Final = {"path", "uidl", "utf8_downgrade", "sizes_in_names", "mark_seen", "deleted", "retention_days"}
+_OF_MAILDIR: Final = {
+    "path",
+    "uidl",
+    "utf8_downgrade",
+    "sizes_in_names",
+    "mark_seen",
+    "deleted",
+    "retention_days",
+    "compressed",
+}
 _PLACEHOLDERS: Final = ("user", "local", "domain", "home")
 
 
@@ -24,6 +33,7 @@ class StoreConfig(Exchangeable):
     path: str = "mail/{user}"
     uidl: Literal["filename", "dovecot", "courier"] = "filename"
     utf8_downgrade: bool = False
+    compressed: Literal["read", "refuse"] = "read"
     sizes_in_names: bool = False
     mark_seen: bool = False
     deleted: str = ""
