@@ -30,7 +30,7 @@ from pop3d.stores.recent import Stamps
 __all__ = ["Kept", "KeptListing"]
 
 _HEADER_MAX: Final = 64  # octets
-_HEADER = re.compile(rb"pop3d listing 4 ([0-9a-f]{8})\n")
+_HEADER = re.compile(rb"pop3d listing ([45]) ([0-9a-f]{8})\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,8 @@ class KeptListing:
             "messages": len(ends),
             "others": {place: uid.decode("ascii") for place, uid in others.items()},
         }
-        parts = (json.dumps(about).encode() + b"\n", names, ends.tobytes(), array("Q", found.listing.sizes).tobytes())
+        numbers = (ends, array("Q", found.listing.sizes), found.inodes)
+        parts = (json.dumps(about).encode() + b"\n", names, *(some.tobytes() for some in numbers))
         checksum = 0
         for part in parts:
             checksum = zlib.crc32(part, checksum)
@@ -84,7 +85,7 @@ class KeptListing:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with beside.open("wb") as file:
-                file.write(b"pop3d listing 4 %08x\n" % checksum)
+                file.write(b"pop3d listing 5 %08x\n" % checksum)
                 file.writelines(parts)
             os.replace(beside, self._path)
         except OSError:
@@ -110,16 +111,20 @@ def _read(file: BinaryIO) -> Kept:
     # nothing in it can be trusted before the checksum is known
     if about["order"] != sys.byteorder or max(about["names"], about["messages"]) > os.fstat(file.fileno()).st_size:
         raise ValueError("numbers of another machine, or none")
-    ends, sizes = array("Q"), array("Q")
+    ends, sizes, inodes = array("Q"), array("Q"), array("Q")
     names = file.read(about["names"])
     ends.fromfile(file, about["messages"])
     sizes.fromfile(file, about["messages"])
+    if of_names := header[1] == b"4":  # of version 0.1: which files were counted is not known, but for their names
+        inodes.frombytes(bytes(sizes.itemsize * len(sizes)))
+    else:
+        inodes.fromfile(file, about["messages"])
     checksum = 0
-    for part in (line, names, ends, sizes):
+    for part in (line, names, ends, sizes, *(() if of_names else (inodes,))):
         checksum = zlib.crc32(part, checksum)
-    if checksum != int(header[1], 16) or file.read(1):
+    if checksum != int(header[2], 16) or file.read(1):
         raise ValueError("torn")
     packed = PackedOctets.of(names, ends)
     others = {int(place): uid.encode("ascii") for place, uid in about["others"].items()}
-    stamps = tuple(None if stamp is None else tuple(stamp) for stamp in about["stamps"])
-    return Kept(stamps, Scan(packed, Listing(sizes, UniqueIds(packed, others))))
+    stamps = () if of_names else tuple(None if stamp is None else tuple(stamp) for stamp in about["stamps"])
+    return Kept(stamps, Scan(packed, Listing(sizes, UniqueIds(packed, others)), inodes))
