@@ -228,5 +228,6 @@ def maildir_store(config: Config, state: Path | None) -> MaildirStore:
         deleted=store.deleted,
         retention_days=store.retention_days,
         uidl=store.uidl,
+        refuse_compressed=store.compressed == "refuse",
     )
     return MaildirStore(store.path, state, options)

@@ -13,6 +13,7 @@ Blocking code, for a worker thread.
 from __future__ import annotations
 
 import bz2
+import functools
 import importlib.util
 import lzma
 import os
@@ -25,7 +26,7 @@ from typing import Final, Protocol, TypeAlias
 
 from pop3d.stores import dovecot_lz4
 
-__all__ = ["BEGINNINGS", "HEAD", "Form", "NotMail", "form_of", "has_zstd", "unpacked", "verified"]
+__all__ = ["BEGINNINGS", "HEAD", "Form", "NotMail", "form_of", "known_forms", "unpacked", "verified"]
 
 HEAD: Final = 32
 """Octets of a file that are enough to know how it is stored."""
@@ -77,12 +78,14 @@ def form_of(head: bytes) -> Form | None:
     return next((form for form in _FORMS if form.magic.match(head)), None)
 
 
-def has_zstd() -> bool:
-    """Whether zstd can be unpacked: from Python 3.14 on, or with the extra ``zstd``."""
+@functools.cache
+def known_forms() -> tuple[str, ...]:
+    """The names of the forms that can be unpacked here; zstd from Python 3.14 on, or with the extra ``zstd``."""
     try:
-        return importlib.util.find_spec(_MODULE) is not None
+        lacking = () if importlib.util.find_spec(_MODULE) is not None else ("zstd",)
     except ModuleNotFoundError:
-        return False
+        lacking = ("zstd",)
+    return tuple(form.name for form in _FORMS if form.compressed and form.name not in lacking)
 
 
 def unpacked(descriptor: int, form: Form, *, refuse: bool = False) -> Iterator[bytes]:

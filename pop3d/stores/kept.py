@@ -5,6 +5,9 @@ correctness. Sizes in it save reading every message of a mailbox: Maildir names 
 And where the folders are still as they were when the listing was made, they need not even be read. A first line names
 the format and a checksum of the rest, so a file that a crash has torn is none.
 
+A listing also says which forms of compression could be unpacked when it was made: of a message in another form, the
+octets as stored were counted. Where the forms are others now, a size is used only if the file's name says the same.
+
 Blocking code, for a worker thread.
 """
 
@@ -24,7 +27,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from pop3core.maildrop import Listing, PackedOctets
-from pop3d.stores.maildir_listing import Scan, UniqueIds
+from pop3d.stores.compressed import known_forms
+from pop3d.stores.maildir_listing import Scan, UniqueIds, announced
 from pop3d.stores.recent import Stamps
 
 __all__ = ["Kept", "KeptListing"]
@@ -71,6 +75,7 @@ class KeptListing:
         others = uids.others if isinstance(uids, UniqueIds) else {}
         about = {
             "order": sys.byteorder,
+            "forms": known_forms(),
             "stamps": stamps,
             "names": len(names),
             "messages": len(ends),
@@ -126,5 +131,17 @@ def _read(file: BinaryIO) -> Kept:
         raise ValueError("torn")
     packed = PackedOctets.of(names, ends)
     others = {int(place): uid.encode("ascii") for place, uid in about["others"].items()}
-    stamps = () if of_names else tuple(None if stamp is None else tuple(stamp) for stamp in about["stamps"])
-    return Kept(stamps, Scan(packed, Listing(sizes, UniqueIds(packed, others)), inodes))
+    found = Scan(packed, Listing(sizes, UniqueIds(packed, others)), inodes)
+    if tuple(about.get("forms", ())) != known_forms():
+        return Kept((), _sure(found))
+    return Kept(tuple(None if stamp is None else tuple(stamp) for stamp in about["stamps"]), found)
+
+
+def _sure(found: Scan) -> Scan:
+    """Those of its messages whose sizes hold, whatever was known of compression when they were counted."""
+    kept = [
+        one for one in zip(found.names, found.inodes, found.listing.sizes, strict=True) if announced(one[0]) == one[2]
+    ]
+    names = PackedOctets(name for name, _, _ in kept)
+    sizes = array("Q", [octets for _, _, octets in kept])
+    return Scan(names, Listing(sizes, UniqueIds(names, {})), array("Q", [inode for _, inode, _ in kept]))

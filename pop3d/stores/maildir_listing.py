@@ -42,7 +42,7 @@ from pop3d.stores.maildir_names import (
     unique_part,
 )
 
-__all__ = ["Scan", "Sizes", "UniqueIds", "Ways", "scan"]
+__all__ = ["Scan", "Sizes", "UniqueIds", "Ways", "announced", "scan"]
 
 T = TypeVar("T")
 
@@ -138,13 +138,21 @@ class Ways:
 
     ``surrogates``: what is sent is these. ``believe_names``: ``W=`` in a file's name is its size (unless it is of
     surrogates). ``uids``: unique-ids that another server has given, by the name without folder and flags. ``told``:
-    those that were told for one of several files with the same unique part.
+    those that were told for one of several files with the same unique part. ``refuse``: compressed messages are not
+    unpacked.
     """
 
     surrogates: bool = False
     believe_names: bool = False
     uids: Mapping[bytes, bytes] = field(default_factory=dict)
     told: Sequence[ToldId] = ()
+    refuse: bool = False
+
+
+def announced(name: bytes) -> int | None:
+    """The octets as sent that a file's name says (``W=``), if it does."""
+    found = _SENT_SIZE.search(size_key(name))
+    return None if found is None else int(found[1])
 
 
 def scan(root: int, before: Scan | None = None, ways: Ways | None = None) -> Scan:
@@ -301,8 +309,7 @@ class _Collector:
         """What the name says its size is, where that is believed."""
         if not self._ways.believe_names or self._ways.surrogates:
             return None
-        found = _SENT_SIZE.search(size_key(name))
-        return None if found is None else int(found[1])
+        return announced(name)
 
     def _count(self, name: bytes) -> int | None:
         """Octets as sent; None where the file is not there any more."""
@@ -317,7 +324,7 @@ class _Collector:
             return self._stored(name)
 
     def _octets_sent(self, descriptor: int) -> int:
-        return octets_sent(descriptor, surrogate=self._ways.surrogates)
+        return octets_sent(descriptor, surrogate=self._ways.surrogates, refuse=self._ways.refuse)
 
     def _stored(self, name: bytes) -> int:
         """What is told of a message that cannot be read: the size of its file, as far as is known."""

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pop3d.stores import compressed, dovecot_lz4
-from pop3d.stores.compressed import BEGINNINGS, HEAD, NotMail, form_of, has_zstd, unpacked, verified
+from pop3d.stores.compressed import BEGINNINGS, HEAD, NotMail, form_of, known_forms, unpacked, verified
 from tests.packed import PACKERS, by_lz4
 
 MAIL = b"Subject: hello\n\nbody of the message\n"
@@ -183,9 +183,13 @@ def test_what_nobody_can_unpack_is_told(octets: bytes, why: str) -> None:
 
 
 def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert has_zstd()
+    assert known_forms() == tuple(PACKERS)
     monkeypatch.setitem(sys.modules, compressed._MODULE, None)
-    assert not has_zstd()
+    known_forms.cache_clear()
+    try:
+        assert "zstd" not in known_forms()
+    finally:
+        known_forms.cache_clear()
     assert "pop3core[zstd]" in why_not(PACKERS["zstd"](MAIL))
 
 
