@@ -1,4 +1,4 @@
-"""Listings of mailboxes kept in the state folder, one file each: for a daemon that starts again, or another process.
+"""Listings of mailboxes kept in ``cache/`` of the state folder, one file each: for the next start, or another process.
 
 A pure cache: rebuilt when it is missing, torn or not ours, skipped when it cannot be read or written, never needed for
 correctness. Sizes in it save reading every message of a mailbox: Maildir names stand for content that never changes.
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from pop3core.maildrop import Listing, PackedOctets
+from pop3d.state_folder import make_folders
 from pop3d.stores.maildir_listing import Scan, UniqueIds
 from pop3d.stores.recent import Stamps
 
@@ -42,19 +43,19 @@ class Kept:
 
 
 class KeptListing:
-    """The listing of one Maildir. ``state``: the folder for what can be rebuilt; ``maildir``: its path.
+    """The listing of one Maildir. ``cache``: the folder for what can be rebuilt; ``maildir``: its path.
 
     ``ways``: how sizes and unique-ids were found, by a word for each way that is not the usual one.
     """
 
-    def __init__(self, state: Path, maildir: str, *ways: str) -> None:
-        self._state, self._maildir, self._ways = state, maildir, ways
+    def __init__(self, cache: Path, maildir: str, *ways: str) -> None:
+        self._cache, self._maildir, self._ways = cache, maildir, ways
 
     @functools.cached_property
     def _path(self) -> Path:
         # Named by a hash, so that nothing in a user's name can matter to a path. Most logins never ask for it.
         name = hashlib.sha256(os.fsencode(self._maildir)).hexdigest()
-        return self._state / "listings" / ".".join((name, *self._ways))
+        return self._cache / "listings" / ".".join((name, *self._ways))
 
     def load(self) -> Kept | None:
         """What is kept; None when nothing usable is there."""
@@ -83,7 +84,7 @@ class KeptListing:
             checksum = zlib.crc32(part, checksum)
         beside = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folders(self._path.parent)
             with beside.open("wb") as file:
                 file.write(b"pop3d listing 5 %08x\n" % checksum)
                 file.writelines(parts)
