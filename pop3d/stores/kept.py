@@ -1,12 +1,12 @@
-"""Listings of mailboxes kept in the state folder, one file each: for a daemon that starts again, or another process.
+"""Listings of mailboxes kept in ``cache/`` of the state folder, one file each: for the next start, or another process.
 
 A pure cache: rebuilt when it is missing, torn or not ours, skipped when it cannot be read or written, never needed for
 correctness. Sizes in it save reading every message of a mailbox: Maildir names stand for content that never changes.
 And where the folders are still as they were when the listing was made, they need not even be read. A first line names
 the format and a checksum of the rest, so a file that a crash has torn is none.
 
-A listing also says which forms of compression could be unpacked when it was made: of a message in another form, the
-octets as stored were counted. Where the forms are others now, a size is used only if the file's name says the same.
+A listing also says which forms of compression could be unpacked when it was made (version 0.1: none): of a message in
+another form, the octets as stored were counted. Where the forms are others now, sizes that may be such are not used.
 
 Blocking code, for a worker thread.
 """
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from pop3core.maildrop import Listing, PackedOctets
+from pop3d.state_folder import make_folders
 from pop3d.stores.compressed import known_forms
 from pop3d.stores.maildir_listing import Scan, UniqueIds, announced
 from pop3d.stores.recent import Stamps
@@ -34,6 +35,7 @@ from pop3d.stores.recent import Stamps
 __all__ = ["Kept", "KeptListing"]
 
 _HEADER_MAX: Final = 64  # octets
+_SIZE_IN_NAME = re.compile(rb",[SW]=[0-9]")
 _HEADER = re.compile(rb"pop3d listing ([45]) ([0-9a-f]{8})\n")
 
 
@@ -46,19 +48,19 @@ class Kept:
 
 
 class KeptListing:
-    """The listing of one Maildir. ``state``: the folder for what can be rebuilt; ``maildir``: its path.
+    """The listing of one Maildir. ``cache``: the folder for what can be rebuilt; ``maildir``: its path.
 
     ``ways``: how sizes and unique-ids were found, by a word for each way that is not the usual one.
     """
 
-    def __init__(self, state: Path, maildir: str, *ways: str) -> None:
-        self._state, self._maildir, self._ways = state, maildir, ways
+    def __init__(self, cache: Path, maildir: str, *ways: str) -> None:
+        self._cache, self._maildir, self._ways = cache, maildir, ways
 
     @functools.cached_property
     def _path(self) -> Path:
         # Named by a hash, so that nothing in a user's name can matter to a path. Most logins never ask for it.
         name = hashlib.sha256(os.fsencode(self._maildir)).hexdigest()
-        return self._state / "listings" / ".".join((name, *self._ways))
+        return self._cache / "listings" / ".".join((name, *self._ways))
 
     def load(self) -> Kept | None:
         """What is kept; None when nothing usable is there."""
@@ -88,7 +90,7 @@ class KeptListing:
             checksum = zlib.crc32(part, checksum)
         beside = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folders(self._path.parent)
             with beside.open("wb") as file:
                 file.write(b"pop3d listing 5 %08x\n" % checksum)
                 file.writelines(parts)
@@ -138,9 +140,15 @@ def _read(file: BinaryIO) -> Kept:
 
 
 def _sure(found: Scan) -> Scan:
-    """Those of its messages whose sizes hold, whatever was known of compression when they were counted."""
+    """Those of its messages whose sizes hold, whatever was known of compression when they were counted.
+
+    Dovecot, which compresses, puts the sizes of the message itself into a file's name, and so does who compresses by
+    hand as its manual says. A file without is taken for what was counted; if it is not, `forget` comes when it is sent.
+    """
     kept = [
-        one for one in zip(found.names, found.inodes, found.listing.sizes, strict=True) if announced(one[0]) == one[2]
+        (name, inode, octets)
+        for name, inode, octets in zip(found.names, found.inodes, found.listing.sizes, strict=True)
+        if announced(name) == octets or not _SIZE_IN_NAME.search(name)
     ]
     names = PackedOctets(name for name, _, _ in kept)
     sizes = array("Q", [octets for _, _, octets in kept])

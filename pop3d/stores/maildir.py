@@ -28,6 +28,7 @@ from typing import Final, TypeAlias
 
 from pop3core.answers import Content
 from pop3d.auth import Account, check_user_name
+from pop3d.state_folder import CACHE
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
 from pop3d.stores.compressed import NotMail
 from pop3d.stores.hops import hop
@@ -39,6 +40,7 @@ from pop3d.stores.maildir_reading import MessageReader, scratch
 from pop3d.stores.maildir_removal import Removal, SoftDelete, mark_seen
 from pop3d.stores.nowait import is_local, open_cached
 from pop3d.stores.recent import RecentScans, Stamps, at_rest, stamps_at_once, stamps_of
+from pop3d.stores.seen_mailboxes import SeenMailboxes
 from pop3d.stores.uidlists import UidSource, foreign_uids, list_files
 
 __all__ = ["MaildirMaildrop", "MaildirOptions", "MaildirStore", "mailbox_path"]
@@ -90,12 +92,14 @@ class MaildirOptions:
 class MaildirStore:
     """Maildirs at ``path``, a template with {user}, {local}, {domain} and {home}; see `pop3d.stores.Store`.
 
-    ``state``: a folder for what can be rebuilt, or None to keep nothing.
+    ``state``: the state folder (`pop3d.state_folder`), or None to keep nothing: neither listings, nor which mailboxes
+    were seen.
     """
 
     def __init__(self, path: str, state: Path | None = None, options: MaildirOptions | None = None) -> None:
         self._path = path
-        self._state = state
+        self._cache = None if state is None else state / CACHE
+        self._seen = None if state is None else SeenMailboxes(state, path)
         self._options = options or MaildirOptions()
         self._recent = RecentScans()
         self._watched = ("cur", "new", *list_files(self._options.uidl))
@@ -103,7 +107,10 @@ class MaildirStore:
         self._room = scratch()
 
     async def open(self, account: Account, *, utf8: bool) -> MaildirMaildrop:
-        """See `pop3d.stores.Store.open`. A Maildir that is not there is an empty mailbox, and is not made."""
+        """See `pop3d.stores.Store.open`. A Maildir never seen is an empty mailbox, and is not made.
+
+        One that was seen before and is missing is a `StoreError` (`pop3d.stores.seen_mailboxes`).
+        """
         options = self._options
         path = mailbox_path(self._path, account)
         soft = SoftDelete(mailbox_path(options.deleted, account), options.retention_days) if options.deleted else None
@@ -112,7 +119,7 @@ class MaildirStore:
             believe_names=options.sizes_in_names,
             refuse=options.refuse_compressed,
         )
-        cache = None if self._state is None else KeptListing(self._state, path, *_unusual(ways, options.uidl))
+        cache = None if self._cache is None else KeptListing(self._cache, path, *_unusual(ways, options.uidl))
         folder = _Folder(path, self._held)
         try:
             found, stamps = await self._locked_and_scanned(folder, cache, ways)
@@ -163,10 +170,12 @@ class MaildirStore:
     def _scan(self, folder: _Folder, cache: KeptListing | None, ways: Ways) -> _Found:
         """Lock a mailbox and list it. In a thread."""
         folder.lock()
+        stamps = () if folder.root is None else stamps_of(folder.root, self._watched)
+        if self._seen is not None:
+            self._seen.check(folder.path, there=any(stamps[:2]))  # cur/ or new/
         if folder.root is None:
             return Scan(), ()
         key, uidl = _key(folder, ways), self._options.uidl
-        stamps = stamps_of(folder.root, self._watched)
         if (recent := self._recent.find(key, stamps)) is not None:
             return recent, stamps
         resting = at_rest(stamps)
@@ -177,10 +186,13 @@ class MaildirStore:
                 return kept.scan, stamps
             before = kept.scan
         try:
-            ways = replace(ways, uids=foreign_uids(folder.root, uidl))
+            told = () if self._seen is None else self._seen.told(folder.path)
+            ways = replace(ways, uids=foreign_uids(folder.root, uidl), told=told)
         except ValueError as fault:
             raise OSError(errno.EINVAL, str(fault)) from None
         found = scan(folder.root, before, ways)
+        if self._seen is not None and found.told is not None:
+            self._seen.tell(folder.path, found.told)  # before any client is told
         resting = resting and not found.troubles  # those are told at each login
         # also when only old ones went, once they are many: the cache must not grow for ever
         worth_it = found.counted or found.forgotten > len(found.listing) or (resting and len(found.names) >= _LARGE)

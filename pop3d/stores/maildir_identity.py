@@ -111,7 +111,11 @@ class ListedFiles:
 
     def is_unchanged(self, number: int, found: os.stat_result) -> bool:
         """Whether it is, beyond doubt, the file listed, and nothing was done to it since."""
-        return found.st_ctime_ns < self._listed.stamp and self.is_it(number, found)
+        return (
+            found.st_ino == self._inodes[number - 1]
+            and found.st_ctime_ns < self._listed.stamp
+            and found.st_dev in self._devices
+        )
 
     def open(self, number: int, folders: OpenFolders) -> tuple[int, int]:
         """A descriptor of message ``number``, and its size in octets as stored, whatever name it has now.

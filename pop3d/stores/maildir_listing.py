@@ -20,10 +20,10 @@ import os
 import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Final, TypeVar, overload
+from typing import Final, overload
 
 from pop3core.maildrop import Listing, PackedOctets, is_unique_id
 from pop3d.stores.mailbox_records import ToldId
@@ -43,8 +43,6 @@ from pop3d.stores.maildir_names import (
 )
 
 __all__ = ["Scan", "Sizes", "UniqueIds", "Ways", "announced", "scan"]
-
-T = TypeVar("T")
 
 _READINGS_MAX: Final = 10
 """Of the folders, once more, in one scan; bounds the time that a busy neighbour can cost."""
@@ -187,6 +185,8 @@ class _Known:
     def __init__(self, sizes: Sizes) -> None:
         self._sizes = sizes
         self._next = next(self._sizes, None)
+        self.any = self._next is not None
+        """Whether there are any."""
         self.forgotten = 0
 
     def size(self, unique: bytes, key: bytes, inode: int) -> int | None:
@@ -212,6 +212,8 @@ class _Collector:
 
     def __init__(self, root: int, folders: OpenFolders, found: Sequence[bytes], known: _Known, ways: Ways) -> None:
         self._root, self._folders, self._found, self._known, self._ways = root, folders, found, known, ways
+        self._keyed = known.any or bool(ways.uids)  # else nothing is kept under the names
+        self._believes = ways.believe_names and not ways.surrogates
         self._names: list[bytes] = []
         self._inodes = array("Q")
         self._others: dict[int, bytes] = {}
@@ -237,10 +239,10 @@ class _Collector:
 
     def add(self, unique: bytes, entry: bytes) -> None:
         name, inode = name_and_inode(entry)
-        key = size_key(name)
-        octets = self._known.size(unique, key, inode)
-        if octets is None:
-            octets = self._announced(name)
+        key = size_key(name) if self._keyed else b""
+        octets = self._known.size(unique, key, inode) if self._keyed else None
+        if octets is None and self._believes:
+            octets = announced(name)
         if octets is None:
             octets = self._count(name)
         if octets is None and (renamed := self._renamed(entry)) is not None:
@@ -274,7 +276,7 @@ class _Collector:
         return uid in self._taken or self._is_a_unique_part(uid)
 
     def _unique_id(self, unique: bytes, key: bytes) -> bytes:
-        given = self._ways.uids.get(key)
+        given = self._ways.uids.get(key) if self._ways.uids else None
         if given is not None and given not in self._taken and not self._is_a_unique_part(given):
             self._taken.add(given)
             return given
@@ -305,26 +307,24 @@ class _Collector:
         found = self._fresh.get(file)
         return None if found is None else name_and_inode(found)[0]
 
-    def _announced(self, name: bytes) -> int | None:
-        """What the name says its size is, where that is believed."""
-        if not self._ways.believe_names or self._ways.surrogates:
-            return None
-        return announced(name)
-
     def _count(self, name: bytes) -> int | None:
         """Octets as sent; None where the file is not there any more."""
         self._counted += 1
         try:
-            return self._ask(self._octets_sent, name)
+            # To ask each file once more what it is costs a twelfth of a first login: it was a regular one when it was
+            # listed, what has taken its place since can neither hang us nor lead out, and `ListedFiles` looks before it
+            # is sent.
+            descriptor = os.open(base_of(name), OPEN_MESSAGE, dir_fd=self._folders.of(name))
+            try:
+                return octets_sent(descriptor, surrogate=self._ways.surrogates, refuse=self._ways.refuse)
+            finally:
+                os.close(descriptor)
         except FileNotFoundError:
             return None
         except OSError as fault:
             self._troubles.append(f"message {os.fsdecode(name)!r} cannot be read: {fault.strerror}")
             self._unread.add(len(self._names) + 1)
             return self._stored(name)
-
-    def _octets_sent(self, descriptor: int) -> int:
-        return octets_sent(descriptor, surrogate=self._ways.surrogates, refuse=self._ways.refuse)
 
     def _stored(self, name: bytes) -> int:
         """What is told of a message that cannot be read: the size of its file, as far as is known."""
@@ -335,19 +335,12 @@ class _Collector:
     def _same_name(self, entry: bytes) -> SameName | None:
         name = name_and_inode(entry)[0]
         try:
-            return self._ask(lambda descriptor: SameName.of(entry, descriptor), name)
+            descriptor = os.open(base_of(name), OPEN_MESSAGE, dir_fd=self._folders.of(name))
+            try:
+                return SameName.of(entry, descriptor)
+            finally:
+                os.close(descriptor)
         except FileNotFoundError:
             return None
         except OSError:
             return SameName.unread(entry)  # `_count` tells of it
-
-    def _ask(self, about: Callable[[int], T], name: bytes) -> T:
-        """What ``about`` makes of a descriptor of the file. Raises OSError."""
-        # To ask each file once more what it is costs a twelfth of a first login: it was a regular one when it was
-        # listed, what has taken its place since can neither hang us nor lead out, and `ListedFiles` looks before it is
-        # sent.
-        descriptor = os.open(base_of(name), OPEN_MESSAGE, dir_fd=self._folders.of(name))
-        try:
-            return about(descriptor)
-        finally:
-            os.close(descriptor)
