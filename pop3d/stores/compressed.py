@@ -223,7 +223,10 @@ def _next_stream(octets: bytes, read: Read) -> bytes:
 
 
 def _encrypted(_read: Read) -> Iterator[bytes]:
-    raise NotMail("it is encrypted by Dovecot (mail_crypt)", "let Dovecot, which has the key, write it unencrypted")
+    raise NotMail(
+        "it is encrypted by Dovecot (mail_crypt)",
+        "`doveadm -o plugin/mail_crypt_save_version=0 backup` writes all unencrypted",
+    )
 
 
 def _unknown(_read: Read) -> Iterator[bytes]:

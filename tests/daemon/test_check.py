@@ -512,7 +512,7 @@ def test_messages_that_cannot_be_unpacked_are_named(site: Site) -> None:
     assert [kind for kind, _ in seen] == ["fault", "fault"]
     names = "'cur/11.host:2,S', 'cur/12.host:2,S', 'cur/13.host:2,S' and 2 more cannot be sent: "
     assert names + "its compressed octets (gzip) are truncated; restore the file from a backup" in seen[0][1]
-    assert "'new/9.host' cannot be sent: it is encrypted by Dovecot (mail_crypt); let Dovecot" in seen[1][1]
+    assert "'new/9.host' cannot be sent: it is encrypted by Dovecot (mail_crypt); `doveadm" in seen[1][1]
 
 
 def test_not_all_is_unpacked_where_it_would_take_long(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,12 @@ plugin {{
 """
     with dovecot.serving(tmp_path / "dovecot", f"{mail}/%u", extra=extra) as port:
         deliver(tmp_path / "dovecot" / "dovecot.conf", mails()[0])
-        ((uid, size, text),) = by_dovecot(port)
+        expected = by_dovecot(port)
+        ((uid, size, text),) = expected
+        # as docs/running.md has it
+        options = ["-o", "plugin/mail_crypt_save_version=0"]
+        command = ["doveadm", "-c", tmp_path / "dovecot" / "dovecot.conf", *options]
+        subprocess.run([*command, "backup", "-u", "alice", f"maildir:{mail}/unencrypted"], check=True, timeout=30)
     assert text == b"Subject: small\r\n\r\nbody\r\n"
     assert size == len(text)
     drop = await MaildirStore(str(mail / "{user}"), None, MaildirOptions(uidl="dovecot")).open(ALICE, utf8=False)
@@ -126,3 +131,6 @@ plugin {{
     assert caught.value.code == "SYS/PERM"
     assert "mail_crypt" in caught.value.detail
     await drop.close()
+    (mail / "alice").rename(mail / "encrypted")
+    (mail / "unencrypted").rename(mail / "alice")
+    assert await by_pop3d(mail, MaildirOptions(uidl="dovecot")) == expected
