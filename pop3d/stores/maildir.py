@@ -305,9 +305,7 @@ class MaildirMaildrop:
         self._seen: set[int] | None = set() if mark_as_seen else None
         self._reader: MessageReader | None = None
         if folder.root is not None:
-            self._reader = MessageReader(
-                files, room, at_once=folder.local, surrogates=ways.surrogates, refuse=ways.refuse
-            )
+            self._reader = MessageReader(files, room, ways, at_once=folder.local)
         self.messages = found.listing
 
     # --- reading ---
@@ -327,6 +325,8 @@ class MaildirMaildrop:
         try:
             content = await self._reader.read(number, offset)
         except (OSError, NotMail) as fault:
+            if offset and isinstance(fault, NotMail):
+                self._forget_sizes()  # it was damaged since it was counted: counted again, it is refused from the start
             raise self._unreadable(number, fault) from None
         return self._checked(number, offset, content)
 
@@ -353,6 +353,9 @@ class MaildirMaildrop:
             "%s: message %d has %d octets, not %d as listed: its file was changed in place, or its name lies",
             self._folder.path, number, octets, self.messages.sizes[number - 1],
         )  # fmt: skip
+        self._forget_sizes()
+
+    def _forget_sizes(self) -> None:
         self._wrong_size = True
         self._recent.forget(self._key)
 

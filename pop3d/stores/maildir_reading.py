@@ -25,6 +25,7 @@ from pop3d.stores.compressed import BEGINNINGS, HEAD, Form, NotMail, form_of, un
 from pop3d.stores.hops import POOL, hop, to_its_end
 from pop3d.stores.maildir_content import OPEN_MESSAGE, text_of
 from pop3d.stores.maildir_identity import ListedFiles
+from pop3d.stores.maildir_listing import Ways
 from pop3d.stores.maildir_names import OpenFolders
 from pop3d.stores.nowait import fstat_local, open_cached, read_cached
 
@@ -122,16 +123,16 @@ class _Unpacking(_Cursor):
 class MessageReader:
     """Reads messages 1 to n of a listing.
 
-    ``at_once``: files that are in memory may be opened on the event loop; ``surrogates``: these are given. ``room``: of
-    `scratch`; what is in it is of no worth once a method has returned. ``refuse``: compressed messages are not given.
-    Methods raise OSError; FileNotFoundError for a message that is gone, also when another file has its name; `read`
-    raises `NotMail`. Pieces must be asked for in order (`pop3d.stores.Maildrop.read`).
+    ``room``: of `scratch`; what is in it is of no worth once a method has returned. ``ways``: as it was listed.
+    ``at_once``: files that are in memory may be opened on the event loop. Methods raise OSError; FileNotFoundError for
+    a message that is gone, also when another file has its name; `read` raises `NotMail`. Pieces must be asked for in
+    order (`pop3d.stores.Maildrop.read`).
     """
 
-    def __init__(self, files: ListedFiles, room: memoryview, *, at_once: bool, surrogates: bool, refuse: bool) -> None:
+    def __init__(self, files: ListedFiles, room: memoryview, ways: Ways, *, at_once: bool) -> None:
         self._files, self._room = files, room
-        self._surrogates, self._refuse = surrogates, refuse
-        self._at_once = at_once and not surrogates
+        self._surrogates, self._refuse, self._believes = ways.surrogates, ways.refuse, ways.believe_names
+        self._at_once = at_once and not self._surrogates
         self._ahead: dict[int, bytes] = {}  # whole messages that were read before they were asked for
         self._next = 1  # whoever asks for this one reads the mailbox in order
         self._cursor: _Cursor | None = None
@@ -264,5 +265,7 @@ class MessageReader:
         form = form_of(os.pread(descriptor, HEAD, 0))
         if form is None:
             return _Cursor(number, descriptor, size, self._room, surrogate=self._surrogates)
-        pieces = verified(descriptor, form, refuse=self._refuse)
+        # a size that is not the file's was found by unpacking it to its end: nothing keeps the first piece waiting
+        was_unpacked = not self._believes and self._files.sizes[number - 1] != size
+        pieces = (unpacked if was_unpacked else verified)(descriptor, form, refuse=self._refuse)
         return _Unpacking(number, descriptor, pieces, self._room, surrogate=self._surrogates)

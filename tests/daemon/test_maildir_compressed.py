@@ -164,6 +164,36 @@ async def test_what_cannot_be_read_stays_and_is_refused_at_its_start(
     assert "as listed" not in caplog.text
 
 
+async def test_a_believed_size_is_no_proof_that_a_message_can_be_read(tmp_path: Path) -> None:
+    box = {f"cur/1.host,S=1,W={len(normalized(LARGE))}:2,S": damaged(LARGE)}
+    drop = await opened(store_of(tmp_path, box, MaildirOptions(sizes_in_names=True)))
+    assert (await refusal(drop, 1)).code == "SYS/PERM"
+    with pytest.raises(StoreError):
+        await drop.read(1, 0)
+    await drop.close()
+
+
+async def test_a_message_that_is_damaged_after_it_was_counted(tmp_path: Path) -> None:
+    """A client is cut off, and refused from the next session on."""
+    octets = PACKERS["gzip"](LARGE)
+    store = store_of(tmp_path, {"cur/1.host:2,S": octets})
+    drop = await opened(store)
+    await drop.close()
+    file = tmp_path / "mail/alice/cur/1.host:2,S"
+    with file.open("r+b") as written:
+        written.write(damaged(LARGE))
+    drop = await opened(store)
+    first = await drop.read(1, 0)
+    assert normalized(LARGE).startswith(first.data)
+    assert (await refusal(drop, 1)).code == "SYS/PERM"
+    await drop.close()
+    drop = await opened(store)
+    assert drop.messages.sizes[0] == len(octets)
+    with pytest.raises(StoreError, match="cannot read"):
+        await drop.read(1, 0)
+    await drop.close()
+
+
 async def test_octets_that_nobody_can_read_are_never_sent_for_their_size(tmp_path: Path) -> None:
     """A file without a line feed has as many octets as they would be sent: neither size nor cache may decide."""
     octets = PACKERS["gzip"](MAIL).replace(b"\n", b"x")
