@@ -215,7 +215,7 @@ def test_serve_works_without_a_state_folder(site: Site) -> None:
     (site.root / "state").write_text("in the way")
     daemon = Daemon(site)
     assert daemon.end() == 0
-    assert "nothing is cached, and a mailbox that goes missing is not told from an empty one" in daemon.log
+    assert "nothing is cached or remembered" in daemon.log
 
 
 @as_root
