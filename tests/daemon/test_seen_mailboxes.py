@@ -203,21 +203,21 @@ async def test_what_is_forgotten_is_empty_until_it_is_back(mail: Path) -> None:
 # --- what it costs ---
 
 
-async def test_the_disk_is_asked_once_for_each_mailbox(mail: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_is_asked_once_for_each_mailbox(mail: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     for name in ("load", "save", "root_seen", "save_root"):
         real = getattr(MailboxRecords, name)
         monkeypatch.setattr(
             MailboxRecords, name, lambda self, of, name=name, real=real: asked.append(name) or real(self, of)
         )
-    store = store_of(mail)
-    await messages(store)
+    state, template, path = mail.parent / "state", str(mail / "{user}"), str(mail / "alice")
+    seen = SeenMailboxes(state, template)
+    seen.check(path, there=True)
     assert asked == ["load", "save", "root_seen", "save_root"]
-    for number in range(3):
-        (mail / "alice" / "new" / f"more{number}").write_bytes(b"x\n")
-        assert await messages(store) == 4 + number
+    for _ in range(3):
+        seen.check(path, there=True)
     assert len(asked) == 4
-    await messages(store_of(mail))
+    SeenMailboxes(state, template).check(path, there=True)
     assert asked[4:] == ["load", "root_seen"]
 
 

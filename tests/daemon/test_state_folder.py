@@ -48,6 +48,7 @@ def state(tmp_path: Path, mailbox: Path) -> Path:
     state = tmp_path / "state"
     (state / "listings").mkdir(parents=True)
     shutil.copy(SAMPLES / "secret", state)
+    (state / "secret").chmod(0o600)
     shutil.copy(SAMPLES / "listing-of-alice", state / "listings" / listing_name(mailbox))
     return state
 
