@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
 from pop3d.commands.finding import Finding, fault, warning
 from pop3d.stores.compressed import HEAD, NotMail, form_of, unpacked
+from pop3d.stores.maildir_content import OPEN_MESSAGE
+from pop3d.stores.maildir_folders import open_folder
+from pop3d.stores.maildir_names import OpenFolders, base_of, entries_of, name_and_inode
 
 __all__ = ["CompressedMail"]
 
@@ -21,9 +23,6 @@ _CONTENT_MAX: Final = 1024**3
 """Octets of content that are unpacked to see whether they can be, in all mailboxes together: some seconds."""
 
 _NAMED: Final = 3  # files that a line names
-
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 class CompressedMail:
@@ -37,15 +36,19 @@ class CompressedMail:
     def look_into(self, mailbox: str) -> Iterator[Finding]:
         """Its messages that cannot be served; the others are counted for `served`."""
         found: dict[tuple[str, str], list[str]] = {}
-        for folder in ("new", "cur"):
-            with contextlib.suppress(OSError):  # not there, or not readable, which others tell
-                descriptor = os.open(os.path.join(mailbox, folder), _FOLDER)
-                try:
-                    for name in os.listdir(descriptor):
-                        if (what := self._fault_of(descriptor, name)) is not None:
-                            found.setdefault((what.why, what.remedy), []).append(f"{folder}/{name}")
-                finally:
-                    os.close(descriptor)
+        with contextlib.suppress(OSError):  # not there, or not readable, which others tell
+            root = open_folder(mailbox)
+            try:
+                with OpenFolders(root) as folders:
+                    for entry in entries_of(root):
+                        if self._files <= 0:
+                            break
+                        self._files -= 1
+                        name, _ = name_and_inode(entry)
+                        if (what := self._fault_of(folders.of(name), name)) is not None:
+                            found.setdefault((what.why, what.remedy), []).append(os.fsdecode(name))
+            finally:
+                os.close(root)
         for (why, remedy), names in found.items():
             text = f"{_listed(sorted(names))} cannot be sent: {why}"
             yield (warning if self._refuse else fault)(mailbox, text, remedy)
@@ -61,15 +64,11 @@ class CompressedMail:
             what = f"{what} or {_CONTENT_MAX} octets of content"
             yield warning(where, what, "the log names those that cannot when clients ask for them")
 
-    def _fault_of(self, folder: int, name: str) -> NotMail | None:
-        if name.startswith(".") or self._files <= 0:
-            return None
-        self._files -= 1
-        with contextlib.suppress(OSError):  # gone, a link, or not readable
-            descriptor = os.open(name, _FILE, dir_fd=folder)
+    def _fault_of(self, folder: int, name: bytes) -> NotMail | None:
+        with contextlib.suppress(OSError):  # gone, or not readable
+            descriptor = os.open(base_of(name), OPEN_MESSAGE, dir_fd=folder)
             try:
-                if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    return self._unpacked(descriptor)
+                return self._unpacked(descriptor)
             finally:
                 os.close(descriptor)
         return None
