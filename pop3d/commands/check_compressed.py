@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from pop3d.commands.finding import Finding, fault, warning
-from pop3d.stores.compressed import HEAD, NotMail, form_of, unpacked
+from pop3d.stores.compressed import HEAD, NotMail, Refused, form_of, unpacked
 from pop3d.stores.maildir_content import OPEN_MESSAGE
 from pop3d.stores.maildir_folders import open_folder
 from pop3d.stores.maildir_names import OpenFolders, base_of, entries_of, name_and_inode
@@ -32,10 +32,11 @@ class CompressedMail:
         self._refuse = refuse
         self._files, self._content = _FILES_MAX, _CONTENT_MAX
         self._forms: Counter[str] = Counter()
+        self._any = False  # that cannot be sent
 
     def look_into(self, mailbox: str) -> Iterator[Finding]:
         """Its messages that cannot be served; the others are counted for `served`."""
-        found: dict[tuple[str, str], list[str]] = {}
+        found: dict[str, tuple[NotMail, list[str]]] = {}
         with contextlib.suppress(OSError):  # not there, or not readable, which others tell
             root = open_folder(mailbox)
             try:
@@ -46,12 +47,13 @@ class CompressedMail:
                         self._files -= 1
                         name, _ = name_and_inode(entry)
                         if (what := self._fault_of(folders.of(name), name)) is not None:
-                            found.setdefault((what.why, what.remedy), []).append(os.fsdecode(name))
+                            found.setdefault(str(what), (what, []))[1].append(os.fsdecode(name))
             finally:
                 os.close(root)
-        for (why, remedy), names in found.items():
-            text = f"{_listed(sorted(names))} cannot be sent: {why}"
-            yield (warning if self._refuse else fault)(mailbox, text, remedy)
+        self._any = self._any or bool(found)
+        for what, names in found.values():
+            text = f"{_listed(sorted(names))} cannot be sent: {what.why}"
+            yield (warning if isinstance(what, Refused) else fault)(mailbox, text, what.remedy)
 
     def served(self, where: object) -> Iterator[Finding]:
         """All that is unpacked when it is sent, and what was not looked at."""
@@ -59,7 +61,7 @@ class CompressedMail:
             forms = ", ".join(f"{count} by {name}" for name, count in sorted(self._forms.items()))
             what = f"messages that another server compressed: {forms}"
             yield warning(where, what, "they are sent unpacked, so nothing has to be done")
-        if self._files <= 0 or self._content <= 0:
+        if (self._forms or self._any) and (self._files <= 0 or self._content <= 0):
             what = f"whether all compressed messages can be unpacked was not looked at: more than {_FILES_MAX} files,"
             what = f"{what} or {_CONTENT_MAX} octets of content"
             yield warning(where, what, "the log names those that cannot when clients ask for them")

@@ -26,7 +26,7 @@ from typing import Final, Protocol, TypeAlias
 
 from pop3d.stores import dovecot_lz4
 
-__all__ = ["BEGINNINGS", "HEAD", "Form", "NotMail", "form_of", "known_forms", "unpacked", "verified"]
+__all__ = ["BEGINNINGS", "HEAD", "Form", "NotMail", "Refused", "form_of", "known_forms", "unpacked", "verified"]
 
 HEAD: Final = 32
 """Octets of a file that are enough to know how it is stored."""
@@ -53,6 +53,10 @@ class NotMail(Exception):
     def __init__(self, why: str, remedy: str) -> None:
         super().__init__(f"{why}; {remedy}")
         self.why, self.remedy = why, remedy
+
+
+class Refused(NotMail):
+    """A message that could be unpacked, but shall not be."""
 
 
 Read: TypeAlias = Callable[[], bytes]
@@ -89,12 +93,12 @@ def known_forms() -> tuple[str, ...]:
 
 
 def unpacked(descriptor: int, form: Form, *, refuse: bool = False) -> Iterator[bytes]:
-    """The content of a file, in pieces of at most 64 KiB, none of them empty. ``refuse``: all of it is `NotMail`.
+    """The content of a file, in pieces of at most 64 KiB, none of them empty. ``refuse``: all of it is `Refused`.
 
     Raises OSError when the file cannot be read, `NotMail` when it cannot be unpacked: perhaps only behind other pieces.
     """
     if refuse and form.compressed:
-        raise NotMail(f"it is compressed ({form.name})", '`compressed` in [store] is "refuse"')
+        raise Refused(f"it is compressed ({form.name})", '`compressed` in [store] is "refuse"')
     octets = 0
     try:
         for piece in form.unpack(_reading(descriptor)):

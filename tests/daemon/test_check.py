@@ -519,6 +519,8 @@ def test_compressed_messages_are_told_of(site: Site) -> None:
     seen = found(site)
     assert [kind for kind, _ in seen] == ["warning"] * len(PACKERS)
     assert all('`compressed` in [store] is "refuse"' in text for _, text in seen)
+    site.maildir("alice", {"new/9.host": b"CRYPTED\x03\x07" + bytes(50)})
+    assert [kind for kind, _ in sorted(found(site))] == ["fault"] + ["warning"] * len(PACKERS)
 
 
 def test_messages_that_cannot_be_unpacked_are_named(site: Site) -> None:
