@@ -21,7 +21,7 @@ from typing import Final
 __all__ = ["is_local", "open_cached", "read_cached"]
 
 _OPENAT2: Final = 437  # the same number on all architectures
-_RESOLVE_CACHED: Final = 0x20
+_RESOLVE: Final = 0x20 | 0x04  # RESOLVE_CACHED, RESOLVE_NO_SYMLINKS: links take the long way, where they are judged
 _HOW: Final = struct.Struct("=QQQ")  # struct open_how: flags, mode, resolve; see openat2(2)
 _HOW_OCTETS: Final = _HOW.size
 _RWF_NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)  # Linux; elsewhere every read goes through a thread
@@ -56,7 +56,7 @@ def open_cached(path: str | bytes | os.PathLike[str], flags: int, root: int = _A
 
 @functools.cache
 def _how(flags: int) -> bytes:
-    return _HOW.pack(flags | os.O_CLOEXEC, 0, _RESOLVE_CACHED)
+    return _HOW.pack(flags | os.O_CLOEXEC, 0, _RESOLVE)
 
 
 def read_cached(descriptor: int, into: memoryview, position: int) -> int | None:
