@@ -22,8 +22,8 @@ from pop3d.exit_status import ExitStatus
 from pop3d.privileges import become, resolve
 from pop3d.stores import StoreError, mbox
 from pop3d.stores.maildir import mailbox_path
+from pop3d.stores.maildir_deleted import put_back
 from pop3d.stores.maildir_delivery import OverQuota, Quota, deliver
-from pop3d.stores.maildir_removal import put_back
 
 __all__ = ["deliver_stdin", "import_mail", "undelete"]
 
@@ -218,7 +218,7 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         yield lambda step: bar.advance(task, step)
 
 
-def undelete(user: str, config: Path | None) -> None:
+def undelete(user: str, config: Path | None) -> ExitStatus:
     """Bring back what a user has deleted."""
     mailbox = _mailbox(user, config)
     if not isinstance(mailbox, _Maildir) or not mailbox.deleted:
@@ -227,7 +227,14 @@ def undelete(user: str, config: Path | None) -> None:
             f"nothing is kept: the configuration has no `deleted` in [store]; {remedy}", ExitStatus.CONFIG
         )
     try:
-        number = put_back(mailbox.path, mailbox.deleted)
+        found = put_back(mailbox.path, mailbox.deleted)
     except OSError as fault:
-        raise CommandError(f"not brought back: {mailbox.deleted}: {fault.strerror}", ExitStatus.CANNOT_WRITE) from None
-    print(f"brought back {number} messages for {user}")
+        where = fault.filename or mailbox.deleted
+        raise CommandError(f"not brought back: {where}: {fault.strerror}", ExitStatus.CANNOT_WRITE) from None
+    for line in found.failed:
+        print(f"pop3d: not brought back: {line}", file=sys.stderr)
+    print(
+        f"brought back {found.messages} messages for {user}"
+        + (f", {len(found.failed)} were not" if found.failed else "")
+    )
+    return ExitStatus.SOME_FAILED if found.failed else ExitStatus.OK

@@ -23,9 +23,10 @@ import errno
 import os
 import stat
 import struct
+from collections.abc import Iterator
 from typing import Final, NoReturn
 
-__all__ = ["make_folder", "open_folder", "open_inside", "open_or_make_inside", "rename_new"]
+__all__ = ["make_folder", "named_below", "open_folder", "open_inside", "open_or_make_inside", "rename_new"]
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MODE: Final = 0o700  # of folders that are made: mail is for its owner alone
@@ -89,6 +90,16 @@ def open_or_make_inside(folder: int, name: bytes) -> int:
                 os.rmdir(name, dir_fd=folder)
         raise
     return descriptor
+
+
+@contextlib.contextmanager
+def named_below(path: str) -> Iterator[None]:
+    """Let an OSError of a folder that was opened below ``path`` name the whole path."""
+    try:
+        yield
+    except OSError as fault:
+        fault.filename = os.path.join(path, os.fsdecode(fault.filename or ""))
+        raise
 
 
 def make_folder(path: str | bytes) -> None:

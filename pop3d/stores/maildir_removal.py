@@ -2,7 +2,8 @@
 
 A message is unlinked under whatever name it has now, then the folder it was in is synced; both must work before anybody
 says +OK (RFC 1939 §6). With soft deletion it is moved by rename to a Maildir of deleted ones instead, on the same file
-system, from where `put_back` brings it home; what lies there longer than the retention is unlinked at the next removal.
+system, from where `pop3d.stores.maildir_deleted` brings it home; what lies there longer than the retention is unlinked
+at the next removal.
 
 Plain, blocking code for a worker thread.
 """
@@ -17,7 +18,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Removal", "SoftDelete", "mark_seen", "put_back"]
+from pop3d.stores.maildir_deleted import open_deleted
+
+__all__ = ["Removal", "SoftDelete", "mark_seen"]
 
 _DAY: Final = 86_400  # seconds
 _TRIES: Final = 100  # names tried when that of a deleted message is taken already
@@ -52,7 +55,7 @@ class Removal:
         if self._soft is None:
             return self._remove(numbers, self._unlink, [])
         try:
-            deleted = _deleted_folder(self._soft.path)
+            deleted = open_deleted(self._soft.path, self._root)
         except OSError as fault:
             self.details.append(f"{self._soft.path}: {fault.strerror}")
             return numbers
@@ -115,43 +118,6 @@ def mark_seen(root: int, name: bytes) -> None:
         return
     seen = b"cur/%b:2,%b" % (unique, "".join(sorted(flags | {"S"})).encode("ascii", "ignore"))
     os.rename(name, seen, src_dir_fd=root, dst_dir_fd=root)
-
-
-def put_back(maildir: str, deleted: str) -> int:
-    """Bring all deleted messages home, as new mail where they were never seen; how many. Raises OSError."""
-    try:
-        source = os.open(os.path.join(deleted, "cur"), _FOLDER)
-    except FileNotFoundError:
-        return 0
-    try:
-        os.makedirs(os.path.join(maildir, "new"), mode=0o700, exist_ok=True)
-        os.makedirs(os.path.join(maildir, "cur"), mode=0o700, exist_ok=True)
-        root = os.open(maildir, _FOLDER)
-    except BaseException:
-        os.close(source)
-        raise
-    try:
-        names = [os.fsencode(name) for name in os.listdir(source) if not name.startswith(".")]
-        for name in names:
-            home = (b"cur/" if b":" in name else b"new/") + name
-            # link and unlink: what is there under that name is never replaced
-            os.link(name, home, src_dir_fd=source, dst_dir_fd=root, follow_symlinks=False)
-        for folder in (b"cur", b"new"):
-            _sync(root, folder)
-        for name in names:
-            os.unlink(name, dir_fd=source)
-        os.fsync(source)
-        return len(names)
-    finally:
-        os.close(root)
-        os.close(source)
-
-
-def _deleted_folder(path: str) -> int:
-    """A descriptor of ``cur`` below ``path``, made when it is not there."""
-    for folder in ("tmp", "new", "cur"):
-        os.makedirs(os.path.join(path, folder), mode=0o700, exist_ok=True)
-    return os.open(os.path.join(path, "cur"), _FOLDER)
 
 
 def _move(root: int, name: bytes, deleted: int) -> None:
