@@ -328,6 +328,23 @@ def test_import_a_maildir(site: Path) -> None:
     assert [path.read_bytes() for path in site.glob("mail/alice/new/*")] == [b"two\n"]
 
 
+def test_import_follows_no_link_in_a_maildir(site: Path) -> None:
+    """Whoever runs it may read more than the Maildir's owner."""
+    source, others = site / "old", site / "others"
+    (source / "new").mkdir(parents=True)
+    (source / "new" / "1.host").write_bytes(b"one\n")
+    others.mkdir()
+    (others / "2.host").write_bytes(b"somebody else's\n")
+    (source / "cur").symlink_to(others)
+    code, _, said = run(site, "import", "alice", source)
+    assert code == 65
+    assert said.startswith(f"pop3d: {source / 'cur'}: not a folder of its own, but a file or a symbolic link; name an")
+    assert said.count("\n") == 1
+    assert not (site / "mail").exists()
+    (source / "cur").unlink()
+    assert run(site, "import", "alice", source)[:2] == (0, "imported 1 messages for alice\n")
+
+
 @pytest.mark.parametrize(("make", "words"), [(None, "name an mbox file or a Maildir"), ("dir", "no Maildir"),
                                              ("file", 'it does not begin with "From "')])  # fmt: skip
 def test_import_of_what_is_none(site: Path, make: str | None, words: str) -> None:
