@@ -12,8 +12,8 @@ power cut at any point leaves messages in both places, never in none, and the ne
   is in the mailbox: then it gets a new one. No name is replaced, no unique-id of another message is taken.
 - One that fails is told, and does not stop the others.
 
-A message in both places may also be one that a session removes at this moment. So whether it is home is decided under
-the mailbox's lock only; the other messages need none.
+All of it is done under the mailbox's lock. A message in both places may else be one that a session is removing: then
+both would take it away.
 
 Plain, blocking code for a worker thread or a process of its own.
 """
@@ -26,21 +26,22 @@ import fcntl
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final
 
+from pop3d.stores.maildir_content import OPEN_MESSAGE
 from pop3d.stores.maildir_delivery import unique_name
 from pop3d.stores.maildir_folders import make_folder, named_below, open_folder, open_inside, open_or_make_inside
-from pop3d.stores.maildir_listing import OPEN_MESSAGE, unique_part
+from pop3d.stores.maildir_names import unique_part
 
 __all__ = ["BroughtBack", "open_deleted", "put_back"]
 
 _PIECE: Final = 1 << 20  # octets of two files compared at a time
+_PATIENCE: Final = 10.0  # seconds to wait for a session to end: most take less, and who runs this is watching
+_PAUSE: Final = 0.05
 _COUNTER = re.compile(rb",D=[0-9]{1,2}$")  # put by a removal behind a name that was taken
-
-_File: TypeAlias = tuple[int, int]
-"""Device and inode."""
 
 
 def open_deleted(path: str, mailbox: int) -> int:
@@ -81,10 +82,11 @@ class BroughtBack:
     failed: list[str] = field(default_factory=list)
 
 
-def put_back(maildir: str, deleted: str) -> BroughtBack:
+def put_back(maildir: str, deleted: str, patience: float = _PATIENCE) -> BroughtBack:
     """Bring all messages in the Maildir ``deleted`` home: to cur/, or to new/ where they were never seen.
 
     Raises OSError when a folder cannot be opened or synced; no message is lost then, and the next run goes on.
+    BlockingIOError: a session has the mailbox open for longer than ``patience``, in seconds; nothing was done.
     """
     with contextlib.ExitStack() as opened:
 
@@ -100,56 +102,68 @@ def put_back(maildir: str, deleted: str) -> BroughtBack:
             return BroughtBack()
         make_folder(maildir)
         root = kept(open_folder(maildir))
+        _lock(root, patience)
         for folder in (away, source):
             _refuse_the_same(folder, root)
         with named_below(maildir):
             home = {name: kept(open_or_make_inside(root, name)) for name in (b"new", b"cur")}
-        return _Homecoming(source, home, is_locked=_lock(root)).run()
+        return _Homecoming(source, home).run()
 
 
-def _lock(mailbox: int) -> bool:
-    """Whether no session has it (see `pop3d.stores.maildir`); freed by closing the descriptor."""
-    try:
-        fcntl.flock(mailbox, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _lock(mailbox: int, patience: float) -> None:
+    """Take the lock that sessions take (see `pop3d.stores.maildir`); closing the descriptor frees it."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return fcntl.flock(mailbox, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise BlockingIOError(errno.EWOULDBLOCK, "a session has the mailbox open") from None
+        time.sleep(_PAUSE)
 
 
 class _Homecoming:
     """``source``: descriptor of the deleted messages' cur/; ``home``: of new/ and cur/ of the mailbox."""
 
-    def __init__(self, source: int, home: dict[bytes, int], *, is_locked: bool) -> None:
-        self._source, self._home, self._is_locked = source, home, is_locked
-        self._in_both: set[_File] = set()  # as they were found
-        self._others: dict[bytes, list[tuple[int, bytes]]] = {}  # of the mailbox alone: by unique part, folder and name
-        self._brought: set[_File] = set()
+    def __init__(self, source: int, home: dict[bytes, int]) -> None:
+        self._source, self._home = source, home
+        self._at_home: set[tuple[int, int]] = set()  # device and inode of deleted messages that are there already
+        self._others: dict[bytes, list[tuple[int, bytes]]] = {}  # other files there: by unique part, folder and name
         self._result = BroughtBack()
 
     def run(self) -> BroughtBack:
         """Bring them home."""
-        deleted = dict(_files(self._source))
-        files, unique_parts = set(deleted.values()), set(map(unique_part, deleted))
-        for folder in self._home.values():
-            for name, file in _files(folder):
-                if file in files:
-                    self._in_both.add(file)
-                elif (unique := unique_part(name)) in unique_parts:
-                    self._others.setdefault(unique, []).append((folder, name))
+        deleted = {name: _stat(name, self._source) for name in _names(self._source)}
+        self._look_around(deleted)
         done: list[bytes] = []
-        for name in sorted(deleted):
+        for name, found in sorted(deleted.items()):
             with self._told(name):
-                self._bring(name, deleted[name])
+                self._bring(name, _identity(found))
                 done.append(name)
         for folder in self._home.values():
             os.fsync(folder)
         for name in done:
             with self._told(name):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name, dir_fd=self._source)
+                os.unlink(name, dir_fd=self._source)
                 self._result.messages += 1
         os.fsync(self._source)
         return self._result
+
+    def _look_around(self, deleted: dict[bytes, os.stat_result]) -> None:
+        """Find what of the mailbox has to do with the deleted messages."""
+        files = set(map(_identity, deleted.values()))
+        unique_parts = set(map(unique_part, deleted))
+        linked = any(found.st_nlink > 1 for found in deleted.values())  # perhaps there, under a new name
+        for folder in self._home.values():
+            for name in _names(folder):
+                unique = unique_part(name)
+                if not linked and unique not in unique_parts:
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    if (file := _identity(_stat(name, folder))) in files:
+                        self._at_home.add(file)
+                    elif unique in unique_parts:
+                        self._others.setdefault(unique, []).append((folder, name))
 
     @contextlib.contextmanager
     def _told(self, name: bytes) -> Iterator[None]:
@@ -158,36 +172,28 @@ class _Homecoming:
         except OSError as fault:
             self._result.failed.append(f"{os.fsdecode(name)!r}: {fault.strerror}")
 
-    def _bring(self, name: bytes, file: _File) -> None:
+    def _bring(self, name: bytes, file: tuple[int, int]) -> None:
         """See to it that a message is in the mailbox."""
-        if file in self._brought:  # by another name that it has among the deleted
+        if file in self._at_home:
             return
-        if file in self._in_both:
-            self._is_home()
-        elif others := self._others.get(unique_part(name)):
+        if others := self._others.get(unique_part(name)):
             self._bring_beside(name, others)
         else:
             base, colon, info = name.partition(b":")
             target = _COUNTER.sub(b"", base) + colon + info
             try:
                 self._link(name, target)
-            except FileExistsError:  # another deleted message of that name is home now, or another program was quicker
+            except FileExistsError:  # another deleted message of that name is home now
                 self._bring_beside(name, [(self._folder(target), target)])
-        self._brought.add(file)
+        self._at_home.add(file)
 
     def _bring_beside(self, name: bytes, others: list[tuple[int, bytes]]) -> None:
         """The same, of one whose unique part belongs to files in the mailbox: folder and name of each."""
-        for folder, other in others:
-            if self._is_equal(name, folder, other):
-                self._is_home()
-                return
+        if any(self._is_equal(name, folder, other) for folder, other in others):
+            return
         base, colon, info = name.partition(b":")
         fields = _COUNTER.sub(b"", base)[len(unique_part(name)) :]
         self._link(name, unique_name() + fields + colon + info)
-
-    def _is_home(self) -> None:
-        if not self._is_locked:
-            raise OSError(errno.EBUSY, "it is in the mailbox too, which a session has open; try again later")
 
     def _folder(self, name: bytes) -> int:
         return self._home[b"cur" if b":" in name else b"new"]
@@ -199,12 +205,10 @@ class _Homecoming:
     def _is_equal(self, name: bytes, folder: int, other: bytes) -> bool:
         """Whether a deleted message has the same octets as a file of the mailbox; if so, that file is made durable."""
         with _opened(name, self._source) as ours, _opened(other, folder) as theirs:
-            one, two = os.fstat(ours), os.fstat(theirs)
-            if os.path.samestat(one, two):
-                return True
-            if one.st_size != two.st_size or not (stat.S_ISREG(one.st_mode) and stat.S_ISREG(two.st_mode)):
+            size, found = os.fstat(ours).st_size, os.fstat(theirs)
+            if not stat.S_ISREG(found.st_mode) or found.st_size != size:
                 return False
-            for offset in range(0, one.st_size, _PIECE):
+            for offset in range(0, size, _PIECE):
                 if os.pread(ours, _PIECE, offset) != os.pread(theirs, _PIECE, offset):
                     return False
             os.fsync(theirs)  # perhaps restored a moment ago, by a program that does not sync
@@ -220,10 +224,19 @@ def _opened(name: bytes, folder: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _files(folder: int) -> Iterator[tuple[bytes, _File]]:
-    """Name and identity of each message's file. Raises OSError."""
-    device = os.fstat(folder).st_dev
+def _names(folder: int) -> list[bytes]:
+    """Of messages' files."""
     with os.scandir(folder) as entries:
-        for entry in entries:
-            if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
-                yield os.fsencode(entry.name), (device, entry.inode())
+        return [
+            os.fsencode(entry.name)
+            for entry in entries
+            if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False)
+        ]
+
+
+def _stat(name: bytes, folder: int) -> os.stat_result:
+    return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino

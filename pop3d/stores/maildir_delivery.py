@@ -28,7 +28,7 @@ from typing import Final
 from pop3core.framing import CrlfNormalizer
 from pop3d.stores.maildir_folders import make_folder, named_below, open_folder, open_or_make_inside
 
-__all__ = ["OverQuota", "Quota", "deliver", "unique_name"]
+__all__ = ["OverQuota", "Quota", "deliver", "sizes_in", "unique_name"]
 
 _STALE: Final = 36 * 3600  # seconds after which a file in tmp/ belongs to nobody (maildir(5))
 
@@ -134,14 +134,15 @@ def _publish(tmp: int, beside: bytes, folder: int, name: bytes) -> None:
 def _check(folders: _Folders, quota: Quota, octets: int) -> None:
     if not (quota.octets or quota.messages):
         return
-    sizes = [*_sizes(folders.new), *_sizes(folders.cur)]
+    sizes = [*sizes_in(folders.new), *sizes_in(folders.cur)]
     if quota.messages and len(sizes) >= quota.messages:
         raise OverQuota(f"the mailbox is full: {len(sizes)} of {quota.messages} messages")
     if quota.octets and sum(sizes) + octets > quota.octets:
         raise OverQuota(f"the mailbox is full: {sum(sizes)} of {quota.octets} octets, and this message has {octets}")
 
 
-def _sizes(folder: int) -> Iterator[int]:
+def sizes_in(folder: int) -> Iterator[int]:
+    """Octets, as stored, of each message in a folder, a descriptor. Raises OSError."""
     with os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):

@@ -60,9 +60,8 @@ def open_inside(folder: int, name: bytes) -> int:
     try:
         return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
     except NotADirectoryError:
-        raise NotADirectoryError(
-            errno.ENOTDIR, "not a folder of its own, but a file or a symbolic link", os.fsdecode(name)
-        ) from None
+        what = f"{os.fsdecode(name)}/ is not a folder of its own, but a file or a symbolic link"
+        raise NotADirectoryError(errno.ENOTDIR, what) from None
 
 
 def open_or_make_inside(folder: int, name: bytes) -> int:
@@ -94,11 +93,11 @@ def open_or_make_inside(folder: int, name: bytes) -> int:
 
 @contextlib.contextmanager
 def named_below(path: str) -> Iterator[None]:
-    """Let an OSError of a folder that was opened below ``path`` name the whole path."""
+    """Let an OSError about a folder that was opened below ``path`` name that too."""
     try:
         yield
     except OSError as fault:
-        fault.filename = os.path.join(path, os.fsdecode(fault.filename or ""))
+        fault.filename = os.path.join(path, os.fsdecode(fault.filename)) if fault.filename else path
         raise
 
 

@@ -316,7 +316,7 @@ def test_no_mail_yet(site: Site) -> None:
 def test_a_mailbox_that_cannot_be_opened(site: Site) -> None:
     shutil.rmtree(site.root / "mail/alice/new")
     (site.root / "mail/alice/new").write_text("")
-    only(site, "fault", r"mail/alice: cannot be opened: .*Not a directory")
+    only(site, "fault", r"mail/alice: cannot be opened: .*new/ is not a folder of its own")
 
 
 def test_a_mailbox_in_use_is_none_of_our_business(site: Site, daemon) -> None:

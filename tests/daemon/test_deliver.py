@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import functools
 import io
 import itertools
 import os
@@ -20,6 +21,8 @@ from hypothesis import strategies as st
 
 from pop3core.framing import CrlfNormalizer
 from pop3d.auth import Account
+from pop3d.commands import deliver as commands
+from pop3d.errors import CommandError
 from pop3d.store_contract import MESSAGES, content
 from pop3d.stores import mbox
 from pop3d.stores.maildir import MaildirOptions, MaildirStore
@@ -103,9 +106,9 @@ def test_no_link_in_place_of_a_folder_is_followed(tmp_path: Path, folder: str, f
         target = "none" if instead == "dangling link" else f"bob/{folder}"
         place.symlink_to(tmp_path / target if instead == "absolute link" else f"../{target}")
     before = files(bob), files(mallory)
-    with pytest.raises(NotADirectoryError, match="not a folder of its own") as caught:
+    with pytest.raises(NotADirectoryError, match="/ is not a folder of its own") as caught:
         deliver(str(mallory), [b"Subject: innocent\n\nx\n"], Quota(messages=100), flags=flags)
-    assert caught.value.filename == str(place)
+    assert caught.value.filename == str(mallory)
     assert (files(bob), files(mallory)) == before
 
 
@@ -279,11 +282,12 @@ def test_deliver_where_it_cannot_be(site: Path) -> None:
     (site / "mail" / "alice").mkdir(parents=True)
     (site / "mail" / "alice" / "tmp").symlink_to("/tmp")
     code, _, said = run(site, "deliver", "alice", stdin=b"x\n")
-    place = site / "mail" / "alice" / "tmp"
-    assert (code, said) == (
-        75,
-        f"pop3d: not delivered: {place}: not a folder of its own, but a file or a symbolic link; try again later\n",
+    assert code == 75
+    assert said.startswith(
+        f"pop3d: not delivered: {site / 'mail/alice'}: tmp/ is not a folder of its own, but a file or a"
     )
+    assert said.endswith("; try again later\n")
+    assert said.count("\n") == 1
     (site / "pop3d.toml").write_text("nonsense")
     assert run(site, "deliver", "alice")[0] == 78
 
@@ -338,7 +342,7 @@ def test_import_follows_no_link_in_a_maildir(site: Path) -> None:
     (source / "cur").symlink_to(others)
     code, _, said = run(site, "import", "alice", source)
     assert code == 65
-    assert said.startswith(f"pop3d: {source / 'cur'}: not a folder of its own, but a file or a symbolic link; name an")
+    assert said.startswith(f"pop3d: {source}: cur/ is not a folder of its own, but a file or a symbolic link; name an")
     assert said.count("\n") == 1
     assert not (site / "mail").exists()
     (source / "cur").unlink()
@@ -367,28 +371,38 @@ def test_undelete(site: Path) -> None:
 
 
 def test_undelete_tells_what_it_could_not_bring_back(site: Path) -> None:
-    kept = site / "deleted" / "alice" / "cur"
-    for folder in (kept, site / "mail" / "alice" / "new"):
+    kept, home = site / "deleted" / "alice" / "cur", site / "mail" / "alice" / "new"
+    for folder in (kept, home):
         folder.mkdir(parents=True)
-    for name in ("1.host", "2.host"):
-        (kept / name).write_bytes(b"x\n")
-    (site / "mail" / "alice" / "new" / "1.host").hardlink_to(kept / "1.host")
-    session = os.open(site / "mail" / "alice", os.O_RDONLY)
-    fcntl.flock(session, fcntl.LOCK_EX)
-    try:
-        code, said, errors = run(site, "undelete", "alice")
-    finally:
-        os.close(session)
+    too_long = "1," + "x" * 250  # no room for another unique part
+    (kept / too_long).write_bytes(b"one\n")
+    (home / "1").write_bytes(b"another\n")
+    (kept / "2.host").write_bytes(b"two\n")
+    code, said, errors = run(site, "undelete", "alice")
     assert (code, said) == (1, "brought back 1 messages for alice, 1 were not\n")
-    assert errors.startswith("pop3d: not brought back: '1.host': it is in the mailbox too")
-    assert errors.count("\n") == 1
-    assert run(site, "undelete", "alice") == (0, "brought back 1 messages for alice\n", "")
-    assert files(site / "mail" / "alice") == ["new/1.host", "new/2.host"]
+    assert errors == f"pop3d: not brought back: '{too_long}': File name too long\n"
+    assert files(site / "mail" / "alice") == ["new/1", "new/2.host"]
+    assert [path.name for path in kept.iterdir()] == [too_long]
     shutil.rmtree(kept)
     kept.symlink_to("/tmp")
     code, said, errors = run(site, "undelete", "alice")
     assert (code, said) == (74, "")
-    assert errors.startswith(f"pop3d: not brought back: {kept}: not a folder of its own")
+    assert errors.startswith(f"pop3d: not brought back: {kept.parent}: cur/ is not a folder of its own")
+
+
+def test_undelete_beside_a_session(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, home = site / "deleted" / "alice" / "cur", site / "mail" / "alice"
+    for folder in (kept, home):
+        folder.mkdir(parents=True)
+    session = os.open(home, os.O_RDONLY)
+    fcntl.flock(session, fcntl.LOCK_EX)
+    monkeypatch.setattr(commands, "put_back", functools.partial(commands.put_back, patience=0))
+    try:
+        with pytest.raises(CommandError, match="a session has the mailbox open; try again later") as caught:
+            commands.undelete("alice", site / "pop3d.toml")
+    finally:
+        os.close(session)
+    assert caught.value.status == 75
 
 
 def test_pieces_of_any_size(tmp_path: Path) -> None:
