@@ -118,7 +118,8 @@ class MaildirStore:
             found, stamps = await self._locked_and_scanned(folder, cache, ways)
         except OSError as fault:
             folder.close()
-            raise StoreError("this mailbox cannot be opened now", detail=f"{path}: {fault.strerror}") from None
+            where = f"{path}: " if fault.filename in (None, path) else f"{path}: {fault.filename}: "
+            raise StoreError("this mailbox cannot be opened now", detail=f"{where}{fault.strerror}") from None
         except BaseException:
             folder.close()
             raise

@@ -523,7 +523,10 @@ async def test_sizes_are_counted_once(store: MaildirStore, box: Path, monkeypatc
         b"pop3d listing 5 00000000\n{\n",
     ],
 )
-async def test_a_torn_or_foreign_cache_is_none(store: MaildirStore, box: Path, tmp_path: Path, octets: bytes) -> None:
+async def test_a_torn_or_foreign_cache_is_none(
+    store: MaildirStore, box: Path, tmp_path: Path, octets: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grain(monkeypatch, LONG)  # nothing is remembered in the process
     await (await store.open(ALICE, utf8=False)).close()
     kept = [(b"1.one.host", 5), (b"2.two.host,S=4", 5), (b"3.three.host", 7)]
     assert sizes_kept(tmp_path, box) == kept
