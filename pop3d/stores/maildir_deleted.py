@@ -1,19 +1,19 @@
-"""The Maildir of deleted messages: opened for a removal, and brought home from.
+"""The Maildir of deleted messages: a removal opens it, and `put_back` moves its messages back into the mailbox.
 
-*What cannot be mixed up.* Both are Maildirs, and a removal takes messages from the one to the other. Where they are the
-same folder, by the configuration or by a link, the message that a removal takes away would be the one that it keeps:
-`open_deleted` refuses that.
+*Never the mailbox itself.* A removal moves messages from one Maildir to the other. When both are the same folder, by
+the configuration or by a link, it would unlink the very message that it keeps: `open_deleted` refuses that.
 
-*Bringing home* links each message into its mailbox, syncs that, and then unlinks it among the deleted. A kill or a
-power cut at any point leaves messages in both places, never in none, and the next run comes to its end:
+*Moving back* links each message into the mailbox, syncs that, and then unlinks it among the deleted ones. A kill or a
+power cut at any point leaves messages in both places, never in neither, and the next run finishes the work:
 
-- The same file, or one with the same unique part and the same octets, is in the mailbox: the message is home.
-- A message gets the name that it had, and with it its unique-id, unless the unique part belongs to another message that
-  is in the mailbox: then it gets a new one. No name is replaced, no unique-id of another message is taken.
-- One that fails is told, and does not stop the others.
+- When the mailbox has the same file, or one with the same unique part and the same octets, only the deleted one is
+  unlinked.
+- A message gets the name that it had, and with it its unique-id. When another message in the mailbox has the same
+  unique part, it gets a new name. No file is replaced, and no message takes the unique-id of another.
+- A message that fails is reported, and does not stop the others.
 
-All of it is done under the mailbox's lock. A message in both places may else be one that a session is removing: then
-both would take it away.
+All of it is done under the mailbox's lock: a session that is removing the same message would unlink it in the mailbox,
+while it is unlinked here.
 
 Plain, blocking code for a worker thread or a process of its own.
 """
@@ -36,7 +36,7 @@ from pop3d.stores.maildir_delivery import unique_name
 from pop3d.stores.maildir_folders import make_folder, named_below, open_folder, open_inside, open_or_make_inside
 from pop3d.stores.maildir_names import unique_part
 
-__all__ = ["BroughtBack", "open_deleted", "put_back"]
+__all__ = ["PutBackResult", "open_deleted", "put_back"]
 
 _PIECE: Final = 1 << 20  # octets of two files compared at a time
 _PATIENCE: Final = 10.0  # seconds to wait for a session to end: most take less, and who runs this is watching
@@ -75,15 +75,15 @@ def _refuse_the_same(deleted: int, mailbox: int) -> None:
 
 
 @dataclass(slots=True)
-class BroughtBack:
-    """What `put_back` has done. ``messages``: how many are home; ``failed``: a line for each that is not, and why."""
+class PutBackResult:
+    """What `put_back` did. ``messages``: how many are in the mailbox again; ``failed``: a line for each other one."""
 
     messages: int = 0
     failed: list[str] = field(default_factory=list)
 
 
-def put_back(maildir: str, deleted: str, patience: float = _PATIENCE) -> BroughtBack:
-    """Bring all messages in the Maildir ``deleted`` home: to cur/, or to new/ where they were never seen.
+def put_back(maildir: str, deleted: str, patience: float = _PATIENCE) -> PutBackResult:
+    """Move all messages in the Maildir ``deleted`` to cur/ of the mailbox, or to new/ if they were never seen.
 
     Raises OSError when a folder cannot be opened or synced; no message is lost then, and the next run goes on.
     BlockingIOError: a session has the mailbox open for longer than ``patience``, in seconds; nothing was done.
@@ -99,15 +99,15 @@ def put_back(maildir: str, deleted: str, patience: float = _PATIENCE) -> Brought
             with named_below(deleted):
                 source = kept(open_inside(away, b"cur"))
         except FileNotFoundError:
-            return BroughtBack()
+            return PutBackResult()
         make_folder(maildir)
         root = kept(open_folder(maildir))
         _lock(root, patience)
         for folder in (away, source):
             _refuse_the_same(folder, root)
         with named_below(maildir):
-            home = {name: kept(open_or_make_inside(root, name)) for name in (b"new", b"cur")}
-        return _Homecoming(source, home).run()
+            folders = {name: kept(open_or_make_inside(root, name)) for name in (b"new", b"cur")}
+        return _PutBack(source, folders).run()
 
 
 def _lock(mailbox: int, patience: float) -> None:
@@ -122,25 +122,25 @@ def _lock(mailbox: int, patience: float) -> None:
         time.sleep(_PAUSE)
 
 
-class _Homecoming:
-    """``source``: descriptor of the deleted messages' cur/; ``home``: of new/ and cur/ of the mailbox."""
+class _PutBack:
+    """``source``: descriptor of the deleted messages' cur/; ``folders``: of new/ and cur/ of the mailbox."""
 
-    def __init__(self, source: int, home: dict[bytes, int]) -> None:
-        self._source, self._home = source, home
-        self._at_home: set[tuple[int, int]] = set()  # device and inode of deleted messages that are there already
-        self._others: dict[bytes, list[tuple[int, bytes]]] = {}  # other files there: by unique part, folder and name
-        self._result = BroughtBack()
+    def __init__(self, source: int, folders: dict[bytes, int]) -> None:
+        self._source, self._folders = source, folders
+        self._in_mailbox: set[tuple[int, int]] = set()  # device and inode of deleted messages
+        self._others: dict[bytes, list[tuple[int, bytes]]] = {}  # other files: folder and name, by unique part
+        self._result = PutBackResult()
 
-    def run(self) -> BroughtBack:
-        """Bring them home."""
+    def run(self) -> PutBackResult:
+        """Move all that can be moved."""
         deleted = {name: _stat(name, self._source) for name in _names(self._source)}
-        self._look_around(deleted)
+        self._look_into_mailbox(deleted)
         done: list[bytes] = []
-        for name, found in sorted(deleted.items()):
+        for name in sorted(deleted, key=lambda name: (_original(name), len(name))):
             with self._told(name):
-                self._bring(name, _identity(found))
+                self._link_back(name, _identity(deleted[name]))
                 done.append(name)
-        for folder in self._home.values():
+        for folder in self._folders.values():
             os.fsync(folder)
         for name in done:
             with self._told(name):
@@ -149,19 +149,19 @@ class _Homecoming:
         os.fsync(self._source)
         return self._result
 
-    def _look_around(self, deleted: dict[bytes, os.stat_result]) -> None:
-        """Find what of the mailbox has to do with the deleted messages."""
+    def _look_into_mailbox(self, deleted: dict[bytes, os.stat_result]) -> None:
+        """Find the deleted messages, and others with their unique parts, in the mailbox."""
         files = set(map(_identity, deleted.values()))
         unique_parts = set(map(unique_part, deleted))
-        linked = any(found.st_nlink > 1 for found in deleted.values())  # perhaps there, under a new name
-        for folder in self._home.values():
+        linked = any(found.st_nlink > 1 for found in deleted.values())  # perhaps in the mailbox, under a new name
+        for folder in self._folders.values():
             for name in _names(folder):
                 unique = unique_part(name)
                 if not linked and unique not in unique_parts:
                     continue
                 with contextlib.suppress(FileNotFoundError):
                     if (file := _identity(_stat(name, folder))) in files:
-                        self._at_home.add(file)
+                        self._in_mailbox.add(file)
                     elif unique in unique_parts:
                         self._others.setdefault(unique, []).append((folder, name))
 
@@ -172,31 +172,28 @@ class _Homecoming:
         except OSError as fault:
             self._result.failed.append(f"{os.fsdecode(name)!r}: {fault.strerror}")
 
-    def _bring(self, name: bytes, file: tuple[int, int]) -> None:
-        """See to it that a message is in the mailbox."""
-        if file in self._at_home:
+    def _link_back(self, name: bytes, file: tuple[int, int]) -> None:
+        """Put a message into the mailbox, unless it is there."""
+        if file in self._in_mailbox:
             return
         if others := self._others.get(unique_part(name)):
-            self._bring_beside(name, others)
+            self._link_beside(name, others)
         else:
-            base, colon, info = name.partition(b":")
-            target = _COUNTER.sub(b"", base) + colon + info
+            target = _original(name)
             try:
                 self._link(name, target)
-            except FileExistsError:  # another deleted message of that name is home now
-                self._bring_beside(name, [(self._folder(target), target)])
-        self._at_home.add(file)
+            except FileExistsError:  # another deleted message had the same name
+                self._link_beside(name, [(self._folder(target), target)])
+        self._in_mailbox.add(file)
 
-    def _bring_beside(self, name: bytes, others: list[tuple[int, bytes]]) -> None:
+    def _link_beside(self, name: bytes, others: list[tuple[int, bytes]]) -> None:
         """The same, of one whose unique part belongs to files in the mailbox: folder and name of each."""
         if any(self._is_equal(name, folder, other) for folder, other in others):
             return
-        base, colon, info = name.partition(b":")
-        fields = _COUNTER.sub(b"", base)[len(unique_part(name)) :]
-        self._link(name, unique_name() + fields + colon + info)
+        self._link(name, unique_name() + _original(name)[len(unique_part(name)) :])
 
     def _folder(self, name: bytes) -> int:
-        return self._home[b"cur" if b":" in name else b"new"]
+        return self._folders[b"cur" if b":" in name else b"new"]
 
     def _link(self, name: bytes, target: bytes) -> None:
         # unlike a rename, it never replaces
@@ -222,6 +219,12 @@ def _opened(name: bytes, folder: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _original(name: bytes) -> bytes:
+    """The name that a message had before it was deleted."""
+    base, colon, info = name.partition(b":")
+    return _COUNTER.sub(b"", base) + colon + info
 
 
 def _names(folder: int) -> list[bytes]:

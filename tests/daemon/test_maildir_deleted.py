@@ -13,7 +13,7 @@ import pytest
 from pop3d.store_contract import ALICE
 from pop3d.stores import RemovalFailed
 from pop3d.stores.maildir import MaildirMaildrop, MaildirOptions, MaildirStore
-from pop3d.stores.maildir_deleted import BroughtBack, put_back
+from pop3d.stores.maildir_deleted import PutBackResult, put_back
 from tests.daemon.test_maildir import make_maildir
 
 NAMES = ("1.one.host:2,S", "2.two.host,S=4:2,RS", "3.three.host")
@@ -42,7 +42,7 @@ def no_descriptor_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
         assert len(os.listdir("/proc/self/fd")) == before
 
 
-def back(home: Path, kept: Path) -> BroughtBack:
+def back(home: Path, kept: Path) -> PutBackResult:
     return put_back(str(home), str(kept.parent))
 
 
@@ -78,16 +78,16 @@ async def unique_ids(tmp_path: Path) -> dict[bytes, int]:
 def test_messages_come_home_under_the_names_that_they_had(home: Path, kept: Path) -> None:
     (kept / "4.link").symlink_to(home)
     (kept / ".hidden").write_bytes(b"")
-    assert back(home, kept) == BroughtBack(3)
+    assert back(home, kept) == PutBackResult(3)
     assert messages(home) == ALL
     assert sorted(path.name for path in kept.iterdir()) == [".hidden", "4.link"]
-    assert back(home, kept) == BroughtBack()
+    assert back(home, kept) == PutBackResult()
 
 
 def test_where_nothing_was_deleted_nothing_is_made(tmp_path: Path) -> None:
-    assert put_back(str(tmp_path / "mail"), str(tmp_path / "deleted")) == BroughtBack()
+    assert put_back(str(tmp_path / "mail"), str(tmp_path / "deleted")) == PutBackResult()
     (tmp_path / "deleted").mkdir()
-    assert put_back(str(tmp_path / "mail"), str(tmp_path / "deleted")) == BroughtBack()
+    assert put_back(str(tmp_path / "mail"), str(tmp_path / "deleted")) == PutBackResult()
     assert os.listdir(tmp_path) == ["deleted"]
 
 
@@ -98,7 +98,7 @@ def test_where_nothing_was_deleted_nothing_is_made(tmp_path: Path) -> None:
 def test_a_message_in_both_places_is_home(home: Path, kept: Path, seen_as: str) -> None:
     """A removal, or a bringing back, was killed between link and unlink; its flags may have changed since."""
     (home / place(seen_as)).hardlink_to(kept / NAMES[0])
-    assert back(home, kept) == BroughtBack(3)
+    assert back(home, kept) == PutBackResult(3)
     assert messages(home) == {place(name): name.encode() for name in NAMES[1:]} | {place(seen_as): NAMES[0].encode()}
     assert not list(kept.iterdir())
 
@@ -106,7 +106,7 @@ def test_a_message_in_both_places_is_home(home: Path, kept: Path, seen_as: str) 
 def test_an_equal_copy_is_home(home: Path, kept: Path) -> None:
     (home / place(NAMES[2])).write_bytes(NAMES[2].encode())
     (kept / "1.one.host,D=1:2,S").write_bytes((kept / NAMES[0]).read_bytes())
-    assert back(home, kept) == BroughtBack(4)
+    assert back(home, kept) == PutBackResult(4)
     assert messages(home) == ALL
     assert not list(kept.iterdir())
 
@@ -117,7 +117,7 @@ async def test_no_message_loses_its_unique_id_to_one_that_comes_home(tmp_path: P
     os.utime(kept / NAMES[0], (1, 1))  # the older of the two
     before = await unique_ids(tmp_path)
     assert before == {b"1.one.host": 9}
-    assert back(home, kept) == BroughtBack(3)
+    assert back(home, kept) == PutBackResult(3)
     assert (home / "cur" / "1.one.host:2,S").read_bytes() == b"another\n"
     assert sorted(messages(home).values()) == sorted([*ALL.values(), b"another\n"])
     after = await unique_ids(tmp_path)
@@ -137,7 +137,7 @@ async def test_messages_that_had_the_same_unique_part_have_the_ids_that_they_had
     await drop.remove([1, 2])
     await drop.close()
     assert not messages(home)
-    assert back(home, tmp_path / "deleted/alice/cur") == BroughtBack(2)
+    assert back(home, tmp_path / "deleted/alice/cur") == PutBackResult(2)
     assert await unique_ids(tmp_path) == before
 
 
@@ -145,9 +145,10 @@ def test_messages_that_were_deleted_under_one_name(home: Path, kept: Path) -> No
     (kept / "1.one.host,D=1:2,S").write_bytes(b"another\n")
     (kept / "2.two.host,S=4,D=12:2,RS").write_bytes(b"a third\n")
     (kept / "5.five.host,S=2,D=1").write_bytes(b"5\n")
-    assert back(home, kept) == BroughtBack(6)
+    assert back(home, kept) == PutBackResult(6)
     found = messages(home)
     assert found["new/5.five.host,S=2"] == b"5\n"
+    assert {name: found[name] for name in ALL} == ALL, "the one that was deleted first has the name"
     assert sorted(found.values()) == sorted([*ALL.values(), b"another\n", b"a third\n", b"5\n"])
     assert not [name for name in found if ",D=" in name]
     unique_parts = [name.split("/")[1].partition(":")[0].partition(",")[0] for name in found]
@@ -175,7 +176,7 @@ async def test_while_a_session_has_the_mailbox_open_nothing_is_done(tmp_path: Pa
     assert messages(home) == before
     assert len(list(kept.iterdir())) == 3
     await drop.close()
-    assert back(home, kept) == BroughtBack(3)
+    assert back(home, kept) == PutBackResult(3)
     assert messages(home) == ALL
 
 
@@ -183,7 +184,7 @@ def test_the_end_of_a_session_is_waited_for(home: Path, kept: Path) -> None:
     session = os.open(home, os.O_RDONLY)
     fcntl.flock(session, fcntl.LOCK_EX)
     threading.Timer(0.2, os.close, (session,)).start()
-    assert back(home, kept) == BroughtBack(3)
+    assert back(home, kept) == PutBackResult(3)
 
 
 # --- faults and kills ---
@@ -282,10 +283,10 @@ def test_one_that_fails_is_told_and_does_not_stop_the_others(
         with monkeypatch.context() as patch:
             patch.setattr(os, operation, failing_for_one(getattr(os, operation)))
             found = back(home, kept)
-        assert found == BroughtBack(2 if operation == "link" else 0, [f"{NAMES[1]!r}: Operation not permitted"])
+        assert found == PutBackResult(2 if operation == "link" else 0, [f"{NAMES[1]!r}: Operation not permitted"])
         assert [path.name for path in kept.iterdir()] == [NAMES[1]]
     assert messages(home) == ALL
-    assert back(home, kept) == BroughtBack(1)
+    assert back(home, kept) == PutBackResult(1)
 
 
 def test_messages_are_durable_at_home_before_they_go(home: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,7 +304,7 @@ def test_messages_are_durable_at_home_before_they_go(home: Path, kept: Path, mon
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "unlink", unlinked)
-    assert back(home, kept) == BroughtBack(3)
+    assert back(home, kept) == PutBackResult(3)
     copy = str(home / place(NAMES[2]))
     assert done == [copy, str(home / "new"), str(home / "cur"), *["unlink"] * 3, str(kept)]
 
