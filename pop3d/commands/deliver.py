@@ -105,7 +105,7 @@ def _refuse_if_gone(config: Config, path: str) -> None:
     except OSError as fault:
         why = f"{fault.filename}: {fault.strerror}"
     if why is not None:
-        raise CommandError(f"not delivered: {why}; try again later", ExitStatus.TRY_LATER)
+        raise CommandError(f"this mailbox cannot be used now: {why}; try again later", ExitStatus.TRY_LATER)
 
 
 @contextmanager

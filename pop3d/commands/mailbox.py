@@ -41,7 +41,8 @@ class _Count:
 class _Mailbox:
     """What is shown. ``seen``: by a login before; ``gone``: why it should be there, and is not.
 
-    ``quota``: None for no limit, 0 in it for none of that kind. ``locked``: a session has it; None: there is none.
+    ``messages`` and ``octets`` (as stored) are None for one that is gone: nobody knows. ``quota``: None for no limit, 0
+    in it for none of that kind. ``locked``: a session has it; None where there is no mailbox.
     """
 
     user: str
@@ -49,8 +50,8 @@ class _Mailbox:
     there: bool
     seen: bool
     gone: str | None
-    messages: int
-    octets: int
+    messages: int | None
+    octets: int | None
     quota: _Count | None
     locked: bool | None
     deleted: _Count | None
@@ -149,15 +150,16 @@ def _looked_at(config: Config, account: Account) -> _Mailbox:
     path = _path(store.path, account)
     seen = SeenMailboxes(config.state, store.path)
     there = is_there(path)
-    count = _counted(path)
+    gone = None if there else seen.gone(path)
+    count = _counted(path) if gone is None else None
     return _Mailbox(
         account.name,
         path,
         there,
         seen.records.load(path) is not None,
-        None if there else seen.gone(path),
-        count.messages,
-        count.octets,
+        gone,
+        None if count is None else count.messages,
+        None if count is None else count.octets,
         _Count(store.quota_messages, store.quota_octets) if store.quota_messages or store.quota_octets else None,
         _locked(path) if there else None,
         _counted(_path(store.deleted, account)) if store.deleted else None,
@@ -215,9 +217,11 @@ def _lines(found: _Mailbox) -> list[tuple[str, str, str]]:
     return lines
 
 
-def _of(number: int, quota: int) -> str:
+def _of(number: int | None, quota: int) -> str:
+    if number is None:
+        return "unknown"
     return f"{number} of {quota} ({100 * number // quota} %)" if quota else str(number)
 
 
-def _full(number: int, quota: int) -> str:
-    return "red" if quota and number >= quota else ""
+def _full(number: int | None, quota: int) -> str:
+    return "red" if quota and number is not None and number >= quota else ""

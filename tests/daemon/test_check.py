@@ -420,6 +420,24 @@ def test_mail_of_others_is_a_fault(open_site: Site) -> None:
 
 
 @as_root
+def test_what_is_kept_of_mailboxes_must_be_the_users(open_site: Site) -> None:
+    keep = open_site.root / "state" / "keep"
+    keep.mkdir(parents=True, mode=0o700)
+    words = (
+        f"fault: {keep}: `user` cannot read and write it, so a mailbox that is missing is not told from an empty one; "
+    )
+    assert [line for line in checked(open_site) if line.startswith(words)]
+    shutil.rmtree(open_site.root / "mail" / "bob")
+    assert [
+        line for line in checked(open_site) if line.startswith(f"fault: {open_site.root / 'mail' / 'bob'}: whether")
+    ]
+    os.chown(keep, 12345, 12345)
+    assert checked(open_site) == ["no faults, no warnings"]
+    (open_site.root / "state").chmod(0o700)
+    assert [line for line in checked(open_site) if line.startswith(words)]
+
+
+@as_root
 def test_root_without_a_user_to_become(open_site: Site) -> None:
     change(open_site, 'user = "#12345"\ngroup = "#12345"\n', "")
     only(open_site, "fault", "`user`: not set, and `serve`, started as root, refuses")
