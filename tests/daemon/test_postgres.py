@@ -21,7 +21,8 @@ from pop3d.config import load
 from pop3d.store_contract import ALICE, StoreContract, content
 from pop3d.stores import MaildropBusy, RemovalFailed, Store, StoreError
 from pop3d.stores.maildir_delivery import OverQuota, Quota
-from pop3d.stores.postgres import PostgresStore, deliver
+from pop3d.stores.postgres import PostgresStore
+from pop3d.stores.postgres_delivery import deliver
 from tests.postgres import Cluster
 from tests.site import Daemon, Site, free_port
 
