@@ -45,7 +45,7 @@ TIMEOUT: Final = 10.0
 """Seconds for an answer of the database, unless the configuration says otherwise."""
 
 _FREE: Final = 3  # seconds to wait for a connection that is free
-_PATIENCE: Final = 1  # seconds for a connection that was idle to answer, before a new one is tried
+_PATIENCE: Final = 1.0  # seconds, at most, for a connection that was idle to answer, before a new one is tried
 _GONE: Final = 1  # seconds for the database to end a connection that we have given up
 _REMEMBERED: Final = 1_000  # connections given up, of which the database may not know
 _DEAD: Final = (("idle", 10), ("interval", 5), ("count", 3))
@@ -211,6 +211,10 @@ class Database:
         """By when an operation that begins now has to be answered (the event loop's clock)."""
         return asyncio.get_running_loop().time() + self.timeout
 
+    def soon(self) -> float:
+        """By when a connection answers that is there: one that does not need not be lost (the event loop's clock)."""
+        return asyncio.get_running_loop().time() + min(_PATIENCE, self.timeout / 4)
+
     @contextlib.asynccontextmanager
     async def lease(self, deadline: float | None = None) -> AsyncIterator[Lease]:
         """A connection in autocommit mode, up to ``deadline``: by default, that of an operation that begins now.
@@ -292,10 +296,9 @@ class Database:
     async def _usable(self, deadline: float) -> Connection:
         while self._idle:
             connection = self._idle.pop()
-            patience = asyncio.get_running_loop().time() + _PATIENCE
             usable = False
             try:
-                usable = await connection.answers(min(deadline, patience))
+                usable = await connection.answers(min(deadline, self.soon()))
             finally:
                 if not usable:
                     connection.give_up()

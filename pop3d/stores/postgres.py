@@ -15,7 +15,6 @@ The tables are in ``examples/postgres/schema.sql``.
 
 from __future__ import annotations
 
-import asyncio
 from array import array
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final
@@ -27,7 +26,7 @@ from pop3core.maildrop import Listing, PackedOctets
 from pop3d.auth import Account
 from pop3d.postgres import DURABLE, TIMEOUT, Connection, Database, DatabaseFault
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
-from pop3d.stores.postgres_locks import Locks, removal_key, soon
+from pop3d.stores.postgres_locks import Locks, removal_key
 
 __all__ = ["PostgresMaildrop", "PostgresStore"]
 
@@ -36,6 +35,7 @@ _PIECE: Final = DEFAULT_LIMITS.content_octets_max
 _FETCH: Final = 256 * 1024  # octets of a large message in one query, and of small ones read ahead
 _AHEAD_MESSAGES: Final = 128
 _ROWS: Final = 1_000  # of a listing at a time: the event loop is held up for two milliseconds
+_FETCH_ROWS: Final = f"fetch {_ROWS} from pop3_listing".encode()
 _BATCH_MESSAGES: Final = 1_000  # removed by one statement, which has an end in time like all
 _BATCH_OCTETS: Final = 64 * 1024 * 1024  # likewise: a tenth of a second
 
@@ -52,7 +52,6 @@ class PostgresStore:
         self.database = Database(conninfo, _CONNECTIONS, timeout)
         self._locks = Locks(self.database)
         self._held: set[str] = set()
-        self._releasing: set[asyncio.Task[None]] = set()
 
     async def open(self, account: Account, *, utf8: bool) -> PostgresMaildrop:
         """See `pop3d.stores.Store.open`."""
@@ -74,20 +73,24 @@ class PostgresStore:
 
     async def _list(self, mailbox: str, deadline: float) -> tuple[Listing, array[int]]:
         sizes, ids, uids = array("Q"), array("q"), list[bytes]()
-        query = "select id, uid, octets from pop3_messages where mailbox = %s order by id"
         async with self.database.lease(deadline) as lease:
             await lease.raw.execute(b"begin")
-            async with lease.raw.cursor("pop3_listing", binary=True) as cursor:
-                await cursor.execute(query, (mailbox,))
-                while True:
-                    rows = await cursor.fetchmany(_ROWS)
-                    lease.progress()
-                    for identity, uid, octets in rows:
-                        ids.append(identity)
-                        sizes.append(octets)
-                        uids.append(uid.encode("ascii"))
-                    if len(rows) < _ROWS:
-                        break
+            await lease.raw.execute(
+                "declare pop3_listing no scroll cursor for"
+                " select id, uid, octets from pop3_messages where mailbox = %s order by id",
+                (mailbox,),
+            )
+            cursor = lease.raw.cursor(binary=True)
+            while True:
+                await cursor.execute(_FETCH_ROWS, prepare=False)  # a statement would outlive what it fetches from
+                lease.progress()
+                rows = await cursor.fetchall()
+                for identity, uid, octets in rows:
+                    ids.append(identity)
+                    sizes.append(octets)
+                    uids.append(uid.encode("ascii"))
+                if len(rows) < _ROWS:
+                    break
             await lease.raw.execute(b"commit")
         return Listing(sizes, PackedOctets(uids)), ids
 
@@ -104,7 +107,7 @@ class PostgresStore:
             if row is None or not row[0]:
                 raise DatabaseFault("a removal by a session that has lost its lock is still under way")
             # behind that, for now nobody can take the mailbox's lock before this removal has come to its end
-            if not await holder.answers(max(deadline, soon())):
+            if not await holder.answers(max(deadline, self.database.soon())):
                 raise DatabaseFault("the connection that held the mailbox's lock was lost")
             for ids in batches:
                 await lease.raw.execute(
@@ -116,19 +119,11 @@ class PostgresStore:
                 raise DatabaseFault("the removal was rolled back")
 
     async def release(self, mailbox: str, holder: Connection | None, deadline: float | None = None) -> None:
-        """Free a mailbox's lock. What takes longer than ``deadline`` goes on beside."""
-        if holder is None:
-            self._held.discard(mailbox)
-            return
-        releasing = asyncio.create_task(self._release(mailbox, holder))
-        self._releasing.add(releasing)
-        releasing.add_done_callback(self._releasing.discard)
-        until = max(deadline or self.database.deadline(), soon())
-        await asyncio.wait({releasing}, timeout=until - asyncio.get_running_loop().time())
-
-    async def _release(self, mailbox: str, holder: Connection) -> None:
+        """Free a mailbox's lock. ``deadline``: of what failed before, for which the client waits already."""
         try:
-            await self._locks.free(holder, mailbox, self.database.deadline())
+            if holder is not None:
+                until = self.database.deadline() if deadline is None else max(deadline, self.database.soon())
+                await self._locks.free(holder, mailbox, until)
         finally:
             self._held.discard(mailbox)
 
@@ -182,7 +177,7 @@ class PostgresMaildrop:
         self._ahead: dict[int, bytes] = {}  # whole messages that were read before they were asked for
         self._next = 1  # whoever asks for this one reads the mailbox in order
         self._cursor: _Cursor | None = None
-        self._deadline: float | None = None  # of a removal, and of the lock's release behind it: QUIT has one
+        self._deadline: float | None = None  # of a removal that failed: QUIT has one in all
         self._open = True
 
     def read_now(self, number: int, offset: int) -> Content | None:
@@ -273,10 +268,11 @@ class PostgresMaildrop:
         """See `pop3d.stores.Maildrop.remove`. All or none: after a fault nobody can say, so all may be there."""
         if not numbers:
             return
-        self._deadline = self._store.database.deadline()
+        deadline = self._store.database.deadline()
         try:
-            await self._store.remove(self._mailbox, self._holder, self._batches(numbers), self._deadline)
+            await self._store.remove(self._mailbox, self._holder, self._batches(numbers), deadline)
         except DatabaseFault as fault:
+            self._deadline = deadline
             raise RemovalFailed(numbers, f"{self._mailbox}: {fault}") from None
 
     def _batches(self, numbers: Collection[int]) -> Iterator[list[int]]:

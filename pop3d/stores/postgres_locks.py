@@ -17,12 +17,11 @@ from typing import Final
 from pop3d.postgres import Connection, Database, DatabaseFault, silent
 from pop3d.stores import MaildropBusy
 
-__all__ = ["Locks", "key", "removal_key", "soon"]
+__all__ = ["Locks", "key", "removal_key"]
 
 log = logging.getLogger("pop3d.postgres")
 
 _LOCK_PATIENCE: Final = 0.04  # seconds that a dying holder gets before the mailbox counts as in use
-_PATIENCE: Final = 1  # seconds for the connection that holds the locks, before a new lock is taken by another
 
 _TAKE: Final = (
     # CASE: the second lock is tried only with the first one taken. It is free again at the end of the statement
@@ -40,11 +39,6 @@ def key(mailbox: str) -> int:
 def removal_key(mailbox: str) -> int:
     """The number of the lock that a removal has while it runs."""
     return key(f"{mailbox}\0removal")
-
-
-def soon() -> float:
-    """The least time that the connection of the locks gets, whatever came before (the event loop's clock)."""
-    return asyncio.get_running_loop().time() + _PATIENCE
 
 
 class Locks:
@@ -100,7 +94,7 @@ class Locks:
         asking = asyncio.create_task(connection.answers(self._database.deadline()))
         self._asking.add(asking)
         asking.add_done_callback(self._asking.discard)
-        answered, _ = await asyncio.wait({asking}, timeout=_PATIENCE)
+        answered, _ = await asyncio.wait({asking}, timeout=self._database.soon() - asyncio.get_running_loop().time())
         if answered and asking.result():
             return True
         if answered or not self._held[connection]:

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psycopg
@@ -27,21 +27,6 @@ from tests.postgres import Cluster
 from tests.site import Daemon, Site, free_port
 
 QUERY = "select password, home from pop3_users where name = %(user)s"
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    try:
-        running = Cluster()
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def database(cluster: Cluster) -> str:
-    return cluster.database()
 
 
 class Stores:
