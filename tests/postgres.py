@@ -25,9 +25,10 @@ def binaries() -> Path | None:
 
 
 class Cluster:
-    """Raises FileNotFoundError when PostgreSQL is not installed."""
+    """``listen``: an address to be reached by as well. Raises FileNotFoundError when PostgreSQL is not installed."""
 
-    def __init__(self) -> None:
+    def __init__(self, listen: str = "") -> None:
+        self._listen = listen
         found = binaries()
         if found is None:
             raise FileNotFoundError("PostgreSQL is not installed (Debian: apt install postgresql)")
@@ -38,6 +39,9 @@ class Cluster:
             shutil.chown(self.folder, self._user)
         self._numbers = itertools.count(1)
         self._run("initdb", "--pgdata", self.data, "--username", "owner", "--auth", "trust", "--encoding", "UTF8")
+        if listen:
+            with (self.data / "pg_hba.conf").open("a") as file:
+                file.write("host all all samenet trust\n")
         self.start()
 
     @property
@@ -49,7 +53,7 @@ class Cluster:
         subprocess.run(command, check=True, capture_output=True, user=self._user, cwd=self.folder, timeout=60)
 
     def start(self) -> None:
-        options = f"-c listen_addresses= -c unix_socket_directories={self.folder} -c fsync=off"
+        options = f"-c listen_addresses={self._listen} -c unix_socket_directories={self.folder} -c fsync=off"
         self._run("pg_ctl", "start", "-w", "-D", self.data, "-o", options, "-l", self.folder / "log")
 
     def stop(self) -> None:

@@ -6,6 +6,8 @@ No time is asserted but that there is an end at all: what hangs is cut off by `w
 import asyncio
 import json
 import poplib
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -364,6 +366,18 @@ async def test_only_connections_of_our_own_are_ended(relay: Relay, database: str
         theirs.close()
 
 
+async def test_a_silent_host_leaves_time_for_the_next(relay: Relay, database: str) -> None:
+    relay.down()
+    silent = dict(word.split("=") for word in relay.conninfo(database).split())
+    direct = dict(word.split("=") for word in database.split())
+    hosts = f"host={silent['host']},{direct['host']} port={silent['port']},5432"
+    both = Database(f"{hosts} user={direct['user']} dbname={direct['dbname']}", 2, 5)
+    try:
+        assert await both.rows("select 1") == [(1,)]
+    finally:
+        both.close()
+
+
 # --- delivery ---
 
 
@@ -441,6 +455,20 @@ def test_clients_are_told_and_get_in_when_it_is_back(silent_site: Site, relay: R
         assert daemon.end() == 0
     assert "Traceback" not in daemon.log
     assert "fault of ours" not in daemon.log
+
+
+def test_commands_end_while_the_database_is_silent(silent_site: Site, relay: Relay) -> None:
+    def pop3d(*arguments: str) -> "subprocess.CompletedProcess[bytes]":
+        command = [sys.executable, "-m", "pop3d", *arguments, "--config", str(silent_site.config)]
+        return subprocess.run(command, input=b"x", capture_output=True, timeout=20 * TIMEOUT, check=False)
+
+    relay.down()
+    checked, delivered = pop3d("check"), pop3d("deliver", "alice")
+    assert checked.returncode == 78
+    assert b"[auth.postgres]: " in checked.stdout
+    assert b"[store.postgres]: " in checked.stdout
+    assert delivered.returncode == 75
+    assert delivered.stderr.endswith(b"try again later\n")
 
 
 def test_a_daemon_ends_in_time_while_the_database_is_silent(silent_site: Site, relay: Relay, database: str) -> None:
