@@ -37,8 +37,12 @@ _AHEAD_MESSAGES: Final = 128
 _ROWS: Final = 1_000  # of a listing at a time: the event loop is held up for two milliseconds
 _FETCH_ROWS: Final = f"fetch {_ROWS} from pop3_listing".encode()
 _BATCH_MESSAGES: Final = 1_000  # removed by one statement, which has an end in time like all
-_BATCH_OCTETS: Final = 64 * 1024 * 1024  # likewise: a tenth of a second
+_BATCH_OCTETS: Final = 64 * 1024 * 1024  # likewise: some tenths of a second
 
+# the bounds: no plan looks at the whole mailbox for each batch. Not prepared: a plan made for a small table would stay
+_REMOVE: Final = (
+    "delete from pop3_messages where mailbox = %s and id = any(%s::bigint[]) and id between %s::bigint and %s::bigint"
+)
 _BEGIN_REMOVAL: Final = f"select pg_try_advisory_xact_lock(%s::bigint), ({DURABLE})"
 
 
@@ -110,9 +114,7 @@ class PostgresStore:
             if not await holder.answers(max(deadline, self.database.soon())):
                 raise DatabaseFault("the connection that held the mailbox's lock was lost")
             for ids in batches:
-                await lease.raw.execute(
-                    "delete from pop3_messages where mailbox = %s and id = any(%s::bigint[])", (mailbox, ids)
-                )
+                await lease.raw.execute(_REMOVE, (mailbox, ids, min(ids), max(ids)), prepare=False)
                 lease.progress()
             ended = await lease.raw.execute(b"commit")
             if ended.statusmessage != "COMMIT":
