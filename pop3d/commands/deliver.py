@@ -59,15 +59,16 @@ class _InPostgres:
     """A user's mailbox in a database, which knows no flags."""
 
     conninfo: str = field(repr=False)
+    timeout: float
     name: str
     quota: Quota
 
     def deliver(self, content: Iterable[bytes], flags: str | None = None) -> None:
         from pop3d.postgres import DatabaseFault  # of an extra, which the configuration has looked for
-        from pop3d.stores import postgres
+        from pop3d.stores import postgres_delivery
 
         try:
-            postgres.deliver(self.conninfo, self.name, content, self.quota)
+            postgres_delivery.deliver(self.conninfo, self.name, content, self.quota, self.timeout)
         except DatabaseFault as fault:
             raise CommandError(f"not delivered: {fault}; try again later", ExitStatus.TRY_LATER) from None
         except ValueError as fault:
@@ -84,7 +85,8 @@ def _mailbox(user: str, path: Path | None) -> _Mailbox:
     become_user(config)
     quota = Quota(store.quota_octets, store.quota_messages)
     if store.postgres is not None:
-        return _InPostgres(store.postgres.conninfo.get_secret_value(), account.name, quota)
+        database = store.postgres
+        return _InPostgres(database.conninfo.get_secret_value(), database.timeout, account.name, quota)
     return _located(config, account, quota)
 
 
