@@ -172,8 +172,8 @@ class Run:
             self.report.deleted += len(deleted)
             if plan.imported:
                 self.report.remarks.append(
-                    f"{len(plan.imported):,} messages that another program has fetched stay on the server; nobody knows"
-                    " whether they are in the destination"
+                    f"messages that another program has fetched stay on the server: {len(plan.imported):,}; nobody"
+                    " knows whether they are in the destination"
                 )
             await self._do(lambda: self._finish(deleted))
 
