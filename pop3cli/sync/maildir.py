@@ -31,7 +31,7 @@ from pop3cli.sync.state import Entry, Kind, State
 __all__ = ["Maildir", "MaildirDraft"]
 
 _FOLDERS: Final = ("tmp", "new", "cur")
-_OURS: Final = re.compile(r"\d+\.M\d+_([0-9a-f]{48})\.")
+_OURS: Final = re.compile(r"(\d+)\.M(\d+)_([0-9a-f]{48})\.")  # seconds, microseconds, key
 _ACCOUNT_DIGITS: Final = 16  # of the 48: whose message it is
 _PIECE: Final = 256 * 1024
 _NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)  # of a file system that has no hard links
@@ -101,7 +101,7 @@ class Maildir:
             for name in os.listdir(folder):
                 ours = _OURS.match(name)
                 # the state is locked, so nobody on this machine is writing for this account
-                if ours and ours[1].startswith(self._account) and os.fsencode(name[ours.end() :]) == self._host:
+                if ours and ours[3].startswith(self._account) and os.fsencode(name[ours.end() :]) == self._host:
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(name, dir_fd=folder)
         finally:
@@ -139,35 +139,47 @@ class Maildir:
         """
         if state.pending is not None:  # of an mbox, which was the destination before
             state.settle()
-        looks = state.run_open or not state.entries
+        unrecorded = state.run_open or not state.entries
         wanted: dict[str, tuple[str, int]] = {}
         for uid, octets in listed:
             entry = state.entries.get(uid)
-            if looks if entry is None else self._lacks_digest(entry, octets):
+            if unrecorded if entry is None else self._worth_a_look(entry, octets, unrecorded):
                 wanted[self._key(uid)] = (uid, octets)
         done: dict[str, Entry] = {}
-        for key, path in self._newest(wanted):
+        for key, seconds, path in self._newest(wanted):
             uid, octets = wanted[key]
-            if (found := _read(path)) is not None:
-                counted, when, digest = found
-                new = Entry(self._kind, when, octets if self._kind is Kind.HEADERS else counted, away=True)
-                done[uid] = replace(state.entries.get(uid, new), digest=digest)
+            if (found := _read(path)) is None:
+                continue
+            counted, when, digest = found
+            entry = state.entries.get(uid)
+            if entry is not None and entry.kind is self._kind and not entry.digest:
+                done[uid] = replace(entry, digest=digest)
+            elif entry is None or (unrecorded and digest != entry.digest and seconds >= entry.time):
+                size = octets if self._kind is Kind.HEADERS else counted
+                done[uid] = Entry(self._kind, when, size, digest, away=True)
         if done:
             state.record(done.items())
         return None
 
-    def _lacks_digest(self, entry: Entry, octets: int) -> bool:
-        return entry.kind is self._kind and not entry.digest and (entry.away or entry.octets != octets)
+    def _worth_a_look(self, entry: Entry, octets: int, unrecorded: bool) -> bool:
+        """Whether a file may say more than an entry: what a killed run has fetched of an id that it knew, or a digest.
 
-    def _newest(self, keys: Collection[str]) -> Iterator[tuple[str, str]]:
-        """Of each of ``keys`` the file that came last, and where it is."""
-        found: dict[str, tuple[int, str]] = {}
+        What the server has listed all along, with the same size, was not fetched again.
+        """
+        doubtful = entry.away or entry.octets != octets
+        if entry.kind is self._kind:
+            return doubtful and (unrecorded or not entry.digest)
+        return unrecorded
+
+    def _newest(self, keys: Collection[str]) -> Iterator[tuple[str, int, str]]:
+        """Of each of ``keys`` the file that came last: its time (seconds of the Unix epoch), and where it is."""
+        found: dict[str, tuple[tuple[int, int], str]] = {}
         for key, when, path in self._files() if keys else ():
-            if key in keys and when >= found.get(key, (0, ""))[0]:
+            if key in keys and (key not in found or when >= found[key][0]):
                 found[key] = when, path
-        return ((key, path) for key, (_, path) in found.items())
+        return ((key, seconds, path) for key, ((seconds, _), path) in found.items())
 
-    def _files(self) -> Iterator[tuple[str, int, str]]:
+    def _files(self) -> Iterator[tuple[str, tuple[int, int], str]]:
         """What has a name of ours, here and in subfolders, whatever became of its flags: key, time, and where it is."""
         folders = [self.path, *(path for path in self.path.iterdir() if path.name.startswith(".") and path.is_dir())]
         for inside in ("new", "cur"):  # in this order: what a reader moves meanwhile is seen in one of them
@@ -175,7 +187,7 @@ class Maildir:
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     for name in os.listdir(folder / inside):
                         if ours := _OURS.match(name):
-                            yield ours[1], int(name.partition(".")[0]), os.path.join(folder, inside, name)
+                            yield ours[3], (int(ours[1]), int(ours[2])), os.path.join(folder, inside, name)
 
     def _key(self, uid: str) -> str:
         # the account's digits let a crashed run's files in tmp/ be told from those of another account's run

@@ -28,7 +28,7 @@ class Plan:
     """Unique-ids. ``too_large``: more than `Wishes.max_size`; ``octets``: of ``fetch``, as announced."""
 
     fetch: list[str] = field(default_factory=list)
-    """New, or of another size than before: perhaps another message."""
+    """New, or perhaps another message than before."""
     delete: list[str] = field(default_factory=list)
     compare: list[str] = field(default_factory=list)
     """To be deleted once it has come again, and is what came before."""
@@ -76,6 +76,8 @@ def _other(entry: Entry, place: Place, wishes: Wishes) -> bool:
     """Whether what is remembered is not what is there now, or not all of it."""
     if entry.octets and entry.octets != place.octets:
         return True
+    if entry.kind is Kind.SKIPPED and entry.away and wishes.delete_after is not None:
+        return True  # else a new message under its id would be left there for ever, and nobody would see it
     return entry.kind is Kind.HEADERS and not wishes.headers_only
 
 
