@@ -217,11 +217,13 @@ def _read(path: str) -> tuple[int, int, str] | None:
     except OSError:
         return None
     octets, digest = 0, hashlib.sha256()
-    with open(fd, "rb") as file:
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             return None
-        while piece := file.read(_PIECE):
+        while piece := os.read(fd, _PIECE):
             octets += len(piece) + piece.count(b"\n")
             digest.update(piece)
+    finally:
+        os.close(fd)
     return octets, int(status.st_mtime), digest.hexdigest()

@@ -87,6 +87,38 @@ def test_what_is_gone_is_forgotten_in_time(path: Path) -> None:
         assert set(state.entries) == {"one"}
 
 
+def test_what_our_quit_removes_counts_as_gone_and_is_then_forgotten(path: Path) -> None:
+    with State.opened(path, "alice") as state:
+        state.record([("one", ONE), ("two", TWO)])
+        state.leaving(["one", "two"], 7)
+        state.forget(["one", "three"], 8)
+    assert entries(path) == {"two": replace(TWO, gone=7, away=True)}
+    with State.opened(path, "alice") as state:
+        state.listed(["two"], 9)
+    assert entries(path) == {"two": replace(TWO, away=True)}
+    with State.opened(path, "alice") as state:
+        state.record([("two", TWO)])
+    assert entries(path) == {"two": TWO}
+
+
+def test_behind_a_line_that_could_not_be_taken_back_nothing_is_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with State.opened(path, "alice") as state:
+        state.record([("one", ONE)])
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fails)
+            patch.setattr(os, "ftruncate", fails)
+            with pytest.raises(OSError, match="Input/output"):
+                state.record([("two", TWO)])
+        with pytest.raises(OSError, match="could not be taken back"):
+            state.record([("three", ONE)])
+        assert set(state.entries) == {"one"}
+
+
 def test_a_log_that_is_mostly_history_is_rewritten(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_module, "_REWRITTEN_ABOVE", 10)
     with State.opened(path, "alice") as state:

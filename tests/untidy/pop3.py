@@ -96,13 +96,13 @@ class _Session:
         """What is said to a command, and whether the session goes on."""
         keyword, faults, counts = words[0], self.server.faults, self.server.commands
         counts[keyword] = counts.get(keyword, 0) + 1
-        if keyword in ("USER", "PASS", "CAPA"):
-            return (b"+OK\r\nPIPELINING\r\n.\r\n" if keyword == "CAPA" and faults.pipelining else b"+OK\r\n.\r\n")[
-                : None if keyword == "CAPA" else 5
-            ], True
+        if keyword == "CAPA":
+            return b"+OK\r\nPIPELINING\r\n.\r\n" if faults.pipelining else b"+OK\r\n.\r\n", True
+        if keyword in ("USER", "PASS"):
+            return b"+OK\r\n", True
         counts[""] = counts.get("", 0) + 1
         cut = counts[""] == faults.cut
-        if keyword in ("RETR", "DELE", "QUIT") and not self.noticed:
+        if keyword in ("RETR", "TOP", "DELE", "QUIT") and not self.noticed:
             self.noticed = True  # what was listed was recorded before anything else was said
             self.server.listed = {mail.uid: mail.announced for mail in self.mails}
         if cut and keyword == "QUIT" and not faults.cut_behind:
@@ -127,6 +127,9 @@ class _Session:
             case "RETR":
                 content = self.mails[int(words[0]) - 1].content
                 return b"+OK\r\n" + content.replace(b"\r\n.", b"\r\n..") + b".\r\n"
+            case "TOP":
+                head, _, _ = self.mails[int(words[0]) - 1].content.partition(b"\r\n\r\n")
+                return b"+OK\r\n" + head + b"\r\n\r\n.\r\n"
             case "DELE":
                 self.marked.append(self.mails[int(words[0]) - 1])
                 return b"+OK\r\n"

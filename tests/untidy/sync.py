@@ -300,7 +300,7 @@ class Sync(RuleBasedStateMachine):
     # --- a run ---
 
     @rule(
-        delete_after=st.sampled_from((None, 0.0, 0.0, 7.0 * DAY)),
+        how=st.sampled_from(("keep", "keep", "delete", "delete", "delete", "delete later", "headers")),
         filtering=st.booleans(),
         refused=st.frozensets(st.tuples(st.sampled_from(("RETR", "DELE")), st.integers(1, 3)), max_size=2),
         cut=st.sampled_from((0,) * 12 + tuple(range(1, 13))),
@@ -311,7 +311,7 @@ class Sync(RuleBasedStateMachine):
     )
     def sync(
         self,
-        delete_after: float | None,
+        how: str,
         filtering: bool,
         refused: frozenset[tuple[str, int]],
         cut: int,
@@ -322,7 +322,9 @@ class Sync(RuleBasedStateMachine):
     ) -> None:
         removes = frozenset(range(3)) if quit_reply == b"+OK\r\n" else {n for n in range(3) if updated >> n & 1}
         faults = Faults(refused, cut, cut_behind, lambda place: place % 3 in removes, quit_reply, pipelining)
-        self.run_once(Wishes(delete_after, filter=self.judge if filtering else None), faults, System())
+        delete_after = {"delete": 0.0, "delete later": 7.0 * DAY}.get(how)
+        judge = self.judge if filtering else None
+        self.run_once(Wishes(delete_after, headers_only=how == "headers", filter=judge), faults, System())
 
     @rule(
         arrivals=st.lists(ARRIVAL, max_size=3),
@@ -387,7 +389,8 @@ class Sync(RuleBasedStateMachine):
             await session.connect("localhost", 110, tls=TLS, implicit=False, timeout=20, dial=dial)
             await session.login("alice", "secret")
 
-        destination = Mbox(self.box.path) if self.box.mbox else Maildir(self.box.path, ACCOUNT)
+        headers = wishes.headers_only
+        destination = Mbox(self.box.path) if self.box.mbox else Maildir(self.box.path, ACCOUNT, headers_only=headers)
         run = Run(
             ACCOUNT, log_in, destination, self.folder / "state", wishes, NoMeter(), reconnect=Reconnect(1, 0.0, 0.0)
         )
