@@ -7,9 +7,9 @@ import base64
 import hashlib
 import io
 import json
+import os
 import sys
 import threading
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

@@ -308,7 +308,7 @@ def test_the_secret_for_introspection_belongs_to_root_or_user(folder: Path) -> N
     config.write_text(f'user = "#{USER}"\ngroup = "#{USER}"\n{text}')
     (folder / "secret").write_text("")
     os.chown(folder / "secret", STRANGER, STRANGER)
-    with pytest.raises(ConfigError, match="`auth.oauth`: .*/secret: it belongs to user"):
+    with pytest.raises(ConfigError, match=r"`auth.oauth`: .*/secret: it belongs to user"):
         configured(config)
 
 
@@ -454,8 +454,7 @@ def test_root_imports_no_plugin_of_a_stranger(site: Site, run_pop3d, monkeypatch
         "from pop3d.stores.memory import MemoryStore\ndef made(options, folder): return MemoryStore()\n"
     )
     site.config.write_text(
-        site.config.read_text().replace('path = "mail/{user}"', 'backend = "mail.store:made"')
-        + "[limits]\n"
+        site.config.read_text().replace('path = "mail/{user}"', 'backend = "mail.store:made"') + "[limits]\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{os.environ.get('PYTHONPATH', '')}:{plugins}")
     assert "fault" not in run_pop3d("check", "--config", str(site.config)).stdout.replace("no faults", "")
