@@ -1,4 +1,4 @@
-"""What must be true of a release and need not be before: ``python -m tests.release`` lists what is not, and exits with 1.
+"""What must be true of a release and need not be before. ``python -m tests.release`` lists what is not; exit code 1.
 
 It is no part of continuous integration, which runs on every commit.
 """

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 
 
 def page(text: str) -> str:
-    return f"# Security\n\nWrite to <elsewhere@example.org>.\n\n## Report a vulnerability\n\n{text}\n\n## More\n\nplaceholder\n"
+    elsewhere = "Write to <elsewhere@example.org>, a placeholder."
+    return f"# Security\n\n{elsewhere}\n\n## Report a vulnerability\n\n{text}\n\n## More\n\n{elsewhere}\n"
 
 
 @pytest.mark.parametrize(
