@@ -218,7 +218,7 @@ def _plugin(config: Config, group: str, methods: tuple[str, ...]) -> object:
     table, found = ("store", config.store) if group == STORES else ("auth", config.auth)
     folder = config.file.absolute().parent if config.file is not None else Path.cwd()
     try:
-        return plugin(group, table, found.backend, found.options, folder, methods)
+        return plugin(group, table, found.backend, found.options, folder, methods, config.trusted)
     except PluginError as fault:
         raise ConfigError([f"{config.file or folder}: {text}" for text in fault.faults]) from None
 

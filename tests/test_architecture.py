@@ -39,6 +39,7 @@ ENGINE = [
 ]
 # The daemon and the client, likewise.
 DAEMON = [
+    {"ownership"},
     {"config.*", "state_folder"},
     {
         "exit_status",

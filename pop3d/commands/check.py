@@ -32,11 +32,12 @@ from pop3d.certificates import covers, shown_by
 from pop3d.commands import check_asked, check_missing
 from pop3d.commands.check_compressed import CompressedMail
 from pop3d.commands.check_listeners import listeners
+from pop3d.commands.configured import configured
 from pop3d.commands.finding import Finding
 from pop3d.commands.finding import fault as _fault
 from pop3d.commands.finding import mode_faults as _mode
 from pop3d.commands.finding import warning as _warning
-from pop3d.config import Config, ConfigError, Pam, are_one_mailbox, find, load
+from pop3d.config import Config, ConfigError, Pam, are_one_mailbox
 from pop3d.exit_status import ExitStatus
 from pop3d.log import harmless
 from pop3d.privileges import Identity, become, resolve
@@ -74,7 +75,7 @@ def _counted(number: int, word: str) -> str:
 def findings(path: Path | None) -> list[Finding]:
     """All there are. A process of root becomes the configured `user` on the way."""
     try:
-        config = load(find(path))
+        config = configured(path)
     except ConfigError as fault:
         return [Finding(True, text) for text in fault.faults]
     found = [*_limits(config), *listeners(config), *_certificates(config), *_state(config.state)]
@@ -191,7 +192,7 @@ def _reloadable(config: Config) -> Iterator[Finding]:
     """As the configured user."""
     files = [config.auth.users] if config.auth.backend == "file" else []
     if config.auth.oauth is not None:
-        files += check_asked.read_again(config.auth.oauth)
+        files += config.auth.oauth.files
     if config.tls is not None:
         files += config.tls.files
     for file in dict.fromkeys(files):
@@ -207,7 +208,9 @@ def _reloadable(config: Config) -> Iterator[Finding]:
 def _processes() -> Iterator[Finding]:
     """As the configured user, who checks passwords of SHA-crypt in processes."""
     try:
-        started = subprocess.run([sys.executable, "-c", "import pop3d.auth.hashing"], capture_output=True)
+        # as `serve` starts them, from a folder that is nobody else's
+        asked = [sys.executable, "-c", "import pop3d.auth.hashing"]
+        started = subprocess.run(asked, capture_output=True, cwd=Path(__file__).parents[2])  # noqa: S603
         works = started.returncode == 0
     except OSError:
         works = False

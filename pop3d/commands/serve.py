@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from pop3d.assembly import assemble, tls_faults
 from pop3d.auth import AuthError
-from pop3d.config import Config, find, is_loopback, load
+from pop3d.commands.configured import configured
+from pop3d.config import Config, is_loopback
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.log import configure, unraisable
@@ -39,7 +40,8 @@ log = logging.getLogger("pop3d.serve")
 
 def serve(path: Path | None) -> None:
     """Serve the configuration at ``path``, or the one found. Returns when SIGTERM or SIGINT has ended it."""
-    config = load(find(path))
+    config = configured(path)
+    os.chdir("/")  # processes that are started import from where they start, and there is nobody else's file
     configure(config.log.level, config.log.format)
     sys.unraisablehook = unraisable
     notifier = Notifier(os.environ)

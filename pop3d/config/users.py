@@ -29,6 +29,12 @@ class OAuth(Model):
     scope: Text | None = None
     leeway_seconds: Annotated[int, Field(ge=0, le=300)] = 30
 
+    @property
+    def files(self) -> list[Path]:
+        """All that is read for it, at the start and on SIGHUP."""
+        files = [] if self.client_secret_file is None else [self.client_secret_file]
+        return [*files, Path(self.jwks)] if self.jwks is not None and "://" not in self.jwks else files
+
     @field_validator("jwks", "introspection")
     @classmethod
     def _nobody_listens(cls, place: str | None, info: ValidationInfo) -> str | None:
