@@ -54,6 +54,7 @@ from pop3core.grammar import BadArgument, decode_base64, initial_response, is_pr
 from pop3core.limits import DEFAULT_LIMITS, Limits
 from pop3core.replies import Status, decode
 from pop3core.sasl import MECHANISMS
+from pop3core.sasl.base import ServerProved
 from pop3core.sasl.prep import prepared
 from pop3core.syntax import BadCommand, encode
 from pop3core.table import AFTER, RULE_OF, Home, State
@@ -100,6 +101,7 @@ class ClientConnection:
         self._challenged = False  # the driver's answer to a challenge is wanted
         self._held: bytes | None = None  # an initial response that may not stand in the line of AUTH
         self._cancelled = False  # the exchange under way was broken off by us
+        self._proved = False  # in the exchange under way the server has proved that it knows the password
         self._utf8 = False  # UTF8 was said
         self._capa_answered = False  # by +OK or -ERR, on the connection as it is now
         self._tls_wanted = False  # STLS was accepted: nothing is said or heard before the handshake
@@ -144,9 +146,10 @@ class ClientConnection:
                 self.capabilities = Capabilities()  # RFC 2595 §4: what was learned before TLS is worth nothing
             case a.SaslResponse(data) if self._challenged:
                 self._challenged = False
+                self._proved = isinstance(data, ServerProved)
                 self._response = b"" if not data else initial_response.write(data)
             case a.SaslCancelled() if self._challenged:
-                self._challenged = False
+                self._challenged = self._proved = False
                 self._response = b"*"
             case _:
                 raise LocalProtocolError(f"{type(answer).__name__} answers nothing")
@@ -308,7 +311,12 @@ class ClientConnection:
             self._challenge(command, line[2:])
             return
         self._held, self._cancelled = None, False
+        proved, self._proved = self._proved, False
         status = self._decode(line)
+        if isinstance(command, Auth) and status.ok and command.mechanism.startswith("SCRAM-") and not proved:
+            # RFC 5802 §5: without its signature anybody could be the server
+            text = "+OK without proof that the server knows the password: it may be an impostor"
+            self._broken(text, code="unproved", rfc="RFC 5802 §5")
         rule = RULE_OF[type(command)]
         self._barrier = self._barrier and not rule.barrier
         self._events.append(Replied(command, status.ok, status.code, status.text))
@@ -341,6 +349,7 @@ class ClientConnection:
             # RFC 5034 §4: the exchange is cancelled; the server's -ERR tells the driver
             self._response, self._held, self._cancelled = b"*", None, True
             return
+        self._proved = False  # what follows the proof is another exchange's
         if self._held is not None and not data:
             self._response, self._held = initial_response.write(self._held), None
             return

@@ -13,6 +13,7 @@ import re
 from typing import Final
 
 from pop3core.sasl.base import (
+    SURPLUS,
     Challenge,
     ClientSteps,
     NoSecret,
@@ -20,6 +21,8 @@ from pop3core.sasl.base import (
     SaslError,
     ScramSecret,
     SecretWanted,
+    ServerProved,
+    ServerRefused,
     ServerSteps,
     Tls,
     Verified,
@@ -37,6 +40,7 @@ _FIRST = re.compile(
 )
 _FINAL = re.compile(rb"(c=([^,]*),r=([^,]*)(?:,.*)?),p=([^,]*)", re.DOTALL)
 _SERVER_FIRST = re.compile(rb"r=([\x21-\x2b\x2d-\x7e]+),s=([^,]*),i=([0-9]{1,9})(?:,.*)?", re.DOTALL)
+_SERVER_ERROR = re.compile(rb"e=([A-Za-z0-9-]{1,64})(?:,|$)")  # RFC 5802 §7
 _BINDING = "tls-server-end-point"
 
 
@@ -149,14 +153,24 @@ def _proves(stored: ScramSecret | NoSecret, message: bytes, proof: bytes) -> boo
 
 
 def client(
-    username: str, password: bytes, nonce: str, *, channel_binding: bytes | None = None, authzid: str = ""
+    username: str,
+    password: bytes,
+    nonce: str,
+    *,
+    channel_binding: bytes | None = None,
+    could_bind: bool = False,
+    authzid: str = "",
 ) -> ClientSteps:
     """The client's side, of -PLUS when ``channel_binding`` is given.
 
-    ``nonce``: fresh printable ASCII without commas. Raises `SaslError` when the server does not know the password
-    either: it is not the one it says it is, and nothing more must be said to it.
+    ``nonce``: fresh printable ASCII without commas. ``could_bind``: the client knows a binding of this channel, and the
+    server did not announce -PLUS; the server is told so (``y``), and refuses if somebody removed -PLUS from what it
+    announced (RFC 5802 §6). Raises `ServerRefused` for a reason that the server gives, and `SaslError` when the server
+    does not prove that it knows the password: it may be an impostor, and nothing more must be said to it.
     """
-    header = b"p=%b," % _BINDING.encode() if channel_binding is not None else b"n,"
+    header = b"y," if could_bind else b"n,"
+    if channel_binding is not None:
+        header = b"p=%b," % _BINDING.encode()
     header += b"a=%b," % _escaped(authzid) if authzid else b","
     bare = b"n=%b,r=%b" % (_escaped(username), nonce.encode("ascii"))
     server_first = yield header + bare
@@ -173,6 +187,9 @@ def client(
     proof = _xor(client_key, _hmac(hashlib.sha256(client_key).digest(), message))
     server_final = yield without_proof + b",p=" + _base64(proof)
     signature = _hmac(_hmac(salted, b"Server Key"), message)
+    if refused := _SERVER_ERROR.match(server_final):
+        raise ServerRefused(f"the server refuses the proof: {refused[1].decode()}")
     if not hmac.compare_digest(server_final, b"v=" + _base64(signature)):
         raise SaslError("the server does not prove that it knows the password: it may be an impostor")
-    yield b""
+    yield ServerProved()
+    raise SaslError(SURPLUS)
