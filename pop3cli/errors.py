@@ -11,6 +11,7 @@ from typing import ClassVar, Final
 
 from pop3cli.exit_status import ExitStatus
 from pop3cli.harmless import harmless
+from pop3cli.trace import Echo
 from pop3core.commands import Auth, Command, Dele, List, Pass, Quit, Retr, Top, Uidl, User
 from pop3core.events import Replied
 
@@ -39,6 +40,7 @@ __all__ = [
     "TryLater",
     "UsageFault",
     "refusal",
+    "text_of",
 ]
 
 
@@ -212,9 +214,12 @@ _NO_SUCH_MESSAGE: Final = re.compile(
 )
 
 
-def refusal(where: str, said: Replied) -> Refused:
-    """The error that a reply of -ERR means. ``where``: the server, for the text."""
-    command, code, text = said.command, said.code, said.text
+def refusal(where: str, said: Replied, echo: Echo | None = None) -> Refused:
+    """The error that a reply of -ERR means. ``where``: the server, for the text.
+
+    ``echo``: what else was secret in the exchange. The text has none of it, nor of the command's own secret.
+    """
+    command, code, text = said.command, said.code, text_of(said, echo)
     keyword = command.keyword
     shown = " ".join(filter(None, (f"[{code}]" if code else "", text))) or "no reason given"
     passing = _passing(code)
@@ -231,6 +236,17 @@ def refusal(where: str, said: Replied) -> Refused:
     # RFC 1939 §6: whatever happened to the messages, the session has ended
     remedy = "not all marked messages were deleted; `list` shows what is left" if isinstance(command, Quit) else ""
     return CommandRefused(f"{_form(command)} refused by {where}", shown, remedy, code=code, text=text)
+
+
+def text_of(said: Replied, echo: Echo | None = None) -> str:
+    """What the server said, without a password that it repeats."""
+    echo = echo or Echo(everyday=False)
+    match said.command:
+        case Pass(secret) | Auth(_, bytes(secret)):
+            echo.remember(secret)
+        case _:
+            pass
+    return echo.masked(said.text.encode()).decode("utf-8", "replace")
 
 
 def _is_about_the_number(command: Command, text: str) -> bool:

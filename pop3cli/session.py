@@ -34,7 +34,7 @@ from pop3cli.errors import (
     TimedOut,
     refusal,
 )
-from pop3cli.trace import Trace
+from pop3cli.trace import Echo, Trace
 from pop3core.answers import SaslCancelled, SaslResponse
 from pop3core.capabilities import Capabilities
 from pop3core.client import ClientConfig
@@ -91,11 +91,15 @@ class Session(Connection):
         except SaslError as fault:
             raise NotValid(f"AUTH {mechanism}", str(fault)) from None
         self._asked_capa = False
+        echo = Echo(everyday=False)
         while isinstance(said := await self._next(), Challenged):
-            self.respond(await self._response(steps, said.data))
+            response = await self._response(steps, said.data)
+            if isinstance(response, SaslResponse):
+                echo.remember(response.data)
+            self.respond(response)
         assert isinstance(said, Replied)
         if not said.ok:
-            raise refusal(self._where, said)
+            raise refusal(self._where, said, echo)
         return said.text
 
     async def _response(self, steps: ClientSteps, challenge: bytes) -> SaslResponse | SaslCancelled:

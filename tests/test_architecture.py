@@ -30,7 +30,7 @@ ENGINE = [
     {"replies", "maildrop", "capabilities", "texts", "downgrade"},
     {"sasl.base", "sasl.plain", "sasl.login", "sasl.external", "sasl.oauth", "sasl.prep", "sasl.scram"},
     {"sasl"},
-    {"sasl.exchange"},
+    {"sasl.exchange", "secrecy", "stand_ins"},
     {"events", "settings"},
     {"answers", "reading"},
     {"server", "client"},

@@ -29,16 +29,22 @@ from pop3core.sasl.base import (
 )
 from pop3core.sasl.prep import prepared, saslprep
 
-__all__ = ["client", "plus_server", "server", "verifier"]
+__all__ = ["FINAL", "FIRST", "client", "plus_server", "server", "verifier"]
 
 _ITERATIONS_MIN: Final = 4096  # RFC 7677 §4
 _ITERATIONS_MAX: Final = 10_000_000
 """A server that asks a client for more is not serious: some seconds of work."""
 
-_FIRST = re.compile(
-    rb"(?:([ny])|p=([A-Za-z0-9.-]+)),(?:a=([^,]*))?,(n=([^,]*),r=([\x21-\x2b\x2d-\x7e]+)(?:,.*)?)", re.DOTALL
+FIRST: Final = re.compile(
+    rb"(?:([ny])|p=([A-Za-z0-9.-]+)),(?:a=([^,]*))?,"
+    rb"(?P<bare>n=([^,]*),r=(?P<nonce>[\x21-\x2b\x2d-\x7e]+)(?:,.*)?)",
+    re.DOTALL,
 )
-_FINAL = re.compile(rb"(c=([^,]*),r=([^,]*)(?:,.*)?),p=([^,]*)", re.DOTALL)
+"""A client's first message (RFC 5802 §7)."""
+
+FINAL: Final = re.compile(rb"(c=([^,]*),r=(?P<nonce>[^,]*)(?:,.*)?),p=(?P<proof>[^,]*)", re.DOTALL)
+"""A client's final message."""
+
 _SERVER_FIRST = re.compile(rb"r=([\x21-\x2b\x2d-\x7e]+),s=([^,]*),i=([0-9]{1,9})(?:,.*)?", re.DOTALL)
 _SERVER_ERROR = re.compile(rb"e=([A-Za-z0-9-]{1,64})(?:,|$)")  # RFC 5802 §7
 _BINDING = "tls-server-end-point"
@@ -100,7 +106,7 @@ def plus_server(tls: Tls) -> ServerSteps:
 def _server(tls: Tls, mechanism: str) -> ServerSteps:
     first = yield Challenge(b"")
     assert isinstance(first, bytes)
-    match = _FIRST.fullmatch(first)
+    match = FIRST.fullmatch(first)
     if match is None:
         raise SaslError("this is no first message of SCRAM")
     flag, binding, authzid, bare, name, nonce = match.groups()
@@ -112,7 +118,7 @@ def _server(tls: Tls, mechanism: str) -> ServerSteps:
     server_first = b"r=%b,s=%b,i=%d" % (both, _base64(stored.salt), stored.iterations)
     final = yield Challenge(server_first)
     assert isinstance(final, bytes)
-    match = _FINAL.fullmatch(final)
+    match = FINAL.fullmatch(final)
     if match is None:
         raise SaslError("this is no final message of SCRAM")
     without_proof, nonces = match[1], match[3]

@@ -286,6 +286,24 @@ def test_what_is_said_of_channel_binding(
     assert "--auth plain" not in ran.err
 
 
+@pytest.mark.parametrize(
+    ("announced", "replies"),
+    [
+        (b"USER", {"PASS": b"-ERR not hunter2\r\n"}),
+        (b"SASL PLAIN", {"AUTH": b"-ERR not AGFsaWNlAGh1bnRlcjI= which is hunter2\r\n"}),
+        (b"SASL LOGIN", {"AUTH": b"+ \r\n", "YWXPY2U=": b"+ \r\n", "AHVUDGVYMG==": b"-ERR not hunter2\r\n"}),
+    ],
+)
+def test_no_error_repeats_a_password_that_the_server_repeats(
+    pop3cli: Cli, serve: Serve, announced: bytes, replies: dict[str, bytes]
+) -> None:
+    server = serve(Liar({"CAPA": b"+OK\r\n" + announced + b"\r\n.\r\n", **replies}))
+    command = ("--cacert", server.certificate, "--password-command", "echo hunter2")
+    ran = pop3cli("stat", server.account(), *command)
+    assert (ran.status, "refused the login: not ***" in ran.err) == (77, True), ran.err
+    assert "hunter2" not in ran.err
+
+
 # --- client certificates ---
 
 

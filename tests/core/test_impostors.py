@@ -151,7 +151,7 @@ def test_each_wrong_last_message_of_a_server_is_an_impostors() -> None:
 def test_a_server_may_say_why_it_refuses(said: bytes) -> None:
     proving = Proving.begun()
     proving.answer(proving.challenge())
-    with pytest.raises(ServerRefused, match="refuses the proof: (invalid-proof|other-error)$"):
+    with pytest.raises(ServerRefused, match=r"refuses the proof: (invalid-proof|other-error)$"):
         proving.steps.send(said)
 
 
