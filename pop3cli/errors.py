@@ -14,6 +14,7 @@ from pop3cli.harmless import harmless
 from pop3cli.trace import Echo
 from pop3core.commands import Auth, Command, Dele, List, Pass, Quit, Retr, Top, Uidl, User
 from pop3core.events import Replied
+from pop3core.grammar import initial_response
 
 __all__ = [
     "BadState",
@@ -242,8 +243,10 @@ def text_of(said: Replied, echo: Echo | None = None) -> str:
     """What the server said, without a password that it repeats."""
     echo = echo or Echo(everyday=False)
     match said.command:
-        case Pass(secret) | Auth(_, bytes(secret)):
+        case Pass(secret):
             echo.remember(secret)
+        case Auth(_, bytes(message)):
+            echo.remember(initial_response.write(message))
         case _:
             pass
     return echo.masked(said.text.encode()).decode("utf-8", "replace")

@@ -40,6 +40,7 @@ from pop3core.capabilities import Capabilities
 from pop3core.client import ClientConfig
 from pop3core.commands import Auth, Capa, Command, Dele, List, Noop, Pass, Quit, Retr, Rset, Stat, Stls, Top, Uidl, User
 from pop3core.events import Challenged, ContentEnded, ContentReceived, ListItem, Replied, StatItem, UidItem
+from pop3core.grammar import initial_response
 from pop3core.limits import Limits
 from pop3core.sasl.base import ClientSteps, SaslError, ServerRefused
 
@@ -95,7 +96,7 @@ class Session(Connection):
         while isinstance(said := await self._next(), Challenged):
             response = await self._response(steps, said.data)
             if isinstance(response, SaslResponse):
-                echo.remember(response.data)
+                echo.remember(initial_response.write(response.data))
             self.respond(response)
         assert isinstance(said, Replied)
         if not said.ok:
