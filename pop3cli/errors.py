@@ -45,12 +45,17 @@ __all__ = [
 ]
 
 
+_REASON_MAX: Final = 1000  # characters: servers may say 16 KiB, and an error is a line
+
+
 class MailError(Exception):
     """Something failed. ``status``: what a program should exit with; the text is one line, fit for a terminal."""
 
     status: ClassVar[ExitStatus] = ExitStatus.SOME_FAILED
 
     def __init__(self, what: str, why: str, remedy: str = "") -> None:
+        if len(why) > _REASON_MAX:
+            why = f"{why[:_REASON_MAX]}..."
         super().__init__(harmless(f"{what}: {why}; {remedy}" if remedy else f"{what}: {why}"))
 
 

@@ -52,6 +52,7 @@ _OURS: Final = {
     "open": "connect to a named account, or pop3s://[user@]host[:port]",
     "raw": "say a line as it is, unchecked",
 }
+_REMARK_MAX: Final = 80  # characters of a remark beside a completion
 _KNOWN_MAX: Final = 1000  # messages whose numbers are completed
 _RULES: Final = {rule.keyword.lower(): rule for rule in RULES}
 
@@ -193,7 +194,7 @@ class Shell:
 
     def _see(self, number: int, remark: str) -> None:
         if len(self._known) < _KNOWN_MAX or number in self._known:
-            self._known[number] = remark
+            self._known[number] = remark[:_REMARK_MAX]
 
     def _explain(self) -> None:
         if self._last is None:

@@ -61,7 +61,7 @@ from pop3core.table import AFTER, RULE_OF, Home, State
 
 __all__ = ["ClientConfig", "ClientConnection", "apop_digest"]
 
-_TIMESTAMP = re.compile(r"<[^<>\s]+@[^<>\s]+>")  # RFC 1939 §7 APOP: a msg-id in the greeting
+_TIMESTAMP = re.compile(r"<[^<>\s@]+@[^<>\s]+>")  # RFC 1939 §7 APOP: a msg-id in the greeting
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class ClientConnection:
         self._barrier = False  # one is among those sent
         self._events: deque[ClientEvent] = deque()
         self._content: DotUnstuffer | None = None  # of the reply under way
-        self._octets = 0  # of that content
+        self._octets = 0  # of that content, or of what is announced
         self._items: int | None = None  # so far, of the list under way
         self._announced: list[str] = []
         self._response: bytes | None = None  # a line of a SASL exchange that may leave
@@ -331,7 +331,7 @@ class ClientConnection:
             if isinstance(command, Retr | Top):
                 self._content, self._octets = DotUnstuffer(), 0
             elif rule.has_lines(command):
-                self._items, self._announced = 0, []
+                self._items, self._announced, self._octets = 0, [], 0
             else:
                 self._single(command, status.text.encode())
                 self._sent.popleft()
@@ -388,8 +388,11 @@ class ClientConnection:
             return
         assert self._items is not None
         self._items += 1
-        limits = self._limits
-        if self._items > (limits.capabilities_max if isinstance(command, Capa | Lang) else limits.list_items_max):
+        limits, most = self._limits, self._limits.list_items_max
+        if isinstance(command, Capa | Lang):
+            self._octets += len(line)
+            most = limits.capabilities_max
+        if self._items > most or self._octets > limits.capabilities_octets_max:
             self._broken("a list does not end", code="endless-list", rfc="RFC 1939 §3")
         line = line.removeprefix(b".")  # RFC 1939 §3: byte-stuffing holds for every multi-line reply
         if isinstance(command, Capa):
