@@ -316,7 +316,7 @@ class Message:
         """Its headers, by TOP. Raises `CommandRefused` where the server has no TOP, `NoSuchMessage` if it is gone."""
         if self._headers is None:
             self._headers = await self._client._again(self._top)
-        return _parsed(self._headers)
+        return _parsed_header(self._headers)
 
     async def _top(self, session: Session) -> bytes:
         number = self._client._number(self.uid)
@@ -388,6 +388,16 @@ def _parsed(content: bytes) -> EmailMessage:
     """Raises `TooLarge` for a message of more parts or header fields than mail has."""
     if not Parts.of(content).whole:
         raise TooLarge("a message", "it has more parts or header fields than can be parsed", "read it with stream()")
+    return _parsed_as_it_is(content)
+
+
+def _parsed_header(content: bytes) -> EmailMessage:
+    """The header alone: some servers answer TOP n 0 with more."""
+    header, _, _ = content.partition(b"\r\n\r\n")
+    return _parsed_as_it_is(header + b"\r\n\r\n")
+
+
+def _parsed_as_it_is(content: bytes) -> EmailMessage:
     # as a program has it that reads mail from a file: the text that is got from it has "\n" at its line ends
     message = email.message_from_bytes(content.replace(b"\r\n", b"\n"), policy=_POLICY)
     assert isinstance(message, EmailMessage)
