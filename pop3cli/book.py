@@ -60,7 +60,7 @@ def find(text: str, said: Settings, *, user_required: bool = True) -> tuple[Acco
         remedy = "give pop3s://user@host"
         if re.fullmatch(r"[^@\s/]+@[^@\s/]+\.[^@\s/]+", text):
             remedy += f"; the server of an address is found by pop3cli discover {text}"
-        raise UsageFault(f"account {text!r}", "neither a URL nor a name", remedy)
+        raise UsageFault("account" if ":" in text else f"account {text!r}", "neither a URL nor a name", remedy)
     book = read_book()
     if text not in book:
         known = f"there are: {', '.join(sorted(book)[:20])}" if book else "none has been added yet"

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from pop3core.sasl.base import Challenge, ClientSteps, ProofFailed, ServerSteps, Tls, Verified, text_of
+from pop3core.sasl.base import (
+    SURPLUS,
+    Challenge,
+    ClientSteps,
+    ProofFailed,
+    SaslError,
+    ServerSteps,
+    Tls,
+    Verified,
+    text_of,
+)
 
 __all__ = ["client", "server"]
 
@@ -21,3 +31,4 @@ def server(tls: Tls) -> ServerSteps:
 def client(authzid: str = "") -> ClientSteps:
     """The client's side."""
     yield authzid.encode()
+    raise SaslError(SURPLUS)

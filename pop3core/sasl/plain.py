@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pop3core.sasl.base import Challenge, ClientSteps, Password, SaslError, ServerSteps, Tls, text_of
+from pop3core.sasl.base import SURPLUS, Challenge, ClientSteps, Password, SaslError, ServerSteps, Tls, text_of
 
 __all__ = ["client", "server"]
 
@@ -24,3 +24,4 @@ def client(username: str, password: bytes, authzid: str = "") -> ClientSteps:
     if "\0" in username or "\0" in authzid or b"\0" in password:
         raise SaslError("a name and a password have no NUL")
     yield b"\0".join((authzid.encode(), username.encode(), password))
+    raise SaslError(SURPLUS)

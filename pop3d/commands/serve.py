@@ -23,7 +23,7 @@ from pop3d.exit_status import ExitStatus
 from pop3d.log import configure, unraisable
 from pop3d.log_writing import beside
 from pop3d.privileges import Identity, become, resolve
-from pop3d.process import no_new_privileges, tune
+from pop3d.process import no_core, no_new_privileges, tune
 from pop3d.renewal import Renewal
 from pop3d.server import ListenError, Server
 from pop3d.state_folder import prepare
@@ -128,6 +128,7 @@ async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[
         await server.bind(sockets)
         if identity is not None:
             become(identity)
+            no_core()  # a change of user takes it back
         if config.auth.backend != "pam":  # whose modules may need helpers that have more, such as unix_chkpwd
             no_new_privileges()
         await server.serve()  # nobody is let in before

@@ -193,7 +193,7 @@ def test_a_client_checks_the_servers_first_message(first: bytes) -> None:
         client.send(first)
 
 
-@pytest.mark.parametrize("final", [b"", b"e=other-error", b"v=AAAA", DIALOGUE[3] + b","])
+@pytest.mark.parametrize("final", [b"", b"e=", b"v=AAAA", DIALOGUE[3] + b","])
 def test_a_client_checks_that_the_server_knows_the_password_too(final: bytes) -> None:
     client = scram.client("user", b"pencil", NONCE)
     next(client)
