@@ -199,7 +199,8 @@ class Wire(asyncio.BufferedProtocol):
         """Send nothing more; what comes can be read, also behind an `interrupt`."""
         self.leave()
         if not self._lost and self._transport.can_write_eof():
-            self._transport.write_eof()
+            with contextlib.suppress(OSError):  # the peer has reset the connection, and asyncio does not know it yet
+                self._transport.write_eof()
         self._interrupted = False
 
     def abort(self) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from pop3d.config.base import Exchangeable, Model, Plugin, Postgres, is_loopback
+from pop3d.config.base import Exchangeable, Model, Network, Plugin, Postgres, is_loopback
 
 __all__ = ["Auth", "OAuth", "Pam", "PostgresUsers"]
 
@@ -81,7 +81,7 @@ class Auth(Exchangeable):
     """``[auth]``: who may log in."""
 
     _ours: ClassVar = ("file", "pam", "postgres", "oauth")
-    _for_all: ClassVar = frozenset({"backend", "options", "mechanisms", "oauth"})
+    _for_all: ClassVar = frozenset({"backend", "options", "mechanisms", "oauth", "trusted_networks"})
 
     backend: Plugin = "file"
     users: Path = Path("users")
@@ -90,6 +90,7 @@ class Auth(Exchangeable):
         ...,
     ] = ("plain",)
     latin1_passwords: bool = False
+    trusted_networks: tuple[Network, ...] = ()
     oauth: OAuth | None = None
     postgres: PostgresUsers | None = None
     pam: Pam | None = None
