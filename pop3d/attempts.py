@@ -111,7 +111,7 @@ class Attempt:
         now = self._clock()
         if self.passes < len(self.gates):
             behind: tuple[Failing, ...] = (self.place, *self.gates[: self.passes])
-            self.gates[self.passes].enter(self, max(one.failures(now) for one in behind))
+            self.gates[self.passes].enter(self, sum(one.failures(now) for one in behind))
         else:
             self.begun = now
             self.turn.set()

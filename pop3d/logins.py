@@ -125,13 +125,16 @@ class Logins:
             await self._wait(seconds)
 
     async def _wait(self, seconds: float, *events: asyncio.Event) -> None:
-        """Until one of the events is set, we are hurried, or the time is over."""
+        """Until one of the events is set, we are hurried, the client is gone, or the time is over."""
         if self._hurried:
             return
         self._waits = asyncio.Event()
-        waits = [asyncio.ensure_future(one.wait()) for one in (self._waits, *events)]
+        gone = asyncio.ensure_future(self._channel.gone())
+        waits = [gone, *(asyncio.ensure_future(one.wait()) for one in (self._waits, *events))]
         try:
             await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            # whoever goes keeps no connection's place: others at the address need it. That of the login is held on.
+            self._hurried |= gone.done()
         finally:
             self._waits = None
             for one in waits:

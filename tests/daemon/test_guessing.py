@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -97,6 +98,11 @@ REFUSED = "-ERR [AUTH] wrong user name or password"
 LATER = "-ERR [SYS/TEMP] too many failed logins, try again later"
 
 
+def holds_a_place(server: Server) -> bool:
+    """Whether a login is being checked, or its refusal has not been told."""
+    return any(place.checking for place in server._penalties._places.values())
+
+
 @pytest.mark.parametrize("mechanism", ["PASS", "APOP", "SCRAM"])
 async def test_a_right_guess_waits_for_its_turn_as_a_wrong_one_does(tmp_path: Path, mechanism: str) -> None:
     limits = {"auth_penalty": 1.0, "auth_penalty_max": 10.0}
@@ -107,15 +113,12 @@ async def test_a_right_guess_waits_for_its_turn_as_a_wrong_one_does(tmp_path: Pa
         connected(server) as right,
     ):
         assert await first.login("alice", "wrong") == REFUSED
-        order = []
-
-        async def wrong() -> None:
-            assert await guess.login("alice", "wrong") == REFUSED
-            order.append("the wrong one was told")
-
-        told = asyncio.create_task(wrong())
-        while not any(place.checking for place in server._penalties._places.values()):
+        while holds_a_place(server):  # for an instant yet
             await asyncio.sleep(0.01)
+        wrong = asyncio.create_task(guess.login("alice", "wrong"))
+        while not holds_a_place(server):
+            await asyncio.sleep(0.01)
+        begun = time.monotonic()
         match mechanism:
             case "PASS":
                 answer = await right.login("alice", "secret")
@@ -123,10 +126,9 @@ async def test_a_right_guess_waits_for_its_turn_as_a_wrong_one_does(tmp_path: Pa
                 answer = await right.apop("alice", "secret")
             case _:
                 answer = (await right.scram("alice", "secret"))[-1]
-        order.append("the right one was told")
-        await told
         assert answer.startswith("+OK")
-        assert order == ["the wrong one was told", "the right one was told"]
+        assert time.monotonic() - begun > 1  # of the 2 s that the wrong one takes
+        assert await wrong == REFUSED
 
 
 @pytest.mark.parametrize("password", ["secret", "wrong"])
@@ -208,6 +210,20 @@ async def test_trusted_networks_have_no_penalty_and_no_limit_of_connections(tmp_
     ):
         assert [await one.login("alice", "wrong") for _ in range(2)] == [REFUSED] * 2  # at once
         assert (await other.login("alice", "secret")).startswith("+OK")
+
+
+async def test_who_goes_away_while_a_login_waits_keeps_no_connection(tmp_path: Path) -> None:
+    limits = {"auth_penalty": 30, "auth_penalty_max": 30}
+    async with site(tmp_path, "alice:{PLAIN}secret\n", limits=limits) as server:
+        for _ in range(12):
+            async with connected(server) as client:
+                await client.ask("USER alice")
+                client.writer.write(b"PASS wrong\r\n")
+                await client.writer.drain()
+        async with asyncio.timeout(15):
+            while server.sessions:
+                await asyncio.sleep(0.01)
+        assert holds_a_place(server)  # the penalty goes on
 
 
 # --- users who are there, and users who are not ---
