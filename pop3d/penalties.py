@@ -84,7 +84,8 @@ class Penalties:
 
     def _rules(self) -> tuple[Rule, Rule, Rule]:
         longest, step = self._limits.auth_penalty_max, self._limits.auth_penalty / 2
-        total, at_once = self._limits.auth_failures_total, max(1, self._limits.auth_failures_total // 20)
+        total, at_once = self._limits.auth_failures_total, max(1, self._limits.auth_failures_total // 60)
+        each = 1.1 * MINUTE / total  # a tenth more, so that with what passes at once it stays below the limit
         clock, later = self._clock, self._later
         remembered = max(2 * _TOGETHER, int(longest / step) if step else 0)
         return (
@@ -92,8 +93,8 @@ class Penalties:
             Rule(_TOGETHER, 1 / MINUTE, remembered, step, longest, clock, later),
             # of a network, a guess a second
             Rule(_TOGETHER, 1 / step if step else 1.0, 2 * _TOGETHER, step, step, clock, later),
-            # of all, so many a minute, and of these three seconds' worth at once
-            Rule(at_once, total / MINUTE, 2 * at_once, MINUTE / total, MINUTE / total, clock, later),
+            # of all, so many a minute, and of these a second's worth at once
+            Rule(at_once, 1 / each, 2 * at_once, each, each, clock, later),
         )
 
     # --- a login ---

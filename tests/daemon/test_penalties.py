@@ -265,14 +265,14 @@ def test_an_address_that_guessed_is_free_again_after_a_while() -> None:
 
 
 def test_trusted_addresses_have_no_penalty_and_no_place() -> None:
-    site = Site(trusted="192.0.2.0/24")
+    site = Site(trusted="192.0.2.0/24", auth_failures_total=6000)
     assert [site.fail(user=f"user{number}") for number in range(20)] == [0] * 20
     site.sleep(2)
     assert all(site.begin(user=f"new{number}").turn.is_set() for number in range(20))
 
 
 def test_the_limit_of_an_account_holds_for_trusted_addresses_known_there_or_not() -> None:
-    site = Site(trusted="192.0.2.1/32")
+    site = Site(trusted="192.0.2.1/32", auth_failures_total=6000)
     for _ in range(2):
         for _ in range(30):
             assert site.fail() == 0
@@ -364,14 +364,14 @@ def test_beyond_the_total_the_known_are_checked_at_once_and_others_in_turn() -> 
     site.accept("198.51.100.7", "owner")
     for number in range(4):
         site.penalties.failed(site.begin(f"192.0.2.{number}", f"user{number}"))
-        site.sleep(3)
+        site.sleep(3.3)
     attack, new = site.begin("192.0.2.1", "user9"), site.begin("198.51.100.8")
     third = site.begin("192.0.2.2", "user8")
     assert site.begin("198.51.100.7", "owner").turn.is_set()
-    site.sleep(3)
+    site.sleep(3.3)
     assert new.turn.is_set()
     site.penalties.leave(attack)
-    site.sleep(3)
+    site.sleep(3.3)
     assert third.turn.is_set()
 
 
