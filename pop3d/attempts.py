@@ -110,8 +110,10 @@ class Attempt:
         """To the next gate; behind the last one, to be checked."""
         now = self._clock()
         if self.passes < len(self.gates):
-            behind: tuple[Failing, ...] = (self.place, *self.gates[: self.passes])
-            self.gates[self.passes].enter(self, sum(one.failures(now) for one in behind))
+            behind = self.gates[: self.passes]
+            failures = self.place.failures(now) + sum(gate.failures(now) for gate in behind)
+            # many at once from one place delay one from elsewhere by one of them, and not by all
+            self.gates[self.passes].enter(self, failures + sum(gate.under_way for gate in behind))
         else:
             self.begun = now
             self.turn.set()

@@ -1,7 +1,7 @@
 """A gate that logins pass one behind the other, once there were too many failed ones.
 
 Up to a load of so many, a gate lets everybody through at once. Beyond it, logins pass at intervals: first those that
-come from where the fewest have failed, and of these the one that came first. The load is the failures that are not yet
+come from where the fewest have failed and wait, and of these the one that came first. The load is the failures that are not yet
 forgotten, and the logins that are being checked.
 
 Bookkeeping only, with two exceptions: it looks at the clock, and calls itself later.
@@ -93,9 +93,9 @@ class Gate(Failing):
         """How many have passed, and have not left."""
         return self._under_way
 
-    def enter(self, login: Passing, failures: int) -> None:
-        """Let it pass now or later. ``failures``: of where it comes from; fewer go first."""
-        self._waiting[login] = failures
+    def enter(self, login: Passing, behind: int) -> None:
+        """Let it pass now or later. ``behind``: how many others it lets go first; those with fewer do."""
+        self._waiting[login] = behind
         self._open()
 
     def withdraw(self, login: Passing) -> None:

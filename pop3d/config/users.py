@@ -95,6 +95,13 @@ class Auth(Exchangeable):
     postgres: PostgresUsers | None = None
     pam: Pam | None = None
 
+    @field_validator("trusted_networks")
+    @classmethod
+    def _not_everybody(cls, networks: tuple[Network, ...]) -> tuple[Network, ...]:
+        if any(not network.prefixlen for network in networks):
+            raise ValueError("every address would be trusted; name those of the webmail, the fetcher or the proxy")
+        return networks
+
     @field_validator("mechanisms")
     @classmethod
     def _some(cls, mechanisms: tuple[str, ...]) -> tuple[str, ...]:

@@ -126,6 +126,7 @@ def test_keys_of_tables(tmp_path: Path, table: str, line: str, value: object) ->
         ("[[listen]]\ntrusted_proxies = ['10.0.0.1/8']", "`listen.trusted_proxies`: a network is like"),
         ("[[listen]]\ntrusted_proxies = [5]", "`listen.trusted_proxies`: a network is like"),
         ("[auth]\ntrusted_networks = ['webmail']", "`auth.trusted_networks`: a network is like"),
+        ("[auth]\ntrusted_networks = ['::/0']", "`auth.trusted_networks`: every address would be trusted"),
         ("[auth]\nmechanisms = []", "nobody could log in"),
         ("[auth]\nbackend = 'postgres'", "the table [auth.postgres] go together"),
         ("[auth.postgres]\nconninfo = 'dbname=x'", "the table [auth.postgres] go together"),

@@ -338,6 +338,18 @@ def test_many_hosts_together_guess_ten_times_a_second_and_a_new_user_waits_no_se
     assert waited <= 1
 
 
+def test_many_at_once_from_one_address_delay_one_from_elsewhere_by_one() -> None:
+    site = Site(auth_penalty=0)
+    many = [site.begin(user=f"user{number}") for number in range(50)]
+    assert sum(attempt.turn.is_set() for attempt in many) == 10
+    one = site.begin("198.51.100.7", "cheap")
+    site.sleep(0.2)
+    assert one.turn.is_set()
+    assert sum(attempt.turn.is_set() for attempt in many) <= 11
+    site.sleep(5)
+    assert all(attempt.turn.is_set() for attempt in many)
+
+
 def test_the_owner_gets_in_from_an_address_that_has_not_failed() -> None:
     site = Site()
     for number in range(30):
