@@ -1,8 +1,8 @@
 """A gate that logins pass one behind the other, once there were too many failed ones.
 
 Up to a load of so many, a gate lets everybody through at once. Beyond it, logins pass at intervals: first those that
-come from where the fewest have failed and wait, and of these the one that came first. The load is the failures that are not yet
-forgotten, and the logins that are being checked.
+come from where the fewest have failed and wait, and of these the one that came first. The load is the failures that are
+not yet forgotten, and the logins that are being checked.
 
 Bookkeeping only, with two exceptions: it looks at the clock, and calls itself later.
 """
