@@ -112,15 +112,14 @@ class StoredPasswords(abc.ABC):
         """See `pop3d.auth.KeepsSecrets.secret`."""
         user = await self.find(username)
         plain = user.secret.value.encode() if user is not None and user.secret.scheme == PLAIN else None
-        # always made, whatever is stored, so that the time does not tell
-        made = await self._hashing.in_a_thread(
-            Verifier.made, plain or b"nobody", self._invented.salt(username), USUAL[0]
-        )
+        salt = self._invented.salt(username)
         iterations, octets = self._invented.shape(username)
         lacking = NoSecret if user is None else CannotServe
         absent = lacking(self._invented.salt(username, octets), iterations, server_nonce)
         if kind == "APOP":
             return PlainSecret(plain) if plain is not None else absent
+        # always made, whatever is stored, so that the time does not tell
+        made = await self._hashing.in_a_thread(Verifier.made, plain or b"nobody", salt, USUAL[0])
         if user is not None and user.secret.scheme == SCRAM:
             made = verifier_of(user.secret.value)
         elif plain is None:
