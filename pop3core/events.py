@@ -81,9 +81,10 @@ Credential: TypeAlias = Outcome
 class LoginRequested:
     """Check ``credential`` and open the mailbox; answer `LoginAccepted` or `LoginRejected`.
 
-    `Verified` was checked inside the engine: only the mailbox is to be opened. `ProofFailed` was too: refuse it, after
-    whatever a refused password gets (a count, a line in the log, a delay). ``utf8``: the client asked for UTF8 (RFC
-    6856 §2.1).
+    `Verified` was checked inside the engine, and the client has not been told: open the mailbox, behind the same limits
+    as a password's. `ProofFailed` was too: refuse it, after whatever a refused password gets (a count, a line in the
+    log, a delay). Where the two are answered alike in time and, by a limit, in text, a guess is worth no more than one
+    of a password. ``utf8``: the client asked for UTF8 (RFC 6856 §2.1).
     """
 
     credential: Credential

@@ -73,7 +73,7 @@ from pop3core.maildrop import Listing, Marks
 from pop3core.reading import Reading
 from pop3core.replies import Code, encode_challenge, encode_err, encode_ok
 from pop3core.sasl import MECHANISMS, Mechanism, SaslError
-from pop3core.sasl.base import Challenge, SecretWanted, Tls
+from pop3core.sasl.base import Challenge, SecretWanted, Tls, VerdictWanted
 from pop3core.sasl.exchange import Exchange, Failed, Step
 from pop3core.sasl.prep import prepared
 from pop3core.settings import ServerConfig, Summary, check_policy
@@ -93,6 +93,7 @@ _ENDLESS_LINE: Final = "a line without end"
 _BAD_COMMANDS: Final = "too many bad commands"
 _FAILED_LOGINS: Final = "too many failed logins"
 _INJECTION: Final = "clear text behind STLS"
+_NOT_COMPLETED: Final = "the client broke its login off"
 
 CUT_OFF: Final = frozenset((_ENDLESS_LINE, _BAD_COMMANDS, _FAILED_LOGINS, _INJECTION))
 """Reasons of `Closed` for which the client was cut off, and may still be sending: a driver that reads on for a little
@@ -118,6 +119,7 @@ class ServerConnection:
         "_failed",
         "_finishing",
         "_flush_first",
+        "_granted",
         "_greeted",
         "_language",
         "_limits",
@@ -164,6 +166,7 @@ class ServerConnection:
         self._utf8 = False
         self._mechanism: Mechanism | None = None  # of the last AUTH
         self._exchange: Exchange | None = None  # while it goes on
+        self._granted: a.LoginAccepted | None = None  # waits for the client's last answer in the exchange
         self._refusal = b""  # said once the client has taken note of the mechanism's own word of failure
         self._apop: Apop | None = None  # waits for the user's secret
         self._expire, self._login_delay = self._config.expire, self._config.login_delay
@@ -287,9 +290,13 @@ class ServerConnection:
             case LoginRequested(credential), a.LoginAccepted() if not isinstance(credential, ProofFailed):
                 check_policy(answer.expire, answer.login_delay)
                 self._question = None
-                self._login_accepted(credential, answer)
+                if self._exchange is None:
+                    self._login_accepted(credential, answer)
+                else:  # RFC 5802 §3: the server proves itself too, and only to whom it lets in
+                    self._granted = answer
+                    self._follow(self._exchange.given(b""))
             case LoginRequested(), a.LoginRejected(code, text):
-                self._question = None
+                self._question = self._exchange = None
                 self._login_rejected(code, text)
             case SecretRequested(), a.LoginRejected(code, text) if code is not None:  # without one: nothing was refused
                 self._question = self._exchange = self._apop = None
@@ -464,10 +471,11 @@ class ServerConnection:
             self._close(_ENDLESS_LINE)
         else:
             # RFC 2449 §4: 255 octets, CRLF included; an answer to a challenge may be longer
-            limits = self._limits
-            octets = limits.command_octets_max if self._exchange is None else limits.sasl_octets_max
-            self._exchange = None
-            self._bad_command("a command has at most {octets} octets", octets=octets)
+            text = "a command has at most {octets} octets"
+            if self._exchange is None:
+                self._bad_command(text, octets=self._limits.command_octets_max)
+            else:
+                self._break_off(text, octets=self._limits.sasl_octets_max)
 
     def _bad_command(self, text: str, usage: str = "", **values: object) -> None:
         self.summary.bad_commands += 1
@@ -597,12 +605,23 @@ class ServerConnection:
                 self._say(encode_challenge(data))
             case SecretWanted(username, kind):
                 self._ask(SecretRequested(username, kind), flush_first=True)
+            case VerdictWanted(credential):
+                self._check(credential)
             case Failed(text):
-                self._exchange = None
-                self._fail(text)
+                self._break_off(text)
             case credential:
                 self._exchange = None
-                self._check(credential)
+                if self._granted is None:
+                    self._check(credential)
+                else:
+                    self._login_accepted(credential, self._granted)
+
+    def _break_off(self, text: str, **values: object) -> None:
+        """End the exchange under way without a login."""
+        self._exchange = None
+        self._fail(text, **values)
+        if self._granted is not None:
+            self._close(_NOT_COMPLETED)  # the maildrop is open, and who it is for does not want it
 
     def _fail(self, text: str, **values: object) -> None:
         # RFC 5034 §4: -ERR, and as if the command had not been said

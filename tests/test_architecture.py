@@ -40,8 +40,9 @@ ENGINE = [
 # The daemon and the client, likewise.
 DAEMON = [
     {"ownership"},
-    {"config.*", "state_folder"},
+    {"addresses", "config.*", "gates", "state_folder"},
     {
+        "attempts",
         "exit_status",
         "certificates",
         "postgres",
@@ -57,7 +58,7 @@ DAEMON = [
     },
     {"errors", "auth", "auth.*", "channel", "metrics", "systemd"},
     {"guard", "log", "penalties", "plugins", "stores", "stores.*"},
-    {"log_writing", "logins"},
+    {"known_users", "log_writing", "logins"},
     {"session"},
     {"server"},
     {"assembly", "store_contract", "testing"},

@@ -24,6 +24,7 @@ __all__ = [
     "ServerSteps",
     "Tls",
     "Token",
+    "VerdictWanted",
     "Verified",
 ]
 
@@ -74,7 +75,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The proof was checked inside the engine and is good: only open the mailbox."""
+    """The proof was checked inside the engine and is good: open the mailbox, behind the same limits as a password."""
 
     username: str
     authzid: str
@@ -109,6 +110,16 @@ class SecretWanted:
 
     username: str
     kind: SecretKind
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictWanted:
+    """The proof is good: whether ``credential`` is let in is wanted, by ``b""``; if not, the exchange is over.
+
+    Nothing that the client could tell a good proof by is said before: the driver limits guesses here.
+    """
+
+    credential: Verified
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +166,7 @@ class Tls:
 
 Stored: TypeAlias = ScramSecret | PlainSecret | NoSecret
 
-ServerSteps: TypeAlias = Generator[Challenge | SecretWanted, bytes | Stored, Outcome]
+ServerSteps: TypeAlias = Generator[Challenge | SecretWanted | VerdictWanted, bytes | Stored, Outcome]
 """A server's mechanism at work."""
 
 ClientSteps: TypeAlias = Generator[bytes | None, bytes, None]

@@ -13,6 +13,7 @@ from pop3core.sasl.base import (
     Verified,
     text_of,
 )
+from pop3core.sasl.prep import acting_as
 
 __all__ = ["client", "server"]
 
@@ -22,7 +23,7 @@ def server(tls: Tls) -> ServerSteps:
     message = yield Challenge(b"")
     assert isinstance(message, bytes)
     assert tls.identity is not None
-    authzid = text_of(message)
+    authzid = acting_as(text_of(message))
     if authzid not in ("", tls.identity):
         return ProofFailed(tls.identity, "EXTERNAL")
     return Verified(tls.identity, authzid, "EXTERNAL")

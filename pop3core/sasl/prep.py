@@ -8,7 +8,7 @@ from typing import Final
 
 from pop3core.sasl.base import SaslError
 
-__all__ = ["prepared", "saslprep"]
+__all__ = ["acting_as", "prepared", "saslprep"]
 
 _PROHIBITED: Final = (
     stringprep.in_table_c12,
@@ -50,3 +50,14 @@ def prepared(password: bytes) -> bytes:
         return saslprep(password.decode("utf-8")).encode()
     except UnicodeDecodeError:
         return password
+
+
+def acting_as(authzid: str) -> str:
+    """The identity to act as, prepared (RFC 5034 §4); empty for the user's own. Raises `SaslError`.
+
+    A mechanism calls it before it looks at a proof, or a refusal would tell that the proof was good.
+    """
+    result = saslprep(authzid)
+    if authzid and not result:
+        raise SaslError("an identity is not empty")  # it would mean the user's own
+    return result

@@ -25,9 +25,10 @@ from pop3core.sasl.base import (
     ServerRefused,
     ServerSteps,
     Tls,
+    VerdictWanted,
     Verified,
 )
-from pop3core.sasl.prep import prepared, saslprep
+from pop3core.sasl.prep import acting_as, prepared, saslprep
 
 __all__ = ["FINAL", "FIRST", "client", "plus_server", "server", "verifier"]
 
@@ -111,7 +112,7 @@ def _server(tls: Tls, mechanism: str) -> ServerSteps:
         raise SaslError("this is no first message of SCRAM")
     flag, binding, authzid, bare, name, nonce = match.groups()
     _check_binding(tls, mechanism, flag, binding)
-    username = _name(name)
+    username, acts_as = _name(name), acting_as(_name(authzid or b""))
     stored = yield SecretWanted(username, "SCRAM-SHA-256")
     assert isinstance(stored, ScramSecret | NoSecret)
     both = nonce + stored.server_nonce.encode("ascii")
@@ -131,11 +132,13 @@ def _server(tls: Tls, mechanism: str) -> ServerSteps:
     if not good or isinstance(stored, NoSecret):
         return ProofFailed(username, mechanism)
     signature = _hmac(stored.server_key, message)
+    verified = Verified(username, acts_as, mechanism)
+    yield VerdictWanted(verified)
     # RFC 5034 §4 has no room in +OK for it: it is one more challenge, whose answer is empty
     last = yield Challenge(b"v=" + _base64(signature))
     if last:
         raise SaslError("the last answer of SCRAM is empty")
-    return Verified(username, _name(authzid or b""), mechanism)
+    return verified
 
 
 def _check_binding(tls: Tls, mechanism: str, flag: bytes | None, binding: bytes | None) -> None:

@@ -20,7 +20,7 @@ from typing import BinaryIO
 from pop3d.auth import AuthError, check_user_name
 from pop3d.auth.edit import edit
 from pop3d.auth.passwords import ARGON2ID, CRYPT_EXTRA, hashed, lacks_extra, parse_secret
-from pop3d.auth.stored import StoredPasswords, User, usual
+from pop3d.auth.stored import StoredPasswords, User
 
 __all__ = [
     "Line",
@@ -130,7 +130,7 @@ class UsersFile(StoredPasswords):
         self._path = path
         self._users: Mapping[str, User] = parse_users(_read(path), str(path))
         super().__init__(salts, latin1_passwords=latin1_passwords)
-        self._dummy = usual(user.secret for user in self._users.values())
+        self._learn([user.secret for user in self._users.values()])
 
     async def find(self, name: str) -> User | None:
         """See `StoredPasswords.find`."""
@@ -139,7 +139,7 @@ class UsersFile(StoredPasswords):
     async def reload(self) -> None:
         """See `pop3d.auth.Authenticator.reload`."""
         self._users = await asyncio.to_thread(lambda: parse_users(_read(self._path), str(self._path)))
-        self._dummy = usual(user.secret for user in self._users.values())
+        await asyncio.to_thread(self._learn, [user.secret for user in self._users.values()])
         self.tell_who_cannot_log_in()
 
     def tell_who_cannot_log_in(self) -> None:

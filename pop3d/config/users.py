@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from pop3d.config.base import Exchangeable, Model, Plugin, Postgres, is_loopback
+from pop3d.config.base import Exchangeable, Model, Network, Plugin, Postgres, is_loopback
 
 __all__ = ["Auth", "OAuth", "Pam", "PostgresUsers"]
 
@@ -87,7 +87,7 @@ class Auth(Exchangeable):
     """``[auth]``: who may log in."""
 
     _ours: ClassVar = ("file", "pam", "postgres", "oauth")
-    _for_all: ClassVar = frozenset({"backend", "options", "mechanisms", "oauth"})
+    _for_all: ClassVar = frozenset({"backend", "options", "mechanisms", "oauth", "trusted_networks"})
 
     backend: Plugin = "file"
     users: Path = Path("users")
@@ -96,9 +96,17 @@ class Auth(Exchangeable):
         ...,
     ] = ("plain",)
     latin1_passwords: bool = False
+    trusted_networks: tuple[Network, ...] = ()
     oauth: OAuth | None = None
     postgres: PostgresUsers | None = None
     pam: Pam | None = None
+
+    @field_validator("trusted_networks")
+    @classmethod
+    def _not_everybody(cls, networks: tuple[Network, ...]) -> tuple[Network, ...]:
+        if any(not network.prefixlen for network in networks):
+            raise ValueError("every address would be trusted; name those of the webmail, the fetcher or the proxy")
+        return networks
 
     @field_validator("mechanisms")
     @classmethod

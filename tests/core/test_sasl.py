@@ -19,6 +19,7 @@ from pop3core.sasl.base import (
     ServerSteps,
     Tls,
     Token,
+    VerdictWanted,
     Verified,
 )
 from pop3core.sasl.prep import saslprep
@@ -49,8 +50,8 @@ def converse(server: ServerSteps, client: ClientSteps, secret: object = None) ->
         while True:
             said += [wanted.data, answer]
             wanted = server.send(answer)
-            while isinstance(wanted, SecretWanted):
-                wanted = server.send(secret)
+            while isinstance(wanted, SecretWanted | VerdictWanted):
+                wanted = server.send(secret if isinstance(wanted, SecretWanted) else b"")
             answer = client.send(wanted.data)
     except StopIteration as done:
         return done.value, said
@@ -64,10 +65,12 @@ def test_rfc_7677_server() -> None:
     assert next(server) == Challenge(b"")
     assert server.send(DIALOGUE[0]) == SecretWanted("user", "SCRAM-SHA-256")
     assert server.send(stored(b"pencil")) == Challenge(DIALOGUE[1])
-    assert server.send(DIALOGUE[2]) == Challenge(DIALOGUE[3])
+    verified = Verified("user", "", "SCRAM-SHA-256")
+    assert server.send(DIALOGUE[2]) == VerdictWanted(verified)  # before anything tells the client that it was right
+    assert server.send(b"") == Challenge(DIALOGUE[3])
     with pytest.raises(StopIteration) as done:
         server.send(b"")
-    assert done.value.value == Verified("user", "", "SCRAM-SHA-256")
+    assert done.value.value == verified
 
 
 def test_rfc_7677_client() -> None:
@@ -170,8 +173,18 @@ def test_the_last_answer_is_empty() -> None:
     server.send(DIALOGUE[0])
     server.send(stored(b"pencil"))
     server.send(DIALOGUE[2])
+    server.send(b"")
     with pytest.raises(SaslError):
         server.send(b"x")
+
+
+@pytest.mark.parametrize("authzid", ["\x07", "\xad", "=2X"])
+def test_an_identity_that_cannot_be_acted_as_is_refused_before_the_proof(authzid: str) -> None:
+    # behind the proof, the refusal would tell that it was good
+    server = scram.server(Tls())
+    next(server)
+    with pytest.raises(SaslError):
+        server.send(f"n,a={authzid},n=user,r=abc".encode())
 
 
 @pytest.mark.parametrize(
@@ -221,7 +234,8 @@ def test_our_server_and_another_client_agree(name: str, password: str, binding: 
     next(server)
     assert server.send(theirs.get_client_first().encode()) == SecretWanted(name, "SCRAM-SHA-256")
     theirs.set_server_first(server.send(stored(password.encode())).data.decode())
-    theirs.set_server_final(server.send(theirs.get_client_final().encode()).data.decode())
+    assert isinstance(server.send(theirs.get_client_final().encode()), VerdictWanted)
+    theirs.set_server_final(server.send(b"").data.decode())
     with pytest.raises(StopIteration) as done:
         server.send(b"")
     assert done.value.value == Verified(name, "", mechanism)
@@ -284,6 +298,8 @@ def test_external() -> None:
     assert converse(external.server(tls), external.client())[0] == Verified("alice", "", "EXTERNAL")
     assert converse(external.server(tls), external.client("alice"))[0] == Verified("alice", "alice", "EXTERNAL")
     assert converse(external.server(tls), external.client("bob"))[0] == ProofFailed("alice", "EXTERNAL")
+    with pytest.raises(SaslError, match="not empty"):
+        converse(external.server(tls), external.client("\u00ad"))
 
 
 def test_oauth() -> None:
@@ -335,8 +351,8 @@ def test_no_message_makes_another_error(mechanism, messages: list[bytes]) -> Non
         wanted = next(steps)
         for message in messages:
             wanted = steps.send(message)
-            if isinstance(wanted, SecretWanted):
-                wanted = steps.send(NoSecret())
+            while isinstance(wanted, SecretWanted | VerdictWanted):
+                wanted = steps.send(NoSecret() if isinstance(wanted, SecretWanted) else b"")
     except (SaslError, StopIteration):
         pass
 
