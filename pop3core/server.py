@@ -319,7 +319,9 @@ class ServerConnection:
                 self._ask(question, flush_first=True)
             case CommitRequested(numbers), a.Committed():
                 self._committed(len(numbers))
-            case CommitRequested(numbers), a.CommitFailed(left, code) if all(map(numbers.__contains__, some := _some_of(left))):
+            case CommitRequested(numbers), a.CommitFailed(left, code) if all(
+                map(numbers.__contains__, some := _some_of(left))
+            ):
                 there = len(some) if len(left) <= _NAMED_MAX else min(len(left), len(numbers))
                 self._commit_failed(there, len(numbers), code)
             case _:

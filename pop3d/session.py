@@ -64,7 +64,7 @@ __all__ = ["Services", "Session"]
 
 log = logging.getLogger("pop3d.session")
 
-_TURN = 0.002  # seconds of work for one client, behind which all others get their turn
+_TURN = 0.001  # seconds of work for one client, behind which all others get their turn
 _SHUTDOWN = 5.0  # seconds for the last octets to leave, then the connection is cut
 
 

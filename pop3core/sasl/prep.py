@@ -49,7 +49,7 @@ _MAPPING: Final = {
     for code in range(first, last + 1)
 }
 _IS_PROHIBITED: Final = re.compile(
-    "[%s]" % "".join(f"\\U{first:08x}-\\U{last:08x}" for table in _PROHIBITED for first, last in _ranges(table))
+    "|".join(f"[\\U{first:08x}-\\U{last:08x}]" for table in _PROHIBITED for first, last in _ranges(table))
 )
 
 

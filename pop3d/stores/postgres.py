@@ -31,6 +31,7 @@ from pop3core.maildrop import Listing, PackedOctets
 from pop3d.auth import Account
 from pop3d.postgres import Connection, Database, DatabaseFault, alive, one_line
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
+from pop3d.stores.hops import hop
 from pop3d.stores.maildir_delivery import OverQuota, Quota
 
 __all__ = ["MESSAGE_OCTETS_MAX", "PostgresMaildrop", "PostgresStore", "deliver"]
@@ -138,7 +139,8 @@ class PostgresStore:
             ids.append(identity)
             sizes.append(octets)
             uids.append(uid.encode("ascii"))
-        return Listing(sizes, PackedOctets(uids)), ids
+        listing = _listed(sizes, uids) if len(uids) <= _ROWS else await hop(_listed, sizes, uids)
+        return listing, ids
 
     async def _rows(self, mailbox: str) -> AsyncIterator[tuple[int, str, int]]:
         query = "select id, uid, octets from pop3_messages where mailbox = %s order by id"
@@ -180,6 +182,13 @@ class PostgresStore:
         """See `pop3d.stores.Closes`."""
         await self._locks.close()
         await self.database.close()
+
+
+def _listed(sizes: array[int], uids: list[bytes]) -> Listing:
+    """A listing, of many in a thread: of a million it takes 0.2 s, with what it takes to free ``uids``."""
+    listing = Listing(sizes, PackedOctets(uids))
+    uids.clear()
+    return listing
 
 
 class _Cursor:

@@ -1,4 +1,4 @@
-"""What the server engine does for one event is bounded, whatever a client sends: a driver can let others have a turn."""
+"""What the server engine does for one event is bounded, whatever a client sends: others can have their turn."""
 
 import base64
 from array import array

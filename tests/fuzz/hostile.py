@@ -85,11 +85,28 @@ def _pipelined(example: str, keyword: str, state: State) -> Kind:
 def _payload(name: str, chance: random.Random) -> bytes:
     """What a SASL answer may hold: up to all that a line has room for."""
     room = ANSWER_MAX * 3 // 4
-    pieces = ["\ufdfa", "\u0344", "\u0301\u0316", "\u0340", "a", "\u05d0", " ", "=2C", "\u00ad", "\U0001d15f", ",", "\x01", "x=1\x01"]
-    filler = "".join(chance.choices(pieces, k=chance.choice((1, 1, 2, 3)))) * room
-    noise = filler.encode()[: chance.choice((100, 255, 1000, room))]
+    pieces = [
+        "\ufdfa",
+        "\u0344",
+        "\u0301\u0316",
+        "\u0340",
+        "a",
+        "\u05d0",
+        " ",
+        "=2C",
+        "\u00ad",
+        "\U0001d15f",
+        ",",
+        "\x01",
+        "x=1\x01",
+    ]
+    filler = "".join(chance.choices(pieces, k=chance.choice((1, 1, 1, 2, 3)))) * room
+    octets = chance.choice((255, 1000, room - 20, room - 20))
+    noise = filler.encode()[:octets].decode("utf-8", "ignore").encode()
     nested = base64.urlsafe_b64encode(b"[" * (room // 2)).rstrip(b"=")
-    jwt = chance.choice((noise, nested + b".e.e", token().encode(), token("RS256", more="x" * 5000).encode(), b"." * 4000))
+    jwt = chance.choice(
+        (noise, nested + b".e.e", token().encode(), token("RS256", more="x" * 5000).encode(), b"." * 4000)
+    )
     forms = {
         "PLAIN": (noise + b"\0u\0p", b"\0" + noise + b"\0p", b"\0alice\0" + noise, noise),
         "LOGIN": (noise,),
@@ -144,7 +161,8 @@ def _costly(chance: random.Random) -> Attack:
         lines += chance.choice(
             (
                 [b"RETR %d\r\n" % number] * chance.choice((1, 5, 50)),
-                [b"TOP %d %d\r\n" % (number, chance.choice((0, 1, 30_000, 9_999_999_999)))] * chance.choice((1, 50, 500)),
+                [b"TOP %d %d\r\n" % (number, chance.choice((0, 1, 30_000, 9_999_999_999)))]
+                * chance.choice((1, 50, 500)),
             )
         )
     lines = lines[:1500]

@@ -199,4 +199,3 @@ def _duplex(sock: socket.socket, said: bytes) -> None:
             while sock.recv(262144):
                 pass
             return
-
