@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -21,11 +22,11 @@ from pop3d.log import harmless
 from pop3d.stores import StoreError
 from pop3d.stores.mailbox_records import MailboxRecords
 from pop3d.stores.maildir import mailbox_path
+from pop3d.stores.maildir_delivery import sizes_in
+from pop3d.stores.maildir_folders import named_below, open_folder, open_inside
 from pop3d.stores.seen_mailboxes import SeenMailboxes, is_there
 
 __all__ = ["forget", "show"]
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,29 +167,27 @@ def _looked_at(config: Config, account: Account) -> _Mailbox:
 
 
 def _counted(path: str) -> _Count:
-    messages = octets = 0
-    for folder in ("new", "cur"):
-        try:
-            descriptor = os.open(os.path.join(path, folder), _FOLDER | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            continue
-        try:
-            with os.scandir(descriptor) as entries:
-                for entry in entries:
-                    try:
-                        if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
-                            octets += entry.stat(follow_symlinks=False).st_size
-                            messages += 1
-                    except FileNotFoundError:
-                        continue  # removed meanwhile
-        finally:
-            os.close(descriptor)
-    return _Count(messages, octets)
+    try:
+        root = open_folder(path)
+    except FileNotFoundError:
+        return _Count(0, 0)
+    try:
+        sizes: list[int] = []
+        for name in (b"new", b"cur"):
+            with contextlib.suppress(FileNotFoundError), named_below(path):
+                folder = open_inside(root, name)
+                try:
+                    sizes += sizes_in(folder)
+                finally:
+                    os.close(folder)
+    finally:
+        os.close(root)
+    return _Count(len(sizes), sum(sizes))
 
 
 def _locked(path: str) -> bool:
     """Whether a session has the mailbox. One that begins just now waits for us: this takes some microseconds."""
-    root = os.open(path, _FOLDER)
+    root = open_folder(path)
     try:
         fcntl.flock(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -18,11 +18,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pop3d.auth.passwords import hashed
 from pop3d.certificates import covers, create_self_signed, shown_by
+from pop3d.commands import check_compressed
 from pop3d.commands.check import Finding, findings
 from pop3d.config import load
 from pop3d.exit_status import ExitStatus
 from tests.daemon.test_schemes import MADE_ELSEWHERE
 from tests.issuer import NAME, Issuer, key_set
+from tests.packed import PACKERS
 from tests.site import Site
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
@@ -292,7 +294,27 @@ def test_users_without_a_mailbox(site: Site) -> None:
     assert "line 2: the home of 'bob' is no absolute path" in seen[1][1]
 
 
+def test_a_user_whose_deleted_messages_are_kept_in_the_mailbox(site: Site) -> None:
+    change(site, 'path = "mail/{user}"', f'path = "{{home}}/mail"\ndeleted = "{site.root}/homes/{{user}}/mail"')
+    homes = [f"{name}:{{PLAIN}}x::::{site.root}/homes/{name}" for name in ("alice", "bob")]
+    (site.root / "users").write_text(f"{homes[0]}\n{homes[1]}/inner\n")
+    only(site, "fault", "line 1: `deleted` of the user 'alice' is the mailbox itself, so nothing can be deleted")
+
+
 # --- mail and state ---
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes files of other users, which takes root")
+def test_mailboxes_that_are_links(site: Site) -> None:
+    with (site.root / "users").open("a") as users:
+        users.write("bob:{PLAIN}x\ncarol:{PLAIN}x\n")
+    (site.root / "mail/bob").symlink_to("alice")
+    assert found(site) == []
+    os.chown(site.root / "mail/bob", 60_001, 60_001, follow_symlinks=False)
+    only(site, "fault", r"mail/bob: cannot be opened: the symbolic link 'bob' of user number 60001 leads to somebody")
+    (site.root / "mail/bob").unlink()
+    (site.root / "mail/carol").symlink_to("nowhere")
+    only(site, "fault", "mail/carol: cannot be opened: No such file")
 
 
 def test_no_mail_yet(site: Site) -> None:
@@ -305,11 +327,7 @@ def test_no_mail_yet(site: Site) -> None:
 def test_a_mailbox_that_cannot_be_opened(site: Site) -> None:
     shutil.rmtree(site.root / "mail/alice/new")
     (site.root / "mail/alice/new").write_text("")
-    only(
-        site,
-        "fault",
-        r"mail/alice: cannot be opened: .*mail/alice: new: not a folder of its own, but a file or a symbolic link",
-    )
+    only(site, "fault", r"mail/alice: cannot be opened: .*new/ is not a folder of its own")
 
 
 def test_a_mailbox_in_use_is_none_of_our_business(site: Site, daemon) -> None:
@@ -511,6 +529,48 @@ def test_our_secret_for_introspection(site: Site) -> None:
     assert found(site) == []
     secret.chmod(0o644)
     assert "hidden-secret" not in only(site, "fault", "secret: .*our secret for introspection")
+
+
+# --- messages that another server compressed ---
+
+
+def test_compressed_messages_are_told_of(site: Site) -> None:
+    site.maildir("alice", {f"cur/{name}.host:2,SZ": pack(b"Subject: x\n\n") for name, pack in PACKERS.items()})
+    text = only(
+        site, "warning", "compressed: 1 by LZ4, 1 by bzip2, 1 by gzip, 1 by xz, 1 by zstd; they are sent unpacked"
+    )
+    assert text.startswith(f"{site.root}/mail: ")
+    change(site, "[store]", '[store]\ncompressed = "refuse"')
+    seen = found(site)
+    assert [kind for kind, _ in seen] == ["warning"] * len(PACKERS)
+    assert all('`compressed` in [store] is "refuse"' in text for _, text in seen)
+    site.maildir("alice", {"new/9.host": b"CRYPTED\x03\x07" + bytes(50)})
+    assert [kind for kind, _ in sorted(found(site))] == ["fault"] + ["warning"] * len(PACKERS)
+
+
+def test_messages_that_cannot_be_unpacked_are_named(site: Site) -> None:
+    whole = PACKERS["gzip"](b"Subject: x\n\n" + bytes(range(256)) * 1000)
+    box = {f"cur/1{number}.host:2,S": whole[:-number] for number in range(1, 6)}
+    site.maildir("alice", {**box, "new/9.host": b"CRYPTED\x03\x07" + bytes(50), ".hidden": whole[:-1]})
+    (site.root / "mail/alice/cur/link").symlink_to(site.root / "mail/alice/new/9.host")
+    seen = sorted(found(site))
+    assert [kind for kind, _ in seen] == ["fault", "fault"]
+    names = "'cur/11.host:2,S', 'cur/12.host:2,S', 'cur/13.host:2,S' and 2 more cannot be sent: "
+    assert names + "its compressed octets (gzip) are truncated; restore the file from a backup" in seen[0][1]
+    assert "'new/9.host' cannot be sent: it is encrypted by Dovecot (mail_crypt); `doveadm" in seen[1][1]
+
+
+def test_not_all_is_unpacked_where_it_would_take_long(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = {f"cur/1{number}.host:2,S": PACKERS["xz"](b"Subject: x\n\n" + bytes(500_000)) for number in range(5)}
+    site.maildir("alice", box)
+    monkeypatch.setattr(check_compressed, "_CONTENT_MAX", 1_000_000)
+    (compressed, rest) = (text for _, text in found(site))
+    assert "compressed: 5 by xz" in compressed
+    assert "more than 20000 files, or 1000000 octets" in rest
+    monkeypatch.setattr(check_compressed, "_CONTENT_MAX", 10_000_000)
+    only(site, "warning", "compressed: 5 by xz")
+    monkeypatch.setattr(check_compressed, "_FILES_MAX", 3)
+    assert len(found(site)) == 2
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pop3core.downgrade import Downgrader
 from pop3core.maildrop import PackedOctets
-from pop3d.store_contract import ALICE
+from pop3d.store_contract import ALICE, content
+from pop3d.stores import maildir_content
 from pop3d.stores.mailbox_records import ToldId
-from pop3d.stores.maildir import MaildirStore
+from pop3d.stores.maildir import MaildirOptions, MaildirStore
 from pop3d.stores.maildir_duplicates import SameName, unique_ids
 from pop3d.stores.maildir_listing import UniqueIds
 from pop3d.stores.maildir_names import _INODE, name_and_inode, unique_part
@@ -102,3 +105,23 @@ async def test_a_thousand_troubles_are_ten_lines_of_the_log(tmp_path: Path, capl
     assert len(drop.messages) == 600
     assert len(caplog.records) == 11
     assert caplog.records[-1].getMessage().endswith(": and 290 more like these")
+
+
+async def test_surrogates_are_made_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A piece of a header with 20,000 addresses takes 20 ms: too long for the event loop."""
+    make_maildir(tmp_path / "alice", {"new/1.host": b"To: " + "\u00e4,".encode() * 100_000 + b"\n\nx\n"})
+    threads: set[int] = set()
+
+    class Watched(Downgrader):
+        def feed(self, data: bytes) -> bytes:
+            threads.add(threading.get_ident())
+            return super().feed(data)
+
+    monkeypatch.setattr(maildir_content, "Downgrader", Watched)
+    store = MaildirStore(str(tmp_path / "{user}"), None, MaildirOptions(utf8_downgrade=True))
+    drop = await store.open(ALICE, utf8=False)
+    text = await content(drop, 1)
+    await drop.close()
+    assert len(text) == drop.messages.sizes[0] > 100_000
+    assert threads
+    assert threading.get_ident() not in threads

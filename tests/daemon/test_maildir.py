@@ -31,13 +31,13 @@ from pop3d.stores import (
     StoreError,
     maildir_listing,
     maildir_names,
-    maildir_removal,
     nowait,
     recent,
 )
 from pop3d.stores.hops import hop
 from pop3d.stores.kept import KeptListing
 from pop3d.stores.maildir import MaildirMaildrop, MaildirOptions, MaildirStore, mailbox_path
+from pop3d.stores.maildir_deleted import PutBackResult, put_back
 from pop3d.stores.maildir_folders import open_folder
 from pop3d.stores.maildir_listing import Scan, scan
 from pop3d.stores.maildir_names import name_and_inode, sorted_in_slices, unique_part
@@ -340,12 +340,12 @@ async def test_a_message_renamed_before_it_is_counted_is_seen(
     count = maildir_listing.octets_sent
     renamed = []
 
-    def counting(descriptor: int, *, surrogate: bool) -> int:
+    def counting(descriptor: int, **ways: bool) -> int:
         if not renamed:
             renamed.append(descriptor)
             os.rename(box / "new/3.three.host", box / "cur/3.three.host:2,S")
             os.unlink(box / "cur/2.two.host,S=4:2,")
-        return count(descriptor, surrogate=surrogate)
+        return count(descriptor, **ways)
 
     monkeypatch.setattr(maildir_listing, "octets_sent", counting)
     drop = await store.open(ALICE, utf8=False)
@@ -861,7 +861,7 @@ async def test_deleted_messages_are_kept_and_brought_back(box: Path, tmp_path: P
     assert not list(box.glob("*/*"))
     kept = tmp_path / "deleted" / "alice"
     assert sorted(path.name for path in kept.glob("*/*")) == sorted(name[4:] for name in before)
-    assert maildir_removal.put_back(str(box), str(kept)) == 3
+    assert put_back(str(box), str(kept)) == PutBackResult(3)
     assert {path.relative_to(box).as_posix(): path.read_bytes() for path in box.glob("*/*")} == before
     assert not list(kept.glob("*/*"))
     drop = await store.open(ALICE, utf8=False)

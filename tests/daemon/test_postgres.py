@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psycopg
@@ -21,26 +21,12 @@ from pop3d.config import load
 from pop3d.store_contract import ALICE, StoreContract, content
 from pop3d.stores import MaildropBusy, RemovalFailed, Store, StoreError
 from pop3d.stores.maildir_delivery import OverQuota, Quota
-from pop3d.stores.postgres import PostgresStore, deliver
+from pop3d.stores.postgres import PostgresStore
+from pop3d.stores.postgres_delivery import deliver
 from tests.postgres import Cluster
 from tests.site import Daemon, Site, free_port
 
 QUERY = "select password, home from pop3_users where name = %(user)s"
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    try:
-        running = Cluster()
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def database(cluster: Cluster) -> str:
-    return cluster.database()
 
 
 class Stores:
@@ -291,8 +277,12 @@ def postgres_site(site: Site, database: str) -> Site:
     execute(database, "insert into pop3_users values ('alice', '{PLAIN}secret', null)")
     text = site.config.read_text()
     text = text[: text.index("[auth]")]
-    text += '[auth]\nbackend = "postgres"\n[auth.postgres]\nconninfo = ' + json.dumps(database)
-    text += '\n[store]\nbackend = "postgres"\nquota_messages = 3\n[store.postgres]\nconninfo = ' + json.dumps(database)
+    text += '[auth]\nbackend = "postgres"\n[auth.postgres]\nconninfo = ' + json.dumps(database) + "\ntimeout = 60"
+    text += (
+        '\n[store]\nbackend = "postgres"\nquota_messages = 3\n[store.postgres]\nconninfo = '
+        + json.dumps(database)
+        + "\ntimeout = 60"
+    )
     site.config.write_text(text)
     return site
 
