@@ -3,6 +3,7 @@
 The driver asks for the next event and does what it says:
 
     NeedData           read, `receive_data`
+    MoreWork           nothing; ask again, or let others have their turn first
     SendData           write, wait until it has left
     ...Requested       find out, `answer`
     ContentDropped     release the message
@@ -11,7 +12,8 @@ The driver asks for the next event and does what it says:
 Order decides everything, and stands in one place, `next_event`: output over a threshold leaves first; then a multi-line
 reply under way gives its next piece; then a question is put; then the end is told; then the next line is executed; and
 only when no line is left does what was answered leave, and the peer gets its turn. So the replies to a pipelined batch
-leave in one write, one piece of content is asked for at a time, and memory stays bounded without a queue.
+leave in one write, one piece of content is asked for at a time, and memory stays bounded without a queue. What is done
+for one event is bounded too, whatever a client sends: that is what `MoreWork` is for.
 
 A SASL exchange is a generator of `pop3core.sasl` that is fed line by line; STLS is a question to the driver, and
 nothing that was read before the handshake survives it.
@@ -25,8 +27,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Final, NoReturn
 
 from pop3core import answers as a
@@ -59,6 +62,7 @@ from pop3core.events import (
     ContentRequested,
     Credential,
     LoginRequested,
+    MoreWork,
     NeedData,
     Password,
     ProofFailed,
@@ -89,6 +93,10 @@ _TIMESTAMP = re.compile(r"<[\x21-\x3b\x3d\x3f-\x7e]{1,200}>")  # RFC 1939 §7 AP
 _END_OF_STREAM: Final = "the client went away without QUIT"
 _NEED: Final = NeedData(False)
 _RESUMED: Final = NeedData(True)
+_MORE: Final = MoreWork()
+_COMMANDS_MAX: Final = 16  # executed for one event: some 0.3 ms
+_LIST_OCTETS: Final = 2048  # of a LIST, that count like one command
+_NAMED_MAX: Final = 1_000  # of the messages that a driver could not remove: so many are looked at
 _ENDLESS_LINE: Final = "a line without end"
 _BAD_COMMANDS: Final = "too many bad commands"
 _FAILED_LOGINS: Final = "too many failed logins"
@@ -234,7 +242,7 @@ class ServerConnection:
         """What is to be done next. Raises `LocalProtocolError` while a question is open."""
         if not self._greeted and self._closed is None:
             self._greet()
-        limits = self._limits
+        limits, commands = self._limits, 0
         while True:
             if self._unsent >= limits.output_octets:
                 return self._flush()
@@ -242,7 +250,9 @@ class ServerConnection:
                 number, self._dropped = self._dropped, None
                 return ContentDropped(number)
             if self._pieces is not None:
-                self._next_piece()
+                if commands >= _COMMANDS_MAX:
+                    return _MORE
+                commands += self._next_piece() // _LIST_OCTETS
                 continue
             if self._question is not None:
                 if self._asked:
@@ -256,6 +266,8 @@ class ServerConnection:
                 self._close(self._finishing)
             if self._closed is not None:
                 return self._flush() if self._unsent else self._closed
+            if commands >= _COMMANDS_MAX and len(self._lines):
+                return _MORE
             waiting = self._exchange is not None or self._refusal
             line = self._lines.next_line(limits.sasl_octets_max if waiting else limits.command_octets_max)
             if line is None:
@@ -267,6 +279,7 @@ class ServerConnection:
                 resumed, self._resumed = self._resumed, True
                 return _RESUMED if resumed else _NEED
             self._resumed = False
+            commands += 1
             self._execute(line)  # RFC 2449 §6.6: in turn, one behind the other
 
     def answer(self, answer: a.ServerAnswer) -> None:
@@ -316,8 +329,11 @@ class ServerConnection:
                 self._ask(question, flush_first=True)
             case CommitRequested(numbers), a.Committed():
                 self._committed(len(numbers))
-            case CommitRequested(numbers), a.CommitFailed(left, code) if set(left) <= set(numbers):
-                self._commit_failed(len(set(left)), len(numbers), code)
+            case CommitRequested(numbers), a.CommitFailed(left, code) if all(
+                map(numbers.__contains__, some := _some_of(left))
+            ):
+                there = len(some) if len(left) <= _NAMED_MAX else min(len(left), len(numbers))
+                self._commit_failed(there, len(numbers), code)
             case _:
                 raise LocalProtocolError(f"{type(answer).__name__} is no answer to {type(question).__name__}")
 
@@ -689,7 +705,7 @@ class ServerConnection:
         elif self._exists(command.number):
             self._say(b"+OK %d %b\r\n" % (command.number, uids[command.number - 1]))
 
-    def _lines_of(self, line: bytes, values: Iterable[object]) -> Iterator[bytes]:
+    def _lines_of(self, line: bytes, values: Sequence[object]) -> Iterator[bytes]:
         """A line for each message that is not marked, some at a time: a million of them are never in memory at once.
 
         ``line``: to be filled in with message number and value; ``values``: one for each message.
@@ -703,13 +719,15 @@ class ServerConnection:
                 piece, octets = [], 0
         yield b"".join((*piece, TERMINATOR))
 
-    def _next_piece(self) -> None:
+    def _next_piece(self) -> int:
+        """Say the next piece of a list; how many octets it has."""
         assert self._pieces is not None
         piece = next(self._pieces, None)
         if piece is None:
             self._pieces = None
-        else:
-            self._say(piece)
+            return 0
+        self._say(piece)
+        return len(piece)
 
     def _retr(self, command: Retr) -> None:
         if self._exists(command.number):
@@ -807,3 +825,8 @@ class ServerConnection:
         Quit: _quit,
     }
     assert _HANDLERS.keys() == RULE_OF.keys()
+
+
+def _some_of(left: Collection[int]) -> frozenset[int]:
+    """What a driver could not remove; of very many the first: to look at a million would take too long."""
+    return frozenset(islice(left, _NAMED_MAX))

@@ -12,6 +12,7 @@ from typing import Final
 
 from pop3core.grammar import BadArgument, Reader
 from pop3core.sasl.base import SaslError, text_of
+from pop3core.sasl.prep import acting_as
 
 __all__ = ["for_argument", "for_message", "of_equal_length"]
 
@@ -81,9 +82,20 @@ def _field(field: bytes) -> bytes:
 
 
 def _identity(identity: bytes) -> bytes:
-    """An identity that is not the certificate's."""
-    shown = _name(identity)
-    return shown if shown != identity else b"!" * len(identity)
+    """An identity that is not the certificate's, or one that is refused with the same words."""
+    refusal, begun = _refusal(identity), b"x" * (len(identity) - 1)
+    mixed = begun[:-1] + "\u05d0".encode()  # a letter of Hebrew behind others: two directions
+    candidates = (b"!" * len(identity), *(begun + end for end in (b"\0", b"\xff", b"\x7f")), mixed)
+    fitting = (candidate for candidate in candidates if _refusal(candidate) == refusal)
+    return next(fitting, identity)  # none fits only where there is nothing but what cannot be seen
+
+
+def _refusal(identity: bytes) -> str:
+    try:
+        acting_as(text_of(identity))
+    except SaslError as fault:
+        return str(fault)
+    return ""
 
 
 def _name(name: bytes) -> bytes:

@@ -358,7 +358,7 @@ def _dialogue(transcript: Transcript) -> Iterator[_Line]:
         elif entry.kind == "event" and entry.octets:
             for line in entry.octets.split(b"\r\n")[:-1]:
                 yield f"S: {_shown(line)}", "RFC 1939 §3 +OK" if line.startswith(b"+OK") else ""
-        elif entry.kind != "event" or not entry.text.startswith("NeedData"):
+        elif entry.kind != "event" or not entry.text.startswith(("NeedData", "MoreWork")):
             yield f"-- {entry.text or entry.answer}", ""
 
 

@@ -120,22 +120,28 @@ def _certificate(
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What clients look at. ``names``: subjectAltNames, lower case, addresses as text; ``ends``: in UTC."""
+    """What clients look at.
+
+    ``names``: subjectAltNames, lower case, addresses as text; ``ends``: in UTC; ``rsa_bits``: of the key; 0: not RSA.
+    """
 
     names: frozenset[str]
     ends: datetime.datetime
+    rsa_bits: int = 0
 
 
 def shown_by(certificate: Path) -> Shown:
     """Of the first certificate in the file. Raises OSError, and ValueError when there is none."""
     first = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+    key = first.public_key()
+    rsa_bits = key.key_size if isinstance(key, RSAPublicKey) else 0
     try:
         alternatives = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return Shown(frozenset(), first.not_valid_after_utc)
+        return Shown(frozenset(), first.not_valid_after_utc, rsa_bits)
     names = [name.lower() for name in alternatives.get_values_for_type(x509.DNSName)]
     addresses = [str(address) for address in alternatives.get_values_for_type(x509.IPAddress)]
-    return Shown(frozenset(names + addresses), first.not_valid_after_utc)
+    return Shown(frozenset(names + addresses), first.not_valid_after_utc, rsa_bits)
 
 
 def covers(names: Collection[str], host: str) -> bool:

@@ -3,7 +3,7 @@
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pop3core import grammar
@@ -96,11 +96,16 @@ MESSAGES = st.one_of(
     st.binary(max_size=30),
     st.lists(st.sampled_from([b"", b"alice", b"hunter2", b"\xff", "é".encode(), b"user=alice", b"auth=Bearer abc=",
                               b"auth=bearer  x", b"auth=", b"AUTH=Bearer abc", b"n,a=alice,", b"n,,", b"y,bob,",
-                              b"p=x,,", b"host=h"]), max_size=6)
+                              b"p=x,,", b"host=h", "\u05d0".encode(), "\u00ad".encode(), b"x" * 1024]),
+                     max_size=6)
     .flatmap(lambda parts: st.sampled_from([b"\0".join(parts), b"\x01".join(parts), b"\x01".join((*parts, b"", b""))])),
 )  # fmt: skip
 
 
+@example("hunter2\u05d0".encode(), "EXTERNAL")  # two directions
+@example("\u00ad\u00ad".encode(), "EXTERNAL")  # nothing is left of it
+@example(b"hunter2\x7f", "EXTERNAL")
+@example(b"hunter2" * 200 + b"\x7f", "EXTERNAL")  # too long to be prepared
 @given(MESSAGES, st.sampled_from(["PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2", "EXTERNAL"]))
 def test_a_message_has_the_fate_of_its_stand_in(message: bytes, mechanism: str) -> None:
     def fate(message: bytes) -> str:
