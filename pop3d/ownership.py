@@ -6,7 +6,8 @@ with the sticky bit, such as ``/tmp``, may be written to by all: there nobody re
 
 The walk begins at ``/``, and each step is trusted before the next one is taken: what was looked at cannot be exchanged
 by a stranger afterwards. What belongs to the configured `user` he can exchange at any time, so root reads such files,
-but writes and gives away nothing by their paths: `open_as_root` is for that.
+but writes and gives away nothing by their paths: `open_as_root` is for that. Where the configuration itself is his,
+root does with his rights (`acting`) all that could otherwise be more than they are.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import os
 import pwd
 import shlex
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Owners", "callers", "distrusted", "open_as_root"]
+__all__ = ["Owners", "acting", "callers", "distrusted", "open_as_root"]
 
 _LINKS_MAX: Final = 40  # in one path, as in Linux
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -50,6 +51,28 @@ def callers(*, named: bool, environment: Mapping[str, str]) -> Owners:
         return Owners(frozenset({0, os.geteuid()}), frozenset({os.getegid()}))
     caller = environment.get("SUDO_UID", "") if named else ""
     return Owners(frozenset({0, int(caller)} if caller.isascii() and caller.isdecimal() else {0}))
+
+
+@contextlib.contextmanager
+def acting(numbers: tuple[int, int] | None) -> Iterator[None]:
+    """A process of root has the rights of that user and group, and no others, for a while; None: its own.
+
+    For one thread, at the start: the rights are the whole process's. Raises OSError.
+    """
+    if numbers is None or os.geteuid() != 0:
+        yield
+        return
+    user, group = numbers
+    others, own = os.getgroups(), os.getegid()
+    try:
+        os.setgroups([])
+        os.setegid(group)
+        os.seteuid(user)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(own)
+        os.setgroups(others)
 
 
 def distrusted(path: Path, owners: Owners) -> str | None:
@@ -114,7 +137,7 @@ def _stranger(path: str, at: str, found: os.stat_result, owners: Owners) -> str 
 
 def _of_a_stranger(path: str, at: str, found: os.stat_result) -> str:
     option = "-h " if stat.S_ISLNK(found.st_mode) else ""
-    me = _user(os.geteuid())
+    me = _user(os.getuid())  # also while it is `acting`
     return (
         f"{path}: {_called(path, at)} belongs to {_user(found.st_uid)}, whom {me} does not obey; "
         f"look into it, then chown {option}{me} {shlex.quote(at)}"

@@ -40,6 +40,7 @@ from pop3d.commands.finding import warning as _warning
 from pop3d.config import Config, ConfigError, Pam, are_one_mailbox
 from pop3d.exit_status import ExitStatus
 from pop3d.log import harmless
+from pop3d.ownership import acting
 from pop3d.privileges import Identity, become, resolve
 from pop3d.state_folder import CACHE, KEEP
 from pop3d.stores import MaildropBusy, StoreError
@@ -76,10 +77,12 @@ def _counted(number: int, word: str) -> str:
 def findings(path: Path | None) -> list[Finding]:
     """All there are. A process of root becomes the configured `user` on the way."""
     try:
-        config = configured(path)
+        config = configured(path, serves=True)
     except ConfigError as fault:
         return [Finding(True, text) for text in fault.faults]
-    found = [*_limits(config), *listeners(config), *_certificates(config), *_state(config.state)]
+    found = [*_limits(config), *listeners(config), *_certificates(config)]
+    with acting(config.owner):
+        found += _state(config.state)
     identity = _identity(config, found)
     found += (Finding(True, text) for text in plugin_faults(config))
     lines: list[Line] = []
@@ -89,12 +92,13 @@ def findings(path: Path | None) -> list[Finding]:
             found += _users(config, lines)
     except AuthError as fault:
         found.append(Finding(True, str(fault)))
-    found += check_asked.databases(config)
-    if config.auth.oauth is not None:
-        found += check_asked.tokens(config.auth.oauth)
     pam = (config.auth.pam or Pam()) if config.auth.backend == "pam" else None
-    if pam is not None:
-        found += check_asked.pam(pam)
+    with acting(config.owner):
+        found += check_asked.databases(config)
+        if config.auth.oauth is not None:
+            found += check_asked.tokens(config.auth.oauth)
+        if pam is not None:
+            found += check_asked.pam(pam)
     root = os.geteuid() == 0
     if root and identity is not None and identity.uid != 0:
         become(identity)

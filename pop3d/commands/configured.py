@@ -8,19 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pop3d.config import Config, ConfigError, find, load
-from pop3d.ownership import Owners, callers, distrusted
+from pop3d.ownership import Owners, acting, callers, distrusted
 from pop3d.privileges import Identity, become, resolve
 
 __all__ = ["configured"]
 
 
-def configured(path: Path | None) -> Config:
+def configured(path: Path | None, *, serves: bool = False) -> Config:
     """The configuration at ``path``, or the one found. Raises `ConfigError`.
 
     Root obeys one that is root's, or, when it was named, of whoever called sudo; what it names may be of the configured
-    `user` as well. Was it named, and is it of that `user` itself, then this process becomes him before it reads it, for
-    good: what he writes there can do no more than he can. Anybody else obeys what he names, but of what is found in the
-    current folder only what is root's or his own.
+    `user` as well. Was it named, and is it of that `user` itself, then it can do no more than he can: this process
+    becomes him before it reads it, for good. Unless it ``serves``: then it stays root, to read certificates, keys and
+    users and to bind ports, and does all else as `Config.owner`. Anybody else obeys what he names, but of what is found
+    in the current folder only what is root's or his own.
     """
     place = find(path)
     root = os.geteuid() == 0
@@ -30,14 +31,15 @@ def configured(path: Path | None) -> Config:
     if why := distrusted(place, owners):
         if not root or path is None:
             raise ConfigError([f"{why}, or name the one that you mean with --config FILE"])
-        return _as_its_owner(place, owners, why)
-    config = load(place, owners if root else None)
-    if root and (faults := list(_distrusted_files(config, owners))):
+        config = _of_its_user(place, owners, why, serves=serves)
+    else:
+        config = load(place, owners if root else None)
+    if os.geteuid() == 0 and (faults := list(_distrusted_files(config, owners))):
         raise ConfigError(faults)
     return config
 
 
-def _as_its_owner(place: Path, owners: Owners, why: str) -> Config:
+def _of_its_user(place: Path, owners: Owners, why: str, *, serves: bool) -> Config:
     try:
         owner = pwd.getpwuid(place.stat().st_uid)
     except (OSError, KeyError):
@@ -45,8 +47,11 @@ def _as_its_owner(place: Path, owners: Owners, why: str) -> Config:
     if owner.pw_uid in owners.users or distrusted(place, owners.and_(owner.pw_uid, owner.pw_gid)):
         raise ConfigError([why])
     identity = Identity(owner.pw_uid, owner.pw_gid)
-    become(identity)
-    config = load(place)
+    if not serves:
+        become(identity)
+    numbers = owner.pw_uid, owner.pw_gid
+    with acting(numbers):  # he could exchange it by a link to a file that he may not read
+        config = load(place, owners, numbers) if serves else load(place)
     try:
         # a number alone says no group, and then it is his own
         itself = config.user is not None and resolve(config.user, config.group or f"#{owner.pw_gid}") == identity

@@ -22,6 +22,7 @@ from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.log import configure, unraisable
 from pop3d.log_writing import beside
+from pop3d.ownership import acting
 from pop3d.privileges import Identity, become, resolve
 from pop3d.process import no_core, no_new_privileges, tune
 from pop3d.renewal import Renewal
@@ -40,7 +41,7 @@ log = logging.getLogger("pop3d.serve")
 
 def serve(path: Path | None) -> None:
     """Serve the configuration at ``path``, or the one found. Returns when SIGTERM or SIGINT has ended it."""
-    config = configured(path)
+    config = configured(path, serves=True)
     os.chdir("/")  # processes that are started import from where they start, and there is nobody else's file
     configure(config.log.level, config.log.format)
     sys.unraisablehook = unraisable
@@ -167,9 +168,10 @@ async def _exposed(config: Config, server: Server, metrics: Metrics | None) -> E
 
 
 def _prepare_state(config: Config, identity: Identity | None) -> None:
-    """The state folder belongs to whom we become; only root can see to that."""
+    """The state folder belongs to whom we become. Only root can see to that, but gives nothing away at his own word."""
     try:
-        prepare(config.state, None if identity is None else (identity.uid, identity.gid))
+        with acting(config.owner):
+            prepare(config.state, None if identity is None or config.owner else (identity.uid, identity.gid))
     except OSError as fault:
         log.warning("state folder %s: %s; nothing is cached or remembered", config.state, fault.strerror)
 

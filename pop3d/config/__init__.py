@@ -77,6 +77,7 @@ class Config(Model):
 
     _file: Path | None = PrivateAttr(default=None)
     _trusted: Owners | None = PrivateAttr(default=None)
+    _owner: tuple[int, int] | None = PrivateAttr(default=None)
 
     @property
     def file(self) -> Path | None:
@@ -87,6 +88,13 @@ class Config(Model):
     def trusted(self) -> Owners | None:
         """Who may have written what root obeys, besides what is `user`'s own; None for a process that is not root's."""
         return self._trusted
+
+    @property
+    def owner(self) -> tuple[int, int] | None:
+        """User and group whose own this file is, where root obeys it nevertheless: root reads certificates, keys and
+        users for him and binds ports, and does all else with his rights (`pop3d.ownership.acting`). None: no such.
+        """
+        return self._owner
 
     @property
     def files(self) -> list[tuple[str, Path]]:
@@ -158,8 +166,8 @@ def find(path: Path | None) -> Path:
     raise ConfigError([f"no configuration: looked for {' and '.join(map(str, PLACES))}; name one with --config FILE"])
 
 
-def load(path: Path, trusted: Owners | None = None) -> Config:
-    """Reads and validates a file. ``trusted``: see `Config.trusted`. Raises `ConfigError` with all faults."""
+def load(path: Path, trusted: Owners | None = None, owner: tuple[int, int] | None = None) -> Config:
+    """Reads and validates a file. ``trusted`` and ``owner``: see `Config`. Raises `ConfigError` with all faults."""
     try:
         with path.open("rb") as file:
             found = tomllib.load(file)
@@ -175,7 +183,7 @@ def load(path: Path, trusted: Owners | None = None) -> Config:
     if config.store.deleted and lead_to_one_mailbox(config.store.path, config.store.deleted):
         what = "is the mailbox itself, or another user's: messages would be deleted where they are kept"
         raise ConfigError([f'{path}: `store.deleted`: it {what}; take a folder of its own, such as "deleted/{{user}}"'])
-    config._file, config._trusted = path, trusted
+    config._file, config._trusted, config._owner = path, trusted, owner
     return config
 
 

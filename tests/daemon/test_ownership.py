@@ -223,10 +223,7 @@ def test_a_configuration_of_user_himself_has_his_rights_and_no_more(site: Site, 
     assert result.returncode == 0, result.stderr
     (message,) = (site.root / "mail" / "alice" / "new").iterdir()
     assert message.stat().st_uid == USER
-    result = run_pop3d("serve", "--config", str(site.config))
-    assert result.returncode == 78
-    assert "key.pem: Permission denied" in result.stderr
-    os.chown(site.root / "key.pem", USER, USER)
+    (site.root / "key.pem").chmod(0o400)  # root reads it for him
     site.config.write_text(f'state = "{trophy}"\n{text}')
     daemon = Daemon(site)
     try:
@@ -234,8 +231,69 @@ def test_a_configuration_of_user_himself_has_his_rights_and_no_more(site: Site, 
     finally:
         daemon.end()
     assert f"Uid:\t{USER}\t{USER}\t{USER}\t{USER}" in status
+    assert f"Gid:\t{USER}\t{USER}\t{USER}\t{USER}" in status
+    assert "Groups:\t \n" in status
     assert f"state folder {trophy}: Permission denied" in daemon.log
     assert trophy.stat().st_uid == 0
+    assert list(trophy.iterdir()) == []
+
+
+def by_its_user(site: Site, more: str = "") -> None:
+    """The configuration is `user`'s own, who adds to it."""
+    site.config.write_text(more + site.config.read_text())
+    for path in (site.config, site.root / "users"):
+        os.chown(path, USER, USER)
+
+
+def test_a_state_folder_that_user_names_is_his_own_or_made_in_a_folder_of_his(site: Site) -> None:
+    by_its_user(site, 'state = "mail/.state"\n')
+    Daemon(site).end()
+    state = site.root / "mail" / ".state"
+    assert {path.stat().st_uid for path in (state, *state.rglob("*"))} == {USER}
+    assert (state / "keep" / "secret").exists()
+
+
+def test_check_looks_with_the_rights_that_serve_has(site: Site, run_pop3d) -> None:
+    (site.root / "key.pem").chmod(0o400)
+    by_its_user(site, 'state = "mail/.state"\n')
+    result = run_pop3d("check", "--config", str(site.config))
+    assert result.returncode == 0, result.stdout
+    (site.root / "trophy").mkdir(mode=0o700)
+    site.config.write_text(site.config.read_text().replace("mail/.state", "trophy"))
+    result = run_pop3d("check", "--config", str(site.config))
+    assert result.returncode == 78
+    assert "trophy" in result.stdout
+    assert list((site.root / "trophy").iterdir()) == []
+
+
+def test_no_secret_of_root_is_read_for_user_to_be_sent_to_where_he_says(site: Site, run_pop3d) -> None:
+    (site.root / "secret").write_text("root's own\n")
+    (site.root / "secret").chmod(0o600)
+    by_its_user(site)
+    text = site.config.read_text()
+    assert "[auth]" in text
+    site.config.write_text(
+        text.replace("[auth]", '[auth]\nmechanisms = ["plain", "oauthbearer"]', 1)
+        + '[auth.oauth]\nissuer = "https://example.org"\naudience = "mail"\n'
+        'introspection = "https://example.org/i"\nclient_id = "x"\nclient_secret_file = "secret"\n'
+    )
+    result = run_pop3d("serve", "--config", str(site.config))
+    assert result.returncode == 78
+    assert "secret: Permission denied" in result.stderr
+
+
+def test_a_configuration_of_user_is_read_with_his_rights(site: Site, run_pop3d) -> None:
+    by_its_user(site)
+    (site.root / "trophy").write_text("= root's own\n")
+    (site.root / "trophy").chmod(0o600)
+    os.chown(site.root, USER, USER)
+    site.config.unlink()
+    site.config.symlink_to("trophy")
+    os.chown(site.config, USER, USER, follow_symlinks=False)
+    result = run_pop3d("serve", "--config", str(site.config))
+    assert result.returncode == 78
+    assert "belongs to nobody, whom root does not obey" in result.stderr
+    assert "root's own" not in result.stderr
 
 
 def test_a_configuration_is_of_the_user_whom_it_names_or_of_root(site: Site, run_pop3d) -> None:
@@ -465,3 +523,10 @@ def test_root_imports_no_plugin_of_a_stranger(site: Site, run_pop3d, monkeypatch
         assert "`store.backend` = 'mail.store:made': " in result.stdout
         assert "belongs to nobody, whom root does not obey" in result.stdout
         os.chown(stranger, 0, 0)
+    os.chown(plugins / "mail" / "store.py", USER, USER)
+    os.chown(site.config, USER, USER)  # nor when it is `user` who names it
+    os.chown(site.root / "users", USER, USER)
+    for command in ("check", "serve"):
+        result = run_pop3d(command, "--config", str(site.config))
+        assert result.returncode == 78
+        assert "belongs to nobody, whom root does not obey" in result.stdout + result.stderr
