@@ -219,7 +219,7 @@ def _plugin(config: Config, group: str, methods: tuple[str, ...]) -> object:
 
 
 def maildir_store(config: Config, state: Path | None) -> MaildirStore:
-    """As configured, but for ``state``: the folder for what can be rebuilt, or None to keep nothing."""
+    """As configured, but for ``state``: the state folder, or None to keep nothing."""
     store = config.store
     options = MaildirOptions(
         utf8_downgrade=store.utf8_downgrade,

@@ -110,6 +110,24 @@ def undelete(user: User, config: Config = None) -> None:
     run(user, config)
 
 
+@app.command()
+def mailbox(
+    user: User,
+    config: Config = None,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="A mailbox that is missing is meant to be gone: serve an empty one.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Show a user's mailbox: where it is, messages, octets, quota, lock. Exit code 67: unknown user."""
+    from pop3d.commands import mailbox as command
+
+    if forget:
+        command.forget(user, config)
+    else:
+        command.show(user, config, as_json=as_json)
+
+
 Users = Annotated[Path | None, typer.Option(help="The users file; default: the configuration's.", metavar="FILE")]
 Scheme = Annotated[
     str | None,

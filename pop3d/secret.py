@@ -1,7 +1,7 @@
 """A secret of this site's own, from which salts of users who do not exist are made: always the same, known to nobody.
 
-It lies in the state folder. Without it, or where it cannot be written, there is a new one at each start: then a name's
-salt changes, by which one could tell that there is no such user.
+It lies in ``keep/`` of the state folder. Without it, or where it cannot be written, there is a new one at each start:
+then a name's salt changes, by which one could tell that there is no such user.
 """
 
 from __future__ import annotations
@@ -12,42 +12,61 @@ import os
 from pathlib import Path
 from typing import Final
 
+from pop3d.state_folder import KEEP, opened_part, prepare
+
 __all__ = ["secret_of"]
 
 log = logging.getLogger("pop3d.secret")
 
+_NAME: Final = "secret"
 _OCTETS: Final = 32
 
 
 def secret_of(state: Path) -> bytes:
-    """32 octets, made when they are not there. Blocking: for the start."""
-    path = state / "secret"
-    if (kept := _kept(path)) is not None:
-        return kept
-    made = os.urandom(_OCTETS)
-    beside = path.with_name(f".secret.{os.getpid()}")
+    """32 octets, made when they are not there; that of version 0.1 is moved. Blocking: for the start."""
     try:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(made)
-        try:
-            os.link(beside, path)  # of several processes that start at once, the first one's is kept
-        except FileExistsError:
-            if (kept := _kept(path)) is not None:
-                return kept
-            os.replace(beside, path)  # what was there is none
+        prepare(state)
+        with opened_part(state, KEEP) as keep:
+            return _kept(_NAME, keep) or _made(keep)
     except OSError as fault:
-        log.warning("%s: %s; salts of unknown users change at each start", path, fault.strerror)
+        with contextlib.suppress(OSError):
+            if old := _kept(state / _NAME):
+                return old  # of version 0.1, and it could not be moved
+        log.warning("%s: %s; salts of unknown users change at each start", state / KEEP / _NAME, fault.strerror)
+    return os.urandom(_OCTETS)
+
+
+def _made(keep: int) -> bytes:
+    made = os.urandom(_OCTETS)
+    beside = f".{_NAME}.{os.getpid()}"
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=keep)
+        with open(descriptor, "wb") as file:
+            if os.geteuid() == 0:
+                folder = os.fstat(keep)
+                os.fchown(descriptor, folder.st_uid, folder.st_gid)  # whom we become
+            file.write(made)
+            file.flush()
+            os.fsync(descriptor)
+        try:
+            os.link(beside, _NAME, src_dir_fd=keep, dst_dir_fd=keep)  # of processes that start at once the first wins
+        except FileExistsError:
+            if kept := _kept(_NAME, keep):
+                return kept
+            os.replace(beside, _NAME, src_dir_fd=keep, dst_dir_fd=keep)  # what was there is torn
+        os.fsync(keep)
     finally:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            os.unlink(beside, dir_fd=keep)
     return made
 
 
-def _kept(path: Path) -> bytes | None:
-    with contextlib.suppress(OSError):
-        kept = path.read_bytes()
-        if len(kept) == _OCTETS:
-            return kept
-    return None
+def _kept(name: str | Path, folder: int | None = None) -> bytes | None:
+    """The secret in the file ``name``, in the folder of that descriptor; None when there is none. Raises OSError."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+    with open(descriptor, "rb") as file:
+        kept = file.read(_OCTETS + 1)
+    return kept if len(kept) == _OCTETS else None

@@ -39,7 +39,7 @@ ENGINE = [
 ]
 # The daemon and the client, likewise.
 DAEMON = [
-    {"config.*"},
+    {"config.*", "state_folder"},
     {
         "exit_status",
         "certificates",

@@ -29,7 +29,7 @@ from pop3d.auth.hashing import HOLDS_THE_LOCK
 from pop3d.auth.passwords import CRYPT_EXTRA, PLAIN, SCRAM, lacks_extra
 from pop3d.auth.users_file import Line, User, read_lines
 from pop3d.certificates import covers, shown_by
-from pop3d.commands import check_asked
+from pop3d.commands import check_asked, check_missing
 from pop3d.commands.check_listeners import listeners
 from pop3d.commands.finding import Finding
 from pop3d.commands.finding import fault as _fault
@@ -39,8 +39,10 @@ from pop3d.config import Config, ConfigError, Pam, find, load
 from pop3d.exit_status import ExitStatus
 from pop3d.log import harmless
 from pop3d.privileges import Identity, become, resolve
+from pop3d.state_folder import CACHE, KEEP
 from pop3d.stores import MaildropBusy, StoreError
 from pop3d.stores.maildir import mailbox_path
+from pop3d.stores.seen_mailboxes import SeenMailboxes, mailboxes_root
 
 __all__ = ["Finding", "check", "findings"]
 
@@ -148,11 +150,13 @@ def _dates_and_names(certificate: Path, hosts: tuple[str, ...], *, sure: bool) -
 
 def _state(state: Path) -> Iterator[Finding]:
     """Looked at as whoever we are: started as root, `serve` gives the folder to `user`."""
-    remedy = "make it a folder that can be written to, or set another `state`; sizes are counted again at each login"
+    remedy = "make it a folder that can be written to, or set another `state`; nothing is cached or remembered"
     try:
         if state.exists():
-            with tempfile.TemporaryFile(dir=state):
-                return
+            for folder in (state, *(part for part in (state / CACHE, state / KEEP) if part.exists())):
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+            return
         above = next(folder for folder in state.parents if folder.exists())
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             yield _fault(f"state folder {state}", f"it is not there, and cannot be made in {above}", remedy)
@@ -277,7 +281,12 @@ def _fields(where: str, user: User, config: Config) -> Iterator[Finding]:
 
 def _store(config: Config, users: list[User], owner: int) -> Iterator[Finding]:
     """As the configured user, to whom, by number, all mail should belong: ``owner``."""
-    base = _base(config.store.path)
+    yield from check_missing.kept(config)
+    seen = SeenMailboxes(config.state, config.store.path)
+    base = None if seen.root is None else Path(seen.root)
+    if gone := list(check_missing.root(seen)):
+        yield from gone
+        return
     try:
         if base is not None:
             os.close(os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -298,9 +307,13 @@ def _store(config: Config, users: list[User], owner: int) -> Iterator[Finding]:
         try:
             os.lstat(mailbox)
         except (FileNotFoundError, NotADirectoryError):
-            continue  # an empty mailbox
+            yield from check_missing.mailbox(seen, mailbox)
+            continue  # else an empty mailbox
         except OSError as fault:
             yield _fault(mailbox, f"cannot be reached: {fault.strerror}", "let `user` into the folders above it")
+            continue
+        if gone := list(check_missing.mailbox(seen, mailbox)):
+            yield from gone
             continue
         looked_at, others = _owners(mailbox, owner, left)
         left -= looked_at
@@ -317,18 +330,13 @@ def _store(config: Config, users: list[User], owner: int) -> Iterator[Finding]:
         yield _warning(base or "mail", what, "find -not -user tells all")
 
 
-def _base(template: str) -> Path | None:
-    """The folder that all mailboxes are in; None when they are in homes."""
-    before = template.replace("{{", "\0").partition("{")[0].replace("\0", "{").replace("}}", "}")
-    return Path(before.rpartition("/")[0]) if before else None
-
-
 def _one_file_system(base: Path | None, config: Config) -> Iterator[Finding]:
-    deleted = _base(config.store.deleted) if config.store.deleted else None
-    if base is None or deleted is None:
+    folder = mailboxes_root(config.store.deleted)
+    if base is None or folder is None:
         return
+    deleted = Path(folder)
     try:
-        there = next(folder for folder in (deleted, *deleted.parents) if folder.exists())
+        there = next(above for above in (deleted, *deleted.parents) if above.exists())
         other = there.stat().st_dev != base.stat().st_dev
     except OSError as fault:
         yield _fault(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -14,16 +13,16 @@ from typing import BinaryIO, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pop3d.assembly import account_of
-from pop3d.auth import Account, AuthError, AuthUnavailable
+from pop3d.auth import Account
+from pop3d.commands.whose import become_user, known_account
 from pop3d.config import Config, find, load
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
-from pop3d.privileges import become, resolve
 from pop3d.stores import StoreError, mbox
 from pop3d.stores.maildir import mailbox_path
 from pop3d.stores.maildir_delivery import OverQuota, Quota, deliver
 from pop3d.stores.maildir_removal import put_back
+from pop3d.stores.seen_mailboxes import SeenMailboxes, is_there
 
 __all__ = ["deliver_stdin", "import_mail", "undelete"]
 
@@ -77,16 +76,8 @@ def _mailbox(user: str, path: Path | None) -> _Mailbox:
     store = config.store
     if store.backend not in ("maildir", "postgres"):
         raise CommandError(f'the store is "{store.backend}": there is no Maildir to deliver into', ExitStatus.CONFIG)
-    try:
-        account = account_of(config, user)
-    except AuthError as fault:
-        raise CommandError(str(fault), ExitStatus.CONFIG) from None
-    except AuthUnavailable as fault:
-        raise CommandError(f"{fault}; try again later", ExitStatus.TRY_LATER) from None
-    if account is None:
-        remedy = "`pop3d user add` makes one" if config.auth.backend == "file" else "the name cannot be a user's"
-        raise CommandError(f"no such user: {user!r}; {remedy}", ExitStatus.NO_USER)
-    _become(config)
+    account = known_account(config, user)
+    become_user(config)
     quota = Quota(store.quota_octets, store.quota_messages)
     if store.postgres is not None:
         return _InPostgres(store.postgres.conninfo.get_secret_value(), account.name, quota)
@@ -96,19 +87,22 @@ def _mailbox(user: str, path: Path | None) -> _Mailbox:
 def _located(config: Config, account: Account, quota: Quota) -> _Maildir:
     store = config.store
     try:
+        path = mailbox_path(store.path, account)
         deleted = mailbox_path(store.deleted, account) if store.deleted else ""
-        return _Maildir(mailbox_path(store.path, account), deleted, quota)
     except StoreError as fault:
         raise CommandError(f"{account.name}: {fault.detail}", ExitStatus.CONFIG) from None
+    _refuse_if_gone(config, path)
+    return _Maildir(path, deleted, quota)
 
 
-def _become(config: Config) -> None:
-    if config.user is None or os.geteuid() != 0:
-        return
+def _refuse_if_gone(config: Config, path: str) -> None:
+    """A mailbox that should be there is not made anew: what is delivered onto a mount point is hidden by the mount."""
     try:
-        become(resolve(config.user, config.group))
-    except (LookupError, OSError) as fault:
-        raise CommandError(f"`user` or `group` in the configuration: {fault}", ExitStatus.CONFIG) from None
+        why = None if is_there(path) else SeenMailboxes(config.state, config.store.path).gone(path)
+    except OSError as fault:
+        why = f"{fault.filename}: {fault.strerror}"
+    if why is not None:
+        raise CommandError(f"not delivered: {why}; try again later", ExitStatus.TRY_LATER)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from pop3d.privileges import Identity, become, resolve
 from pop3d.process import no_new_privileges, tune
 from pop3d.renewal import Renewal
 from pop3d.server import ListenError, Server
+from pop3d.state_folder import prepare
 from pop3d.systemd import ActivationError, Notifier, activated, matched
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def serve(path: Path | None) -> None:
     identity = _identity(config)
     if faults := tls_faults(config):
         raise CommandError("\n".join(faults), ExitStatus.CONFIG)
+    _prepare_state(config, identity)
     renewal = Renewal(config)
     metrics = _metrics(config)
     try:
@@ -123,7 +125,6 @@ async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[
         exposition = await _exposed(config, server, service.metrics)
         await server.bind(sockets)
         if identity is not None:
-            _own_state(config, identity)
             become(identity)
         if config.auth.backend != "pam":  # whose modules may need helpers that have more, such as unix_chkpwd
             no_new_privileges()
@@ -162,13 +163,13 @@ async def _exposed(config: Config, server: Server, metrics: Metrics | None) -> E
     return exposition
 
 
-def _own_state(config: Config, identity: Identity) -> None:
+def _prepare_state(config: Config, identity: Identity | None) -> None:
     """The state folder belongs to whom we become; only root can see to that."""
     try:
-        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.chown(config.state, identity.uid, identity.gid)
+        prepare(config.state, None if identity is None else (identity.uid, identity.gid))
     except OSError as fault:
-        log.warning("state folder %s: %s; nothing is cached", config.state, fault.strerror)
+        what = "nothing is cached, and a mailbox that goes missing is not told from an empty one"
+        log.warning("state folder %s: %s; %s", config.state, fault.strerror, what)
 
 
 class Ending:

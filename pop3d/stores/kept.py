@@ -1,4 +1,4 @@
-"""Listings of mailboxes kept in the state folder, one file each: for a daemon that starts again, or another process.
+"""Listings of mailboxes kept in ``cache/`` of the state folder, one file each: for the next start, or another process.
 
 A pure cache: rebuilt when it is missing, torn or not ours, skipped when it cannot be read or written, never needed for
 correctness. Sizes in it save reading every message of a mailbox: Maildir names stand for content that never changes.
@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from pop3core.maildrop import Listing, PackedOctets
+from pop3d.state_folder import make_folders
 from pop3d.stores.maildir_listing import Scan, UniqueIds
 from pop3d.stores.recent import Stamps
 
 __all__ = ["Kept", "KeptListing"]
 
 _HEADER_MAX: Final = 64  # octets
-_HEADER = re.compile(rb"pop3d listing 4 ([0-9a-f]{8})\n")
+_HEADER = re.compile(rb"pop3d listing ([45]) ([0-9a-f]{8})\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +43,19 @@ class Kept:
 
 
 class KeptListing:
-    """The listing of one Maildir. ``state``: the folder for what can be rebuilt; ``maildir``: its path.
+    """The listing of one Maildir. ``cache``: the folder for what can be rebuilt; ``maildir``: its path.
 
     ``ways``: how sizes and unique-ids were found, by a word for each way that is not the usual one.
     """
 
-    def __init__(self, state: Path, maildir: str, *ways: str) -> None:
-        self._state, self._maildir, self._ways = state, maildir, ways
+    def __init__(self, cache: Path, maildir: str, *ways: str) -> None:
+        self._cache, self._maildir, self._ways = cache, maildir, ways
 
     @functools.cached_property
     def _path(self) -> Path:
         # Named by a hash, so that nothing in a user's name can matter to a path. Most logins never ask for it.
         name = hashlib.sha256(os.fsencode(self._maildir)).hexdigest()
-        return self._state / "listings" / ".".join((name, *self._ways))
+        return self._cache / "listings" / ".".join((name, *self._ways))
 
     def load(self) -> Kept | None:
         """What is kept; None when nothing usable is there."""
@@ -76,15 +77,16 @@ class KeptListing:
             "messages": len(ends),
             "others": {place: uid.decode("ascii") for place, uid in others.items()},
         }
-        parts = (json.dumps(about).encode() + b"\n", names, ends.tobytes(), array("Q", found.listing.sizes).tobytes())
+        numbers = (ends, array("Q", found.listing.sizes), found.inodes)
+        parts = (json.dumps(about).encode() + b"\n", names, *(some.tobytes() for some in numbers))
         checksum = 0
         for part in parts:
             checksum = zlib.crc32(part, checksum)
         beside = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folders(self._path.parent)
             with beside.open("wb") as file:
-                file.write(b"pop3d listing 4 %08x\n" % checksum)
+                file.write(b"pop3d listing 5 %08x\n" % checksum)
                 file.writelines(parts)
             os.replace(beside, self._path)
         except OSError:
@@ -110,16 +112,20 @@ def _read(file: BinaryIO) -> Kept:
     # nothing in it can be trusted before the checksum is known
     if about["order"] != sys.byteorder or max(about["names"], about["messages"]) > os.fstat(file.fileno()).st_size:
         raise ValueError("numbers of another machine, or none")
-    ends, sizes = array("Q"), array("Q")
+    ends, sizes, inodes = array("Q"), array("Q"), array("Q")
     names = file.read(about["names"])
     ends.fromfile(file, about["messages"])
     sizes.fromfile(file, about["messages"])
+    if of_names := header[1] == b"4":  # of version 0.1: which files were counted is not known, but for their names
+        inodes.frombytes(bytes(sizes.itemsize * len(sizes)))
+    else:
+        inodes.fromfile(file, about["messages"])
     checksum = 0
-    for part in (line, names, ends, sizes):
+    for part in (line, names, ends, sizes, *(() if of_names else (inodes,))):
         checksum = zlib.crc32(part, checksum)
-    if checksum != int(header[1], 16) or file.read(1):
+    if checksum != int(header[2], 16) or file.read(1):
         raise ValueError("torn")
     packed = PackedOctets.of(names, ends)
     others = {int(place): uid.encode("ascii") for place, uid in about["others"].items()}
-    stamps = tuple(None if stamp is None else tuple(stamp) for stamp in about["stamps"])
-    return Kept(stamps, Scan(packed, Listing(sizes, UniqueIds(packed, others))))
+    stamps = () if of_names else tuple(None if stamp is None else tuple(stamp) for stamp in about["stamps"])
+    return Kept(stamps, Scan(packed, Listing(sizes, UniqueIds(packed, others)), inodes))

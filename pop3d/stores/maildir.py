@@ -24,18 +24,22 @@ import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from pop3core.answers import Content
 from pop3d.auth import Account, check_user_name
+from pop3d.state_folder import CACHE
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
 from pop3d.stores.hops import hop
 from pop3d.stores.kept import KeptListing
-from pop3d.stores.maildir_listing import Scan, Ways, find_again, scan
+from pop3d.stores.maildir_folders import open_folder
+from pop3d.stores.maildir_identity import ListedFiles, listed_now
+from pop3d.stores.maildir_listing import Scan, Ways, scan
 from pop3d.stores.maildir_reading import MessageReader, scratch
 from pop3d.stores.maildir_removal import Removal, SoftDelete, mark_seen
 from pop3d.stores.nowait import is_local, open_cached
-from pop3d.stores.recent import RecentScans, at_rest, stamps_at_once, stamps_of
+from pop3d.stores.recent import RecentScans, Stamps, at_rest, stamps_at_once, stamps_of
+from pop3d.stores.seen_mailboxes import SeenMailboxes
 from pop3d.stores.uidlists import UidSource, foreign_uids, list_files
 
 __all__ = ["MaildirMaildrop", "MaildirOptions", "MaildirStore", "mailbox_path"]
@@ -46,6 +50,9 @@ _LOCK_PATIENCE: Final = 0.04  # seconds that a dying holder gets before the mail
 _LOCK_PAUSE: Final = 0.005
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
 _LARGE: Final = 1_000  # messages from which on a listing is kept although no size in it is new
+
+_Found: TypeAlias = tuple[Scan, Stamps]
+"""What was listed, and how the folders were before."""
 
 
 def mailbox_path(template: str, account: Account) -> str:
@@ -82,12 +89,14 @@ class MaildirOptions:
 class MaildirStore:
     """Maildirs at ``path``, a template with {user}, {local}, {domain} and {home}; see `pop3d.stores.Store`.
 
-    ``state``: a folder for what can be rebuilt, or None to keep nothing.
+    ``state``: the state folder (`pop3d.state_folder`), or None to keep nothing: neither listings, nor which mailboxes
+    were seen.
     """
 
     def __init__(self, path: str, state: Path | None = None, options: MaildirOptions | None = None) -> None:
         self._path = path
-        self._state = state
+        self._cache = None if state is None else state / CACHE
+        self._seen = None if state is None else SeenMailboxes(state, path)
         self._options = options or MaildirOptions()
         self._recent = RecentScans()
         self._watched = ("cur", "new", *list_files(self._options.uidl))
@@ -95,28 +104,36 @@ class MaildirStore:
         self._room = scratch()
 
     async def open(self, account: Account, *, utf8: bool) -> MaildirMaildrop:
-        """See `pop3d.stores.Store.open`. A Maildir that is not there is an empty mailbox, and is not made."""
+        """See `pop3d.stores.Store.open`. A Maildir never seen is an empty mailbox, and is not made.
+
+        One that was seen before and is missing is a `StoreError` (`pop3d.stores.seen_mailboxes`).
+        """
         options = self._options
         path = mailbox_path(self._path, account)
         soft = SoftDelete(mailbox_path(options.deleted, account), options.retention_days) if options.deleted else None
         ways = Ways(surrogates=options.utf8_downgrade and not utf8, believe_names=options.sizes_in_names)
-        cache = None if self._state is None else KeptListing(self._state, path, *_unusual(ways, options.uidl))
+        cache = None if self._cache is None else KeptListing(self._cache, path, *_unusual(ways, options.uidl))
         folder = _Folder(path, self._held)
         try:
-            found = await self._locked_and_scanned(folder, cache, ways)
+            found, stamps = await self._locked_and_scanned(folder, cache, ways)
         except OSError as fault:
             folder.close()
-            raise StoreError("this mailbox cannot be opened now", detail=f"{path}: {fault.strerror}") from None
+            where = f"{path}: " if fault.filename in (None, path) else f"{path}: {fault.filename}: "
+            raise StoreError("this mailbox cannot be opened now", detail=f"{where}{fault.strerror}") from None
         except BaseException:
             folder.close()
             raise
         for trouble in found.troubles:
             log.warning("%s: %s", path, trouble)
+        devices = {stamp[0] for stamp in stamps if stamp is not None}
+        files = ListedFiles(
+            -1 if folder.root is None else folder.root, found, devices, listed_now(), surrogates=ways.surrogates
+        )
         return MaildirMaildrop(
-            folder, found, cache, soft, ways, self._recent, self._room, mark_as_seen=options.mark_seen
+            folder, found, files, cache, soft, ways, self._recent, self._room, mark_as_seen=options.mark_seen
         )
 
-    async def _locked_and_scanned(self, folder: _Folder, cache: KeptListing | None, ways: Ways) -> Scan:
+    async def _locked_and_scanned(self, folder: _Folder, cache: KeptListing | None, ways: Ways) -> _Found:
         loop = asyncio.get_running_loop()
         patience = loop.time() + _LOCK_PATIENCE
         while True:
@@ -129,44 +146,50 @@ class MaildirStore:
                 raise MaildropBusy
             await asyncio.sleep(_LOCK_PAUSE)
 
-    def _opened_at_once(self, folder: _Folder, ways: Ways) -> Scan | None:
+    def _opened_at_once(self, folder: _Folder, ways: Ways) -> _Found | None:
         """Lock a mailbox and find that nothing in it has changed; None when that takes a hop."""
         device = self._recent.device(key := _key(folder, ways))
         if device is None or not is_local(device) or not folder.lock_at_once():
             return None
         assert folder.root is not None
         stamps = stamps_at_once(folder.root, self._watched)
-        return None if stamps is None else self._recent.find(key, stamps)
+        recent = None if stamps is None else self._recent.find(key, stamps)
+        return None if stamps is None or recent is None else (recent, stamps)
 
-    def _scan(self, folder: _Folder, cache: KeptListing | None, ways: Ways) -> Scan:
+    def _scan(self, folder: _Folder, cache: KeptListing | None, ways: Ways) -> _Found:
         """Lock a mailbox and list it. In a thread."""
         folder.lock()
+        stamps = () if folder.root is None else stamps_of(folder.root, self._watched)
+        if self._seen is not None:
+            self._seen.check(folder.path, there=any(stamps[:2]))  # cur/ or new/
         if folder.root is None:
-            return Scan()
+            return Scan(), ()
         key, uidl = _key(folder, ways), self._options.uidl
-        stamps = stamps_of(folder.root, self._watched)
         if (recent := self._recent.find(key, stamps)) is not None:
-            return recent
+            return recent, stamps
         resting = at_rest(stamps)
         before = self._recent.last(key)
         if before is None and cache is not None and (kept := cache.load()) is not None:
             if kept.stamps == stamps:
                 self._recent.keep(key, stamps, kept.scan)
-                return kept.scan
+                return kept.scan, stamps
             before = kept.scan
         try:
-            ways = replace(ways, uids=foreign_uids(folder.root, uidl))
+            told = () if self._seen is None else self._seen.told(folder.path)
+            ways = replace(ways, uids=foreign_uids(folder.root, uidl), told=told)
         except ValueError as fault:
             raise OSError(errno.EINVAL, str(fault)) from None
         found = scan(folder.root, before, ways)
+        if self._seen is not None and found.told is not None:
+            self._seen.tell(folder.path, found.told)  # before any client is told
         resting = resting and not found.troubles  # those are told at each login
         # also when only old ones went, once they are many: the cache must not grow for ever
         worth_it = found.counted or found.forgotten > len(found.listing) or (resting and len(found.names) >= _LARGE)
-        if cache is not None and worth_it:
+        if cache is not None and worth_it and not found.unread:
             cache.save(found, stamps if resting else ())
         if resting:
             self._recent.keep(key, stamps, found)
-        return found
+        return found, stamps
 
 
 def _unusual(ways: Ways, uidl: UidSource) -> Iterator[str]:
@@ -213,7 +236,7 @@ class _Folder:
         """Open and lock it (RFC 1939 §4). Raises OSError, `_Locked` when somebody else has the lock. In a thread."""
         if self.root is None:
             try:
-                self.root = os.open(self.path, _FOLDER | os.O_CLOEXEC)
+                self.root = open_folder(self.path)
             except FileNotFoundError:
                 return
             self.local = is_local(os.fstat(self.root).st_dev)
@@ -251,6 +274,7 @@ class MaildirMaildrop:
         self,
         folder: _Folder,
         found: Scan,
+        files: ListedFiles,
         cache: KeptListing | None,
         soft: SoftDelete | None,
         ways: Ways,
@@ -261,22 +285,13 @@ class MaildirMaildrop:
     ) -> None:
         self._folder = folder
         self._recent, self._key = recent, _key(folder, ways)
-        self._names = found.names
-        self._renamed: dict[int, bytes] = {}
+        self._files = files
         self._cache, self._soft = cache, soft
         self._wrong_size = False
         self._seen: set[int] | None = set() if mark_as_seen else None
         self._reader: MessageReader | None = None
         if folder.root is not None:
-            self._reader = MessageReader(
-                folder.root,
-                found.listing.sizes,
-                self._name,
-                self._find,
-                room,
-                at_once=folder.local,
-                surrogates=ways.surrogates,
-            )
+            self._reader = MessageReader(files, room, at_once=folder.local, surrogates=ways.surrogates)
         self.messages = found.listing
 
     # --- reading ---
@@ -325,19 +340,8 @@ class MaildirMaildrop:
         self._wrong_size = True
         self._recent.forget(self._key)
 
-    def _name(self, number: int) -> bytes:
-        return self._renamed.get(number) or self._names[number - 1]
-
-    def _find(self, number: int) -> None:
-        """Look for a message that has another name now. Raises FileNotFoundError when it is gone. In a thread."""
-        assert self._folder.root is not None
-        found = find_again(self._folder.root, self._names[number - 1])
-        if found is None:
-            raise FileNotFoundError(errno.ENOENT, "gone")
-        self._renamed[number] = found
-
     def _unreadable(self, number: int, fault: OSError) -> StoreError:
-        name = os.fsdecode(self._name(number))
+        name = os.fsdecode(self._files.name(number))
         detail = f"{self._folder.path}: message {name!r}: {fault.strerror}"
         if isinstance(fault, FileNotFoundError):
             return StoreError("this message was removed by another program", code=None, detail=detail)
@@ -350,7 +354,7 @@ class MaildirMaildrop:
         if not numbers:
             return
         assert self._folder.root is not None
-        removal = Removal(self._folder.root, self._name, self._find, self._soft)
+        removal = Removal(self._files, self._soft)
         left = await hop(removal.run, numbers)
         if self._seen is not None:
             self._seen.difference_update(numbers)
@@ -374,6 +378,6 @@ class MaildirMaildrop:
             self._cache.forget()
         for number in sorted(self._seen or ()):
             try:
-                mark_seen(self._folder.root, self._name(number))
+                mark_seen(self._files, number)
             except OSError as fault:
                 log.warning("%s: message %d is not marked as seen: %s", self._folder.path, number, fault.strerror)

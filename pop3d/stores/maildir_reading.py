@@ -11,7 +11,6 @@ read in pieces, on the loop or by aiofiles in a thread. So size costs no memory,
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
 from typing import Final
 
 import aiofiles
@@ -21,8 +20,10 @@ from pop3core.answers import Content
 from pop3core.framing import normalized
 from pop3core.limits import DEFAULT_LIMITS
 from pop3d.stores.hops import POOL, hop, to_its_end
-from pop3d.stores.maildir_listing import OPEN_MESSAGE, open_message, text_of
-from pop3d.stores.nowait import open_cached, read_cached
+from pop3d.stores.maildir_content import OPEN_MESSAGE, text_of
+from pop3d.stores.maildir_identity import ListedFiles
+from pop3d.stores.maildir_names import OpenFolders
+from pop3d.stores.nowait import fstat_local, open_cached, read_cached
 
 __all__ = ["MessageReader", "scratch"]
 
@@ -97,27 +98,16 @@ class _Cursor:
 
 
 class MessageReader:
-    """Reads messages 1 to n. ``sizes``: of each, in octets as they are sent.
+    """Reads messages 1 to n of a listing.
 
-    ``root``: descriptor of the Maildir; ``name_of``: a message's file below it; ``find``: looks for one that has
-    another name now, and raises FileNotFoundError, in a thread. ``at_once``: files that are in memory may be opened on
-    the event loop; ``surrogates``: these are given. Methods raise OSError. Pieces must be asked for in order
-    (`pop3d.stores.Maildrop.read`). ``room``: of `scratch`; what is in it is of no worth once a method has returned.
+    ``at_once``: files that are in memory may be opened on the event loop; ``surrogates``: these are given. ``room``: of
+    `scratch`; what is in it is of no worth once a method has returned. Methods raise OSError; FileNotFoundError for a
+    message that is gone, also when another file has its name. Pieces must be asked for in order
+    (`pop3d.stores.Maildrop.read`).
     """
 
-    def __init__(
-        self,
-        root: int,
-        sizes: Sequence[int],
-        name_of: Callable[[int], bytes],
-        find: Callable[[int], None],
-        room: memoryview,
-        *,
-        at_once: bool,
-        surrogates: bool,
-    ) -> None:
-        self._root, self._sizes = root, sizes
-        self._name_of, self._find, self._room = name_of, find, room
+    def __init__(self, files: ListedFiles, room: memoryview, *, at_once: bool, surrogates: bool) -> None:
+        self._files, self._room = files, room
         self._surrogates = surrogates
         self._at_once = at_once and not surrogates
         self._ahead: dict[int, bytes] = {}  # whole messages that were read before they were asked for
@@ -166,13 +156,16 @@ class MessageReader:
 
     def _read_cached(self, number: int) -> bytes | None:
         """A small message that is in memory as it was listed. Whatever else it is, a thread finds out."""
-        size = self._sizes[number - 1]
+        files = self._files
+        size = files.sizes[number - 1]
         if not self._at_once or size >= _PIECE:
             return None
-        descriptor = open_cached(self._name_of(number), OPEN_MESSAGE, self._root)
+        descriptor = open_cached(files.name(number), OPEN_MESSAGE, files.root)
         if descriptor is None:
             return None
         try:
+            if not files.is_unchanged(number, fstat_local(descriptor)):
+                return None
             octets = read_cached(descriptor, self._room, 0)
         except OSError:
             return None
@@ -190,20 +183,32 @@ class MessageReader:
         self.release()
         self._ahead.clear()
         in_order = number == self._next
-        try:
-            whole = self._read_small(number)
-        except FileNotFoundError:
-            self._find(number)
-            whole = self._read_small(number)
-        if whole is None:
-            self._open_large(number)
-            return
-        self._ahead[number] = whole
-        octets, last = len(whole), min(len(self._sizes), number + _AHEAD_MESSAGES - 1)
-        while in_order and octets < _AHEAD_OCTETS and number < last:
-            number += 1
+        with OpenFolders(self._files.root) as folders:
+            descriptor, size = self._files.open(number, folders)
             try:
-                whole = self._read_small(number)
+                whole = self._small(descriptor, size)
+                if whole is None:
+                    self._cursor = _Cursor(number, descriptor, size, self._room, surrogate=self._surrogates)
+                    self._cursor.read_here()
+                    return
+            finally:
+                if self._cursor is None:
+                    os.close(descriptor)
+            self._ahead[number] = whole
+            if in_order:
+                self._read_ahead(number + 1, folders)
+
+    def _read_ahead(self, first: int, folders: OpenFolders) -> None:
+        octets = len(self._ahead[first - 1])
+        for number in range(first, min(len(self._files) + 1, first + _AHEAD_MESSAGES - 1)):
+            if octets >= _AHEAD_OCTETS:
+                return
+            try:
+                descriptor, size = self._files.open(number, folders)
+                try:
+                    whole = self._small(descriptor, size)
+                finally:
+                    os.close(descriptor)
             except OSError:
                 return  # told when it is asked for
             if whole is None:
@@ -211,22 +216,13 @@ class MessageReader:
             self._ahead[number] = whole
             octets += len(whole)
 
-    def _read_small(self, number: int) -> bytes | None:
-        """A message's content, when it is one piece."""
-        descriptor, size = open_message(self._root, self._name_of(number))
-        try:
-            if size > _PIECE:
-                return None
-            data = os.read(descriptor, size + 1)
-        finally:
-            os.close(descriptor)
+    def _small(self, descriptor: int, size: int) -> bytes | None:
+        """The content of an open file, when it is one piece."""
+        if size > _PIECE:
+            return None
+        data = os.read(descriptor, size + 1)
         if len(data) != size:
             return None  # being changed at this moment, or read in part
         text = text_of(surrogate=self._surrogates)
         content = text.feed(data) + text.finish()
         return content if len(content) <= _PIECE else None
-
-    def _open_large(self, number: int) -> None:
-        descriptor, size = open_message(self._root, self._name_of(number))
-        self._cursor = _Cursor(number, descriptor, size, self._room, surrogate=self._surrogates)
-        self._cursor.read_here()

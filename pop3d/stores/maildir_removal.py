@@ -1,8 +1,9 @@
 """Removing messages from a Maildir, durably: what is confirmed is gone after a power cut too.
 
 A message is unlinked under whatever name it has now, then the folder it was in is synced; both must work before anybody
-says +OK (RFC 1939 §6). With soft deletion it is moved by rename to a Maildir of deleted ones instead, on the same file
-system, from where `put_back` brings it home; what lies there longer than the retention is unlinked at the next removal.
+says +OK (RFC 1939 §6). Only the very file that was listed is removed, as `pop3d.stores.maildir_identity` tells. With
+soft deletion it is moved to a Maildir of deleted ones instead, on the same file system, from where `put_back` brings it
+home; what lies there longer than the retention is unlinked at the next removal.
 
 Plain, blocking code for a worker thread.
 """
@@ -17,9 +18,23 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from pop3d.stores.maildir_folders import rename_new
+from pop3d.stores.maildir_identity import ListedFiles, Located
+from pop3d.stores.maildir_names import (
+    FOLDERS,
+    OpenFolders,
+    base_of,
+    entries_of,
+    file_of,
+    folder_of,
+    name_and_inode,
+    unique_part,
+)
+
 __all__ = ["Removal", "SoftDelete", "mark_seen", "put_back"]
 
 _DAY: Final = 86_400  # seconds
+_RENAMED_MAX: Final = 10  # times that a message is looked for, because it was renamed while it was removed
 _TRIES: Final = 100  # names tried when that of a deleted message is taken already
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -34,87 +49,136 @@ class SoftDelete:
 
 
 class Removal:
-    """One removal of messages from the Maildir ``root``.
+    """One removal of messages of a listing."""
 
-    ``name_of``: a message's file below it; ``find``: looks for one that has another name now, raises FileNotFoundError.
-    """
-
-    def __init__(
-        self, root: int, name_of: Callable[[int], bytes], find: Callable[[int], None], soft: SoftDelete | None = None
-    ) -> None:
-        self._root, self._name_of, self._find, self._soft = root, name_of, find, soft
+    def __init__(self, files: ListedFiles, soft: SoftDelete | None = None) -> None:
+        self._files, self._soft = files, soft
         self.details: list[str] = []
         """What went wrong, for the log."""
+        self._folders: dict[bytes, list[int]] = {}  # to be synced, and for which messages
+        self._linked: dict[bytes, int] = {}  # files with more than one name, removed by one of them; see `file_of`
 
     def run(self, numbers: Iterable[int]) -> list[int]:
         """Remove messages; the numbers of those that may still be there."""
         numbers = list(numbers)
-        if self._soft is None:
-            return self._remove(numbers, self._unlink, [])
-        try:
-            deleted = _deleted_folder(self._soft.path)
-        except OSError as fault:
-            self.details.append(f"{self._soft.path}: {fault.strerror}")
-            return numbers
-        try:
-            left = self._remove(numbers, lambda name: _move(self._root, name, deleted), [deleted])
-            if self._soft.retention_days is not None:
-                _expire(deleted, time.time() - self._soft.retention_days * _DAY)
-            return left
-        finally:
-            os.close(deleted)
+        with OpenFolders(self._files.root) as folders:
+            if self._soft is None:
+                return self._remove(numbers, folders, _unlink, None)
+            try:
+                deleted = _deleted_folder(self._soft.path)
+            except OSError as fault:
+                self.details.append(f"{self._soft.path}: {fault.strerror}")
+                return numbers
+            try:
+                if wrong := self._is_the_mailbox(deleted, folders):
+                    self.details.append(f"{self._soft.path}: {wrong}")
+                    return numbers
+                left = self._remove(numbers, folders, lambda located: _move(located, deleted), deleted)
+                if self._soft.retention_days is not None:
+                    _expire(deleted, time.time() - self._soft.retention_days * _DAY)
+                return left
+            finally:
+                os.close(deleted)
 
-    def _remove(self, numbers: list[int], take: Callable[[bytes], None], also: list[int]) -> list[int]:
-        left: list[int] = []
-        folders: dict[bytes, list[int]] = {}
+    @staticmethod
+    def _is_the_mailbox(deleted: int, folders: OpenFolders) -> str | None:
+        """What is wrong with the folder for deleted messages."""
+        for folder in FOLDERS:
+            try:
+                if os.path.samestat(os.fstat(folders.of(folder)), os.fstat(deleted)):
+                    return "the folder for deleted messages is the mailbox itself"
+            except FileNotFoundError:
+                continue
+            except OSError as fault:
+                return f"beside {os.fsdecode(folder)}: {fault.strerror}"
+        return None
+
+    def _remove(
+        self, numbers: list[int], folders: OpenFolders, take: Callable[[Located], None], also: int | None
+    ) -> list[int]:
+        left: set[int] = set()
         for number in numbers:
             try:
-                folders.setdefault(self._take(number, take), []).append(number)
+                self._take(number, folders, take)
             except OSError as fault:
-                left.append(number)
-                self.details.append(f"{os.fsdecode(self._name_of(number))!r}: {fault.strerror}")
+                left.add(number)
+                self.details.append(f"{os.fsdecode(self._files.name(number))!r}: {fault.strerror}")
         try:
             # where messages were moved to comes first: a power cut in between leaves two, never none
-            for descriptor in also:
-                os.fsync(descriptor)
+            if also is not None:
+                os.fsync(also)
         except OSError as fault:
             self.details.append(f"sync of deleted messages: {fault.strerror}")
             return numbers
-        for folder, removed in folders.items():
+        left |= self._remove_other_names(folders)
+        for folder, removed in self._folders.items():
             try:
-                _sync(self._root, folder)
+                os.fsync(folders.of(folder))
             except OSError as fault:
                 # gone now, but nobody can promise for after a power cut
-                left += removed
+                left.update(removed)
                 self.details.append(f"sync of {os.fsdecode(folder)}: {fault.strerror}")
         return sorted(left)
 
-    def _take(self, number: int, take: Callable[[bytes], None]) -> bytes:
-        """Take a message away under whatever name it has; the folder to be synced."""
-        try:
-            take(self._name_of(number))
-        except FileNotFoundError:
+    def _take(self, number: int, folders: OpenFolders, take: Callable[[Located], None]) -> None:
+        """Take a message away under whatever name it has; note the folder to be synced."""
+        # FileNotFoundError: another program has removed it, so be it, durably
+        with contextlib.suppress(FileNotFoundError):
+            located = self._taken(number, folders, take)
+            if located.found.st_nlink > 1:
+                self._linked[b"%b/%x" % (unique_part(located.name), located.found.st_ino)] = number
+        self._folders.setdefault(folder_of(self._files.name(number)), []).append(number)
+
+    def _taken(self, number: int, folders: OpenFolders, take: Callable[[Located], None]) -> Located:
+        for _ in range(_RENAMED_MAX):
+            located = self._files.locate(number, folders)
             try:
-                self._find(number)
+                take(located)
             except FileNotFoundError:
-                return self._name_of(number)[:3]  # another program has removed it: so be it, durably
-            take(self._name_of(number))
-        return self._name_of(number)[:3]
+                continue  # renamed at this moment: it is looked for again
+            return located
+        raise OSError(errno.EBUSY, "another program renames it all the time")
 
-    def _unlink(self, name: bytes) -> None:
-        os.unlink(name, dir_fd=self._root)
+    def _remove_other_names(self, folders: OpenFolders) -> set[int]:
+        """Messages of which another name may be left: a program that links and unlinks was killed in between."""
+        if not self._linked:
+            return set()
+        left = set()
+        try:
+            for entry in entries_of(self._files.root):
+                if (number := self._linked.get(file_of(entry))) is not None:
+                    name, inode = name_and_inode(entry)
+                    left.add(number)
+                    if os.stat(base_of(name), dir_fd=folders.of(name), follow_symlinks=False).st_ino == inode:
+                        os.unlink(base_of(name), dir_fd=folders.of(name))
+                    self._folders.setdefault(folder_of(name), []).append(number)
+                    left.discard(number)
+        except OSError as fault:
+            self.details.append(f"other names of removed messages: {fault.strerror}")
+            return set(self._linked.values())
+        return left
 
 
-def mark_seen(root: int, name: bytes) -> None:
-    """Move a message to cur/ with the flag S, where it has not got it. Raises OSError. Not durable: only a flag."""
-    unique, _, info = name[len(b"cur/") :].partition(b":")
-    flags = set(info.removeprefix(b"2,").decode("ascii", "replace")) if info.startswith(b"2,") else set()
-    if info and not info.startswith(b"2,"):
-        return  # flags of a kind that is not known here are left alone
-    if "S" in flags and name.startswith(b"cur/"):
-        return
-    seen = b"cur/%b:2,%b" % (unique, "".join(sorted(flags | {"S"})).encode("ascii", "ignore"))
-    os.rename(name, seen, src_dir_fd=root, dst_dir_fd=root)
+def _unlink(located: Located) -> None:
+    os.unlink(base_of(located.name), dir_fd=located.folder)
+
+
+def mark_seen(files: ListedFiles, number: int) -> None:
+    """Move a message to cur/ with the flag S, where it has not got it. Raises OSError. Not durable: only a flag.
+
+    FileExistsError where another file has that name: nothing is ever replaced.
+    """
+    with OpenFolders(files.root) as folders:
+        located = files.locate(number, folders)
+        base = base_of(located.name)
+        unique, _, info = base.partition(b":")
+        flags = set(info.removeprefix(b"2,").decode("ascii", "replace")) if info.startswith(b"2,") else set()
+        if info and not info.startswith(b"2,"):
+            return  # flags of a kind that is not known here are left alone
+        if "S" in flags and folder_of(located.name) == b"cur":
+            return
+        seen = b"%b:2,%b" % (unique, "".join(sorted(flags | {"S"})).encode("ascii", "ignore"))
+        rename_new(base, seen, source_fd=located.folder, target_fd=folders.of(b"cur"))
 
 
 def put_back(maildir: str, deleted: str) -> int:
@@ -154,19 +218,28 @@ def _deleted_folder(path: str) -> int:
     return os.open(os.path.join(path, "cur"), _FOLDER)
 
 
-def _move(root: int, name: bytes, deleted: int) -> None:
+def _move(located: Located, deleted: int) -> None:
     """Move a message to the deleted ones. One of the same name there stays."""
-    base = name[len(b"cur/") :]
+    base = base_of(located.name)
     for attempt in range(_TRIES):
         unique, colon, info = base.partition(b":")
         target = base if not attempt else b"%b,D=%d%b%b" % (unique, attempt, colon, info)
         try:
-            os.link(name, target, src_dir_fd=root, dst_dir_fd=deleted, follow_symlinks=False)
+            os.link(base, target, src_dir_fd=located.folder, dst_dir_fd=deleted, follow_symlinks=False)
         except FileExistsError:
-            continue
-        os.unlink(name, dir_fd=root)
+            if not _same_file(located, target, deleted):
+                continue  # another message; the same one is there when a removal before was killed
+        else:
+            if not _same_file(located, target, deleted):
+                os.unlink(target, dir_fd=deleted)
+                raise OSError(errno.ESTALE, "another file took its name at this moment")
+        os.unlink(base, dir_fd=located.folder)
         return
     raise OSError(errno.EEXIST, f"{_TRIES} deleted messages have that name")
+
+
+def _same_file(located: Located, target: bytes, deleted: int) -> bool:
+    return os.path.samestat(located.found, os.stat(target, dir_fd=deleted, follow_symlinks=False))
 
 
 def _expire(deleted: int, before: float) -> None:

@@ -18,10 +18,10 @@ import struct
 import sys
 from typing import Final
 
-__all__ = ["is_local", "open_cached", "read_cached"]
+__all__ = ["fstat_local", "is_local", "open_cached", "read_cached"]
 
 _OPENAT2: Final = 437  # the same number on all architectures
-_RESOLVE_CACHED: Final = 0x20
+_RESOLVE: Final = 0x20 | 0x04  # RESOLVE_CACHED; RESOLVE_NO_SYMLINKS: a link is judged where there is time for it
 _HOW: Final = struct.Struct("=QQQ")  # struct open_how: flags, mode, resolve; see openat2(2)
 _HOW_OCTETS: Final = _HOW.size
 _RWF_NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)  # Linux; elsewhere every read goes through a thread
@@ -31,6 +31,10 @@ _RWF_NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)  # Linux; elsewhere every
 # argument types are named: all here are small numbers and bytes, and to check them takes a fifth of the call's time.
 _syscall = ctypes.PyDLL(None).syscall if sys.platform == "linux" else None
 _AT_FDCWD: Final = -100
+
+
+fstat_local: Final = os.fstat
+"""For a descriptor of `open_cached` on a disk of this machine: its inode is in memory, so that nothing has to wait."""
 
 
 def is_local(device: int) -> bool:
@@ -44,7 +48,7 @@ def is_local(device: int) -> bool:
 def open_cached(path: str | bytes | os.PathLike[str], flags: int, root: int = _AT_FDCWD) -> int | None:
     """A descriptor of what is at ``path`` below the folder ``root``; None where it cannot be had at once.
 
-    Whatever the reason is: whoever then opens it in a thread finds out.
+    No symbolic link on the way is followed. Whatever the reason is: whoever then opens it in a thread finds out.
     """
     if _syscall is None:
         return None
@@ -56,7 +60,7 @@ def open_cached(path: str | bytes | os.PathLike[str], flags: int, root: int = _A
 
 @functools.cache
 def _how(flags: int) -> bytes:
-    return _HOW.pack(flags | os.O_CLOEXEC, 0, _RESOLVE_CACHED)
+    return _HOW.pack(flags | os.O_CLOEXEC, 0, _RESOLVE)
 
 
 def read_cached(descriptor: int, into: memoryview, position: int) -> int | None:

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import itertools
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,7 @@ async def test_whatever_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
         box = make_maildir(root / "mail" / "alice", MESSAGES)
         options = MaildirOptions(mark_seen=soft, deleted=str(root / "deleted" / "{user}") if soft else "")
         store = MaildirStore(str(root / "mail" / "{user}"), root / "state", options)
+        time.sleep(0.01)  # so that what is done to the files counts as before the login, each time
         with monkeypatch.context() as patch:
             faults = Faults(patch, failing, number)
             removed = await visit(store)

@@ -438,9 +438,9 @@ def test_the_secret_of_the_site(tmp_path: Path, caplog: pytest.LogCaptureFixture
     made = secret_of(state)
     assert len(made) == 32
     assert secret_of(state) == made
-    assert stat.S_IMODE((state / "secret").stat().st_mode) == 0o600
-    assert [path.name for path in state.iterdir()] == ["secret"]
-    (state / "secret").write_bytes(b"torn")
+    assert stat.S_IMODE((state / "keep" / "secret").stat().st_mode) == 0o600
+    assert [path.name for path in (state / "keep").iterdir()] == ["secret"]
+    (state / "keep" / "secret").write_bytes(b"torn")
     assert secret_of(state) not in (made, b"torn")
     (tmp_path / "file").write_bytes(b"")
     assert len(secret_of(tmp_path / "file")) == 32
@@ -451,4 +451,4 @@ def test_processes_that_start_at_once_agree_on_the_secret(tmp_path: Path) -> Non
     program = f"from pathlib import Path; from pop3d.secret import secret_of; print(secret_of(Path({str(tmp_path)!r})))"
     started = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert len({process.communicate(timeout=60)[0] for process in started}) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+    assert [path.name for path in (tmp_path / "keep").iterdir()] == ["secret"]

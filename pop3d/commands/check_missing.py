@@ -1,0 +1,49 @@
+"""`pop3d check`, and mailboxes that were seen before and are missing: their volume is not mounted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from pop3d.commands.finding import Finding, fault
+from pop3d.config import Config
+from pop3d.state_folder import KEEP
+from pop3d.stores.seen_mailboxes import SeenMailboxes, is_there
+
+__all__ = ["kept", "mailbox", "root"]
+
+
+def kept(config: Config) -> Iterator[Finding]:
+    """As the configured user: whether what the daemon remembers can be read and written."""
+    keep = config.state / KEEP
+    if os.path.lexists(keep) and not os.access(keep, os.R_OK | os.W_OK | os.X_OK):
+        what = "`user` cannot read and write it, so a mailbox that is missing is not told from an empty one"
+        yield fault(keep, what, "give it, and all in it, to `user`")
+
+
+def root(seen: SeenMailboxes) -> Iterator[Finding]:
+    """The folder of all mailboxes, if it had some and is missing or empty."""
+    try:
+        if (why := seen.root_gone()) is not None:
+            yield Finding(True, why)
+    except OSError as refused:
+        yield _unknown(seen.root, refused)
+
+
+def mailbox(seen: SeenMailboxes, path: str) -> Iterator[Finding]:
+    """A mailbox, if it was seen before and is missing."""
+    try:
+        if is_there(path):
+            return
+    except OSError:
+        return  # opening it tells why
+    try:
+        if (why := seen.gone(path)) is not None:
+            yield Finding(True, why)
+    except OSError as refused:
+        yield _unknown(path, refused)
+
+
+def _unknown(where: object, refused: OSError) -> Finding:
+    what = f"whether it was there before is not known: {refused.filename}: {refused.strerror}"
+    return fault(where, what, "let `user` read that")

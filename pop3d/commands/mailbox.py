@@ -1,0 +1,224 @@
+"""`pop3d mailbox USER`: what is in a user's mailbox, and, with `--forget`, that one which is missing is meant to be."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pop3d.auth import Account, check_user_name
+from pop3d.commands.whose import become_user, known_account
+from pop3d.config import Config, find, load
+from pop3d.errors import CommandError
+from pop3d.exit_status import ExitStatus
+from pop3d.log import harmless
+from pop3d.stores import StoreError
+from pop3d.stores.mailbox_records import MailboxRecords
+from pop3d.stores.maildir import mailbox_path
+from pop3d.stores.seen_mailboxes import SeenMailboxes, is_there
+
+__all__ = ["forget", "show"]
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """Messages, and octets as stored."""
+
+    messages: int
+    octets: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Mailbox:
+    """What is shown. ``seen``: by a login before; ``gone``: why it should be there, and is not.
+
+    ``quota``: None for no limit, 0 in it for none of that kind. ``locked``: a session has it; None: there is none.
+    """
+
+    user: str
+    path: str
+    there: bool
+    seen: bool
+    gone: str | None
+    messages: int
+    octets: int
+    quota: _Count | None
+    locked: bool | None
+    deleted: _Count | None
+
+
+def show(user: str, config: Path | None, *, as_json: bool) -> None:
+    """Show a mailbox: a table on a terminal, lines with a tab elsewhere, or one JSON object."""
+    settings = _settings(config)
+    account = known_account(settings, user)
+    become_user(settings)
+    try:
+        found = _looked_at(settings, account)
+    except OSError as fault:
+        raise CommandError(f"{fault.filename}: {fault.strerror}; let `user` read it", ExitStatus.TRY_LATER) from None
+    if as_json:
+        print(json.dumps(asdict(found)))
+        return
+    console = Console()
+    if not console.is_terminal:
+        for name, value, _ in _lines(found):
+            print(f"{name}\t{harmless(value)}")
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value, style in _lines(found):
+        table.add_row(name, Text(harmless(value), style))
+    console.print(table)
+
+
+def forget(user: str, config: Path | None) -> None:
+    """Let a mailbox that is missing count as one that never was.
+
+    So does the folder of all mailboxes, if that is missing or empty, once no other mailbox was seen in it.
+    """
+    settings = _settings(config)
+    account = _account_of_once(settings, user)
+    become_user(settings)
+    path = _path(settings.store.path, account)
+    seen = SeenMailboxes(settings.state, settings.store.path)
+    try:
+        if is_there(path):
+            raise CommandError(f"{path} is there; only a mailbox that is missing can be forgotten", ExitStatus.DATA)
+        known = seen.records.forget(path)
+        print(f"{path} is forgotten" if known else f"{path} was never seen: nothing to forget")
+        if seen.root is not None and seen.root_gone() is not None:
+            _forget_root(seen.root, seen.records)
+    except OSError as fault:
+        text = f"not forgotten: {fault.filename}: {fault.strerror}; run this as root, or as `user`"
+        raise CommandError(text, ExitStatus.CANNOT_WRITE) from None
+
+
+def _forget_root(root: str, records: MailboxRecords) -> None:
+    others = [record.path for record in records.below(root)]
+    if others:
+        print(
+            f"{root} is missing or empty, and {len(others)} more mailboxes were seen in it, such as {others[0]}: "
+            "no login works until it is back, or they are forgotten too"
+        )
+    elif records.forget_root(root):
+        print(f"{root} is forgotten too: no other mailbox was seen in it")
+
+
+def _settings(path: Path | None) -> Config:
+    config = load(find(path))
+    if config.store.backend != "maildir":
+        what = f'the store is "{config.store.backend}": there is no Maildir to look at'
+        raise CommandError(what, ExitStatus.CONFIG)
+    return config
+
+
+def _account_of_once(config: Config, user: str) -> Account:
+    """A user who may have been removed, unless only a user who is there says where the mailbox is."""
+    try:
+        return known_account(config, user)
+    except CommandError as fault:
+        if fault.status != ExitStatus.NO_USER or "{home}" in config.store.path:
+            raise
+        try:
+            check_user_name(user)
+        except ValueError:
+            raise fault from None
+    return Account(user)
+
+
+def _path(template: str, account: Account) -> str:
+    try:
+        return mailbox_path(template, account)
+    except StoreError as fault:
+        raise CommandError(f"{account.name}: {fault.detail}", ExitStatus.CONFIG) from None
+
+
+def _looked_at(config: Config, account: Account) -> _Mailbox:
+    """Raises OSError."""
+    store = config.store
+    path = _path(store.path, account)
+    seen = SeenMailboxes(config.state, store.path)
+    there = is_there(path)
+    count = _counted(path)
+    return _Mailbox(
+        account.name,
+        path,
+        there,
+        seen.records.load(path) is not None,
+        None if there else seen.gone(path),
+        count.messages,
+        count.octets,
+        _Count(store.quota_messages, store.quota_octets) if store.quota_messages or store.quota_octets else None,
+        _locked(path) if there else None,
+        _counted(_path(store.deleted, account)) if store.deleted else None,
+    )
+
+
+def _counted(path: str) -> _Count:
+    messages = octets = 0
+    for folder in ("new", "cur"):
+        try:
+            descriptor = os.open(os.path.join(path, folder), _FOLDER | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue
+        try:
+            with os.scandir(descriptor) as entries:
+                for entry in entries:
+                    try:
+                        if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
+                            octets += entry.stat(follow_symlinks=False).st_size
+                            messages += 1
+                    except FileNotFoundError:
+                        continue  # removed meanwhile
+        finally:
+            os.close(descriptor)
+    return _Count(messages, octets)
+
+
+def _locked(path: str) -> bool:
+    """Whether a session has the mailbox. One that begins just now waits for us: this takes some microseconds."""
+    root = os.open(path, _FOLDER)
+    try:
+        fcntl.flock(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(root)
+    return False
+
+
+def _lines(found: _Mailbox) -> list[tuple[str, str, str]]:
+    """Names, values and their styles."""
+    if found.there:
+        state, style = ("in use by a session", "yellow") if found.locked else ("there", "green")
+    else:
+        state, style = (f"gone: {found.gone}", "bold red") if found.gone else ("not there: an empty mailbox", "")
+    quota = found.quota or _Count(0, 0)
+    lines = [
+        ("user", found.user, ""),
+        ("path", found.path, ""),
+        ("state", state, style),
+        ("seen before", "yes" if found.seen else "no", ""),
+        ("messages", _of(found.messages, quota.messages), _full(found.messages, quota.messages)),
+        ("octets", _of(found.octets, quota.octets), _full(found.octets, quota.octets)),
+    ]
+    if found.deleted is not None:
+        lines.append(("deleted", f"{found.deleted.messages} messages, {found.deleted.octets} octets", ""))
+    return lines
+
+
+def _of(number: int, quota: int) -> str:
+    return f"{number} of {quota} ({100 * number // quota} %)" if quota else str(number)
+
+
+def _full(number: int, quota: int) -> str:
+    return "red" if quota and number >= quota else ""

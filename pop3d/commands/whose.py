@@ -1,0 +1,38 @@
+"""Whose mailbox a command is about, and whom the process becomes before it looks at it."""
+
+from __future__ import annotations
+
+import os
+
+from pop3d.assembly import account_of
+from pop3d.auth import Account, AuthError, AuthUnavailable
+from pop3d.config import Config
+from pop3d.errors import CommandError
+from pop3d.exit_status import ExitStatus
+from pop3d.privileges import become, resolve
+
+__all__ = ["become_user", "known_account"]
+
+
+def known_account(config: Config, user: str) -> Account:
+    """The user of that name. Raises `CommandError`: 67 when there is no such, 75 when nobody can be asked now."""
+    try:
+        account = account_of(config, user)
+    except AuthError as fault:
+        raise CommandError(str(fault), ExitStatus.CONFIG) from None
+    except AuthUnavailable as fault:
+        raise CommandError(f"{fault}; try again later", ExitStatus.TRY_LATER) from None
+    if account is None:
+        remedy = "`pop3d user add` makes one" if config.auth.backend == "file" else "the name cannot be a user's"
+        raise CommandError(f"no such user: {user!r}; {remedy}", ExitStatus.NO_USER)
+    return account
+
+
+def become_user(config: Config) -> None:
+    """A process of root becomes the configured `user`. Raises `CommandError`."""
+    if config.user is None or os.geteuid() != 0:
+        return
+    try:
+        become(resolve(config.user, config.group))
+    except (LookupError, OSError) as fault:
+        raise CommandError(f"`user` or `group` in the configuration: {fault}", ExitStatus.CONFIG) from None
