@@ -60,9 +60,10 @@ class Mint:
         return [b"x"]
 
     def same_length(self, old: Content) -> Content:
-        """Other octets of the same length, and of the same size as sent."""
+        """Other octets of the same length, and of the same size as sent; more where there is no serial number."""
         self._serial += 1
-        return self._made(re.sub(rb"[0-9]{6}", b"%06d" % self._serial, old.stored, count=1))
+        stored, found = re.subn(rb"[0-9]{6}", b"%06d" % self._serial, old.stored, count=1)
+        return self._made(stored) if found else self.longer(old)
 
     def longer(self, old: Content) -> Content:
         """All of the old, and more."""

@@ -3,17 +3,20 @@
 import contextlib
 import errno
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-TICK: Final = 0.005
-"""Seconds: more than a tick of the kernel's coarse clock (4 ms at 250 Hz), by which files' times of change go."""
+from pop3d.stores import recent
+
+TICK: Final = 1.25 * (time.clock_getres(5) if sys.platform == "linux" else 0.01)  # 5: CLOCK_REALTIME_COARSE
+"""Seconds: more than a tick of the kernel's clock by which files' times of change go."""
 
 CHANGING: Final = ("link", "unlink", "rename", "replace", "mkdir", "rmdir", "fsync", "write", "open")
-"""What changes a disk, in `os`; ``open`` counts where it creates a file."""
+"""What changes a disk, in `os`; ``open`` counts where it creates a file, ``rename`` also where it never replaces."""
 
-AHEAD: Final = 1_000_000_000  # nanoseconds
+_RENAME_NEW: Final = "rename_new"  # pop3d's own, which asks the kernel itself
 
 
 class Killed(BaseException):
@@ -21,12 +24,16 @@ class Killed(BaseException):
 
 
 class OurProcess:
-    """Where pop3d's calls go through. ``failing``: names in `CHANGING` that raise OSError with ``number``."""
+    """Where pop3d's calls go through. ``failing``: names in `CHANGING` that raise OSError with ``number``.
 
-    def __init__(self, *, clock_ahead: bool = False) -> None:
+    ``short_rest``: a folder counts as at rest, and its listing is remembered, when it was not changed for a tick. That
+    is enough here: each change by anybody is a tick behind the one before it.
+    """
+
+    def __init__(self, *, short_rest: bool = False) -> None:
         self.failing: frozenset[str] = frozenset()
         self.number = errno.ENOSPC
-        self._clock_ahead = clock_ahead
+        self.short_rest = short_rest
         self._left: int | None = None
         self._dead = False
 
@@ -34,20 +41,21 @@ class OurProcess:
     def running(self, kill_at: int | None = None) -> Iterator[None]:
         """Run a step of ours. ``kill_at``: the process is killed instead of its n-th changing call."""
         self._left, self._dead = kill_at, False
-        real = {name: getattr(os, name) for name in CHANGING}
-        clock = time.time_ns
+        patched: list[tuple[Any, str, Any]] = [(os, name, getattr(os, name)) for name in CHANGING]
+        for name, module in list(sys.modules.items()):
+            if name.startswith("pop3d.") and hasattr(module, _RENAME_NEW):
+                patched.append((module, _RENAME_NEW, getattr(module, _RENAME_NEW)))
+        rest = recent._FINE
         try:
-            for name in CHANGING:
-                setattr(os, name, self._watched(name, real[name]))
-            if self._clock_ahead:
-                # A listing is remembered when its folders have been at rest for a while. Here they always have: every
-                # change by anybody is a tick behind the one before it, so the times of the folders tell.
-                time.time_ns = lambda: clock() + AHEAD
+            for module, name, real in patched:
+                setattr(module, name, self._watched("rename" if name == _RENAME_NEW else name, real))
+            if self.short_rest:
+                recent._FINE = int(TICK * 1e9)  # type: ignore[misc]
             yield
         finally:
-            time.time_ns = clock
-            for name in CHANGING:
-                setattr(os, name, real[name])
+            recent._FINE = rest  # type: ignore[misc]
+            for module, name, real in patched:
+                setattr(module, name, real)
 
     def _watched(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -55,7 +63,7 @@ class OurProcess:
                 raise Killed
             if name == "open" and not args[1] & os.O_CREAT:
                 return real(*args, **kwargs)
-            if self._left is not None:
+            if self._left is not None and name != "mkdir":  # a kill beside those is as one before or behind them
                 self._left -= 1
                 if self._left <= 0:
                     self._dead = True

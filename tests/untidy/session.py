@@ -89,7 +89,9 @@ def _entries(drop: MaildirMaildrop, files: list[File]) -> list[Entry]:
     for group in _groups(entries):
         if not len(group.files) <= len(group.entries) <= sum(len(file.names) for file in group.files):
             names = [sorted(file.names) for file in group.files]
-            raise WrongListing(f"{names} are listed {len(group.entries)} times: {[entry.uid for entry in group.entries]}")
+            raise WrongListing(
+                f"{names} are listed {len(group.entries)} times: {[entry.uid for entry in group.entries]}"
+            )
     if len(set(uids)) < len(uids) or not all(map(is_unique_id, uids)):
         raise UniqueIdMoved(f"not unique, or not well formed: {uids}")
     return entries
@@ -135,7 +137,12 @@ class IdBook:
             raise UniqueIdMoved(f"{what}: it was {sorted(known)}")
         for uid in uids:
             owner = self._owner.get(uid, text)
-            if owner != text and owner not in ancestors.get(text, ()) and uid not in known and (known or owner in present):
+            if (
+                owner != text
+                and owner not in ancestors.get(text, ())
+                and uid not in known
+                and (known or owner in present)
+            ):
                 raise UniqueIdMoved(f"{what}: {uid!r} stood for another message, {owner[:14]!r}")
             if self._gone.get(uid) == text:
                 raise Resurrected(f"{what}: its removal as {uid!r} was confirmed")
