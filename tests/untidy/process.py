@@ -10,12 +10,13 @@ from typing import Any, Final
 
 from pop3d.stores import recent
 
-TICK: Final = 1.25 * (time.clock_getres(5) if sys.platform == "linux" else 0.01)  # 5: CLOCK_REALTIME_COARSE
-"""Seconds: more than a tick of the kernel's clock by which files' times of change go."""
+_STAMPS: Final = 5 if sys.platform == "linux" else time.CLOCK_REALTIME
+"""The clock of files' times: CLOCK_REALTIME_COARSE, which goes in ticks of the kernel, 1 to 10 ms."""
 
 CHANGING: Final = ("link", "unlink", "rename", "replace", "mkdir", "rmdir", "fsync", "write", "open")
 """What changes a disk, in `os`; ``open`` counts where it creates a file, ``rename`` also where it never replaces."""
 
+_NEVER: Final = 10**18  # nanoseconds
 _RENAME_NEW: Final = "rename_new"  # pop3d's own, which asks the kernel itself
 
 
@@ -26,14 +27,17 @@ class Killed(BaseException):
 class OurProcess:
     """Where pop3d's calls go through. ``failing``: names in `CHANGING` that raise OSError with ``number``.
 
-    ``short_rest``: a folder counts as at rest, and its listing is remembered, when it was not changed for a tick. That
-    is enough here: each change by anybody is a tick behind the one before it.
+    ``at_rest``: whether a folder always counts as at rest, so that its listing is remembered, or never does. Times tell
+    all changes here: each is a tick behind the one before it (`wait_for_tick`).
     """
 
-    def __init__(self, *, short_rest: bool = False) -> None:
+    def __init__(self, *, at_rest: bool = False) -> None:
         self.failing: frozenset[str] = frozenset()
         self.number = errno.ENOSPC
-        self.short_rest = short_rest
+        self.at_rest = at_rest
+        self._renaming = [
+            module for name, module in sys.modules.items() if name.startswith("pop3d.") and hasattr(module, _RENAME_NEW)
+        ]
         self._left: int | None = None
         self._dead = False
 
@@ -42,15 +46,12 @@ class OurProcess:
         """Run a step of ours. ``kill_at``: the process is killed instead of its n-th changing call."""
         self._left, self._dead = kill_at, False
         patched: list[tuple[Any, str, Any]] = [(os, name, getattr(os, name)) for name in CHANGING]
-        for name, module in list(sys.modules.items()):
-            if name.startswith("pop3d.") and hasattr(module, _RENAME_NEW):
-                patched.append((module, _RENAME_NEW, getattr(module, _RENAME_NEW)))
+        patched += [(module, _RENAME_NEW, getattr(module, _RENAME_NEW)) for module in self._renaming]
         rest = recent._FINE
         try:
             for module, name, real in patched:
                 setattr(module, name, self._watched("rename" if name == _RENAME_NEW else name, real))
-            if self.short_rest:
-                recent._FINE = int(TICK * 1e9)  # type: ignore[misc]
+            recent._FINE = 0 if self.at_rest else _NEVER  # type: ignore[misc]
             yield
         finally:
             recent._FINE = rest  # type: ignore[misc]
@@ -74,6 +75,12 @@ class OurProcess:
             return None if name == "fsync" else real(*args, **kwargs)
 
         return call
+
+
+def wait_for_tick(moment: int) -> None:
+    """Wait until files' times are later than ``moment`` (`time.time_ns`): the next change shows in them."""
+    while time.clock_gettime_ns(_STAMPS) <= moment:
+        time.sleep(0.0005)
 
 
 def open_below(folder: str) -> list[int]:

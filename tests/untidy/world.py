@@ -17,7 +17,7 @@ from typing import Final
 
 from tests.untidy.content import Content, Mint, compressed
 from tests.untidy.kinds import Intruded, Littered, Lost
-from tests.untidy.process import TICK
+from tests.untidy.process import wait_for_tick
 
 FOLDERS: Final = ("new", "cur")
 ALICE_ID, BOB_ID = 1001, 1002  # who owns the mailboxes, where the tests run as root
@@ -33,7 +33,8 @@ class File:
     told: bool = False
     """Its message was listed to a client, from this very file and with this content."""
     stale: set[int] = field(default_factory=set)
-    """Sizes that it had before it was changed in place: a cache may still have them."""
+    """Sizes of before it was changed in place, which a cache may still have; and of another file that had the same name
+    and inode number once, for a listing does not look at the files."""
 
     @property
     def unique(self) -> str:
@@ -65,7 +66,8 @@ class World:
         self.shared: set[str] = set()  # unique parts that more than one file has had
         self.ancestors: dict[bytes, set[bytes]] = {}  # what stood in a message's file before it
         self._names = 0
-        self._changed = 0.0
+        self._sizes: dict[tuple[str, int], set[int]] = {}  # that a file of that unique part and inode number had
+        self._changed = 0  # by anybody, in nanoseconds
         self._left_in_tmp: set[str] = set()
         for box in (self.home, self.bob):
             for folder in ("tmp", *FOLDERS):
@@ -187,6 +189,8 @@ class World:
 
     def _add(self, content: Content, inode: int, names: set[str]) -> File:
         file = File(content, inode, names)
+        file.stale = self._sizes.setdefault((file.unique, inode), set()) - {len(content.sent)}
+        self._sizes[file.unique, inode].add(len(content.sent))
         if any(other.unique == file.unique for other in self.files):
             self.shared.add(file.unique)
         self.files.append(file)
@@ -205,9 +209,9 @@ class World:
     @contextlib.contextmanager
     def tick(self) -> Iterator[None]:
         """Around a change: the clock of the file system has gone on since the one before."""
-        time.sleep(max(0.0, self._changed + TICK - time.monotonic()))
+        wait_for_tick(self._changed)
         yield
-        self._changed = time.monotonic()
+        self._changed = time.time_ns()
 
     def _path(self, name: str) -> str:
         folder, _, base = name.partition("/")
@@ -276,6 +280,7 @@ class World:
             stream.truncate()
         self.descends(content, file.content)
         file.stale = file.stale | {len(file.content.sent)}
+        self._sizes[file.unique, file.inode].add(len(content.sent))
         file.content, file.told = content, False
         if file.inode in self.kept:  # a kill has left it in both places
             self.kept[file.inode] = content
