@@ -107,7 +107,7 @@ def undelete(user: User, config: Config = None) -> None:
     """Bring back messages that were deleted, where `deleted` keeps them."""
     from pop3d.commands.deliver import undelete as run
 
-    run(user, config)
+    raise typer.Exit(run(user, config))
 
 
 @app.command()

@@ -35,13 +35,14 @@ from pop3d.commands.finding import Finding
 from pop3d.commands.finding import fault as _fault
 from pop3d.commands.finding import mode_faults as _mode
 from pop3d.commands.finding import warning as _warning
-from pop3d.config import Config, ConfigError, Pam, find, load
+from pop3d.config import Config, ConfigError, Pam, are_one_mailbox, find, load
 from pop3d.exit_status import ExitStatus
 from pop3d.log import harmless
 from pop3d.privileges import Identity, become, resolve
 from pop3d.state_folder import CACHE, KEEP
 from pop3d.stores import MaildropBusy, StoreError
 from pop3d.stores.maildir import mailbox_path
+from pop3d.stores.maildir_folders import open_folder, open_inside
 from pop3d.stores.seen_mailboxes import SeenMailboxes, mailboxes_root
 
 __all__ = ["Finding", "check", "findings"]
@@ -264,6 +265,7 @@ def _mechanisms(where: str, user: User, mechanisms: tuple[str, ...]) -> Iterator
 def _fields(where: str, user: User, config: Config) -> Iterator[Finding]:
     if config.store.backend != "maildir":
         return
+    places: list[str] = []
     for key, template in (("path", config.store.path), ("deleted", config.store.deleted)):
         try:
             place = mailbox_path(template, Account(user.name, user.home))
@@ -274,6 +276,11 @@ def _fields(where: str, user: User, config: Config) -> Iterator[Finding]:
             if place and not place.startswith("/"):
                 what = f"the home of {user.name!r} is no absolute path, so the mailbox depends on where `serve` starts"
                 yield _fault(where, what, "let it begin with a slash")
+            if place:
+                places.append(place)
+    if len(places) == 2 and are_one_mailbox(*places):
+        what = f"`deleted` of the user {user.name!r} is the mailbox itself, so nothing can be deleted"
+        yield _fault(where, what, "take a folder of its own for `deleted`, or another home")
 
 
 # --- mail ---
@@ -315,7 +322,15 @@ def _store(config: Config, users: list[User], owner: int) -> Iterator[Finding]:
         if gone := list(check_missing.mailbox(seen, mailbox)):
             yield from gone
             continue
-        looked_at, others = _owners(mailbox, owner, left)
+        try:
+            root = open_folder(mailbox)
+        except OSError as fault:
+            yield _fault(mailbox, f"cannot be opened: {fault.strerror}", "give it to `user`, or name the real folder")
+            continue
+        try:
+            looked_at, others = _owners(root, owner, left)
+        finally:
+            os.close(root)
         left -= looked_at
         if others:
             what = (
@@ -347,15 +362,17 @@ def _one_file_system(base: Path | None, config: Config) -> Iterator[Finding]:
         yield _fault(deleted, f"`deleted` is on another file system than {base}", "take a folder on the same one")
 
 
-def _owners(mailbox: str, owner: int, most: int) -> tuple[int, Counter[int]]:
-    """How many files were looked at, ``most`` at most, and how many belong to whom else."""
-    others: Counter[int] = Counter()
+def _owners(mailbox: int, owner: int, most: int) -> tuple[int, Counter[int]]:
+    """How many files were looked at, ``most`` at most, and how many belong to whom else. ``mailbox``: a descriptor."""
+    others = Counter([os.fstat(mailbox).st_uid])
     looked_at = 0
-    for folder in (mailbox, f"{mailbox}/cur", f"{mailbox}/new"):
+    for name in (b"cur", b"new"):
         try:
-            others[os.stat(folder).st_uid] += 1
-            if folder == mailbox:
-                continue
+            folder = open_inside(mailbox, name)
+        except OSError:
+            continue  # not there, which is no fault; or not readable, which opening it tells
+        try:
+            others[os.fstat(folder).st_uid] += 1
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if looked_at >= most:
@@ -363,7 +380,9 @@ def _owners(mailbox: str, owner: int, most: int) -> tuple[int, Counter[int]]:
                     looked_at += 1
                     others[entry.stat(follow_symlinks=False).st_uid] += 1
         except OSError:
-            pass  # not there, which is no fault; or not readable, which opening it tells, or its folder's owner
+            pass  # gone meanwhile
+        finally:
+            os.close(folder)
     del others[owner]
     return looked_at, others
 

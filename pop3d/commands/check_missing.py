@@ -16,7 +16,15 @@ __all__ = ["kept", "mailbox", "root"]
 def kept(config: Config) -> Iterator[Finding]:
     """As the configured user: whether what the daemon remembers can be read and written."""
     keep = config.state / KEEP
-    if os.path.lexists(keep) and not os.access(keep, os.R_OK | os.W_OK | os.X_OK):
+    try:
+        os.lstat(keep)
+    except (FileNotFoundError, NotADirectoryError):
+        return  # made at the next start
+    except OSError:
+        usable = False
+    else:
+        usable = os.access(keep, os.R_OK | os.W_OK | os.X_OK)
+    if not usable:
         what = "`user` cannot read and write it, so a mailbox that is missing is not told from an empty one"
         yield fault(keep, what, "give it, and all in it, to `user`")
 

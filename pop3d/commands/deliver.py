@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -20,8 +21,10 @@ from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.stores import StoreError, mbox
 from pop3d.stores.maildir import mailbox_path
+from pop3d.stores.maildir_content import OPEN_MESSAGE
+from pop3d.stores.maildir_deleted import put_back
 from pop3d.stores.maildir_delivery import OverQuota, Quota, deliver
-from pop3d.stores.maildir_removal import put_back
+from pop3d.stores.maildir_folders import named_below, open_folder, open_inside
 from pop3d.stores.seen_mailboxes import SeenMailboxes, is_there
 
 __all__ = ["deliver_stdin", "import_mail", "undelete"]
@@ -102,7 +105,7 @@ def _refuse_if_gone(config: Config, path: str) -> None:
     except OSError as fault:
         why = f"{fault.filename}: {fault.strerror}"
     if why is not None:
-        raise CommandError(f"not delivered: {why}; try again later", ExitStatus.TRY_LATER)
+        raise CommandError(f"this mailbox cannot be used now: {why}; try again later", ExitStatus.TRY_LATER)
 
 
 @contextmanager
@@ -128,11 +131,10 @@ def import_mail(user: str, source: Path, config: Path | None) -> ExitStatus:
     """Deliver all messages of an mbox file or a Maildir."""
     try:
         is_maildir = source.is_dir()
-        total = sum(1 for _ in _files(source)) if is_maildir else source.stat().st_size
+        total = len(_entries(source)) if is_maildir else source.stat().st_size
     except OSError as fault:
-        raise CommandError(f"{source}: {fault.strerror}; name an mbox file or a Maildir", ExitStatus.DATA) from None
-    if is_maildir and not any((source / folder).is_dir() for folder in ("cur", "new")):
-        raise CommandError(f"{source}: a folder without cur/ and new/ is no Maildir", ExitStatus.DATA)
+        where = fault.filename or source
+        raise CommandError(f"{where}: {fault.strerror}; name an mbox file or a Maildir", ExitStatus.DATA) from None
     mailbox = _mailbox(user, config)
     failed: list[str] = []
     done = 0
@@ -170,28 +172,48 @@ def _from_mbox(source: Path, advance: Callable[[int], None]) -> Iterator[tuple[I
             raise CommandError(f"{source}: no mbox file: {fault}", ExitStatus.DATA) from None
 
 
-def _files(source: Path) -> Iterator[Path]:
-    for folder in ("cur", "new"):
-        if (source / folder).is_dir():
-            yield from sorted(path for path in (source / folder).iterdir() if not path.name.startswith("."))
+@contextmanager
+def _folders(source: Path) -> Iterator[dict[str, int]]:
+    """Descriptors of cur/ and new/ of a Maildir: what a link in place of one leads to is somebody else's mail."""
+    with ExitStack() as opened:
+        root = open_folder(str(source))
+        opened.callback(os.close, root)
+        folders: dict[str, int] = {}
+        for name in ("cur", "new"):
+            with suppress(FileNotFoundError), named_below(str(source)):
+                folders[name] = open_inside(root, name.encode())
+                opened.callback(os.close, folders[name])
+        if not folders:
+            raise CommandError(f"{source}: a folder without cur/ and new/ is no Maildir", ExitStatus.DATA)
+        yield folders
+
+
+def _entries(source: Path) -> list[tuple[str, str, bool]]:
+    """Name, folder, and whether it is a regular file, of each that could be a message of a Maildir, by name."""
+    found: list[tuple[str, str, bool]] = []
+    with _folders(source) as folders:
+        for folder, descriptor in folders.items():
+            with os.scandir(descriptor) as entries:
+                found += ((one.name, folder, one.is_file(follow_symlinks=False)) for one in entries)
+    return sorted(entry for entry in found if not entry[0].startswith("."))
 
 
 def _from_maildir(
     source: Path, failed: list[str], advance: Callable[[int], None]
 ) -> Iterator[tuple[Iterable[bytes], str | None]]:
-    for path in sorted(_files(source), key=lambda path: path.name):
-        try:
-            if path.is_symlink() or not path.is_file():
-                raise OSError(0, "not a regular file")
-            file = path.open("rb")
-        except OSError as fault:
-            failed.append(f"{path}: {fault.strerror}")
-        else:
-            with file:
-                flags = _FLAGS.search(path.name)
-                kept = (flags[1] if flags else "") if path.parent.name == "cur" else None
-                yield _pieces(file), kept
-        advance(1)
+    with _folders(source) as folders:
+        for name, folder, is_regular in _entries(source):
+            try:
+                if not is_regular:
+                    raise OSError(0, "not a regular file")
+                descriptor = os.open(name, OPEN_MESSAGE, dir_fd=folders[folder])
+            except OSError as fault:
+                failed.append(f"{source / folder / name}: {fault.strerror}")
+            else:
+                with open(descriptor, "rb") as file:
+                    flags = _FLAGS.search(name)
+                    yield _pieces(file), (flags[1] if flags else "") if folder == "cur" else None
+            advance(1)
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
@@ -212,7 +234,7 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         yield lambda step: bar.advance(task, step)
 
 
-def undelete(user: str, config: Path | None) -> None:
+def undelete(user: str, config: Path | None) -> ExitStatus:
     """Bring back what a user has deleted."""
     mailbox = _mailbox(user, config)
     if not isinstance(mailbox, _Maildir) or not mailbox.deleted:
@@ -221,7 +243,16 @@ def undelete(user: str, config: Path | None) -> None:
             f"nothing is kept: the configuration has no `deleted` in [store]; {remedy}", ExitStatus.CONFIG
         )
     try:
-        number = put_back(mailbox.path, mailbox.deleted)
+        found = put_back(mailbox.path, mailbox.deleted)
+    except BlockingIOError as fault:
+        raise CommandError(f"not brought back: {fault.strerror}; try again later", ExitStatus.TRY_LATER) from None
     except OSError as fault:
-        raise CommandError(f"not brought back: {mailbox.deleted}: {fault.strerror}", ExitStatus.CANNOT_WRITE) from None
-    print(f"brought back {number} messages for {user}")
+        where = fault.filename or mailbox.deleted
+        raise CommandError(f"not brought back: {where}: {fault.strerror}", ExitStatus.CANNOT_WRITE) from None
+    for line in found.failed:
+        print(f"pop3d: not brought back: {line}", file=sys.stderr)
+    print(
+        f"brought back {found.messages} messages for {user}"
+        + (f", {len(found.failed)} were not" if found.failed else "")
+    )
+    return ExitStatus.SOME_FAILED if found.failed else ExitStatus.OK

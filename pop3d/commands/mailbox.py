@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -21,11 +22,11 @@ from pop3d.log import harmless
 from pop3d.stores import StoreError
 from pop3d.stores.mailbox_records import MailboxRecords
 from pop3d.stores.maildir import mailbox_path
+from pop3d.stores.maildir_delivery import sizes_in
+from pop3d.stores.maildir_folders import named_below, open_folder, open_inside
 from pop3d.stores.seen_mailboxes import SeenMailboxes, is_there
 
 __all__ = ["forget", "show"]
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class _Count:
 class _Mailbox:
     """What is shown. ``seen``: by a login before; ``gone``: why it should be there, and is not.
 
-    ``quota``: None for no limit, 0 in it for none of that kind. ``locked``: a session has it; None: there is none.
+    ``messages`` and ``octets`` (as stored) are None for one that is gone: nobody knows. ``quota``: None for no limit, 0
+    in it for none of that kind. ``locked``: a session has it; None where there is no mailbox.
     """
 
     user: str
@@ -48,8 +50,8 @@ class _Mailbox:
     there: bool
     seen: bool
     gone: str | None
-    messages: int
-    octets: int
+    messages: int | None
+    octets: int | None
     quota: _Count | None
     locked: bool | None
     deleted: _Count | None
@@ -148,15 +150,16 @@ def _looked_at(config: Config, account: Account) -> _Mailbox:
     path = _path(store.path, account)
     seen = SeenMailboxes(config.state, store.path)
     there = is_there(path)
-    count = _counted(path)
+    gone = None if there else seen.gone(path)
+    count = _counted(path) if gone is None else None
     return _Mailbox(
         account.name,
         path,
         there,
         seen.records.load(path) is not None,
-        None if there else seen.gone(path),
-        count.messages,
-        count.octets,
+        gone,
+        None if count is None else count.messages,
+        None if count is None else count.octets,
         _Count(store.quota_messages, store.quota_octets) if store.quota_messages or store.quota_octets else None,
         _locked(path) if there else None,
         _counted(_path(store.deleted, account)) if store.deleted else None,
@@ -164,29 +167,27 @@ def _looked_at(config: Config, account: Account) -> _Mailbox:
 
 
 def _counted(path: str) -> _Count:
-    messages = octets = 0
-    for folder in ("new", "cur"):
-        try:
-            descriptor = os.open(os.path.join(path, folder), _FOLDER | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            continue
-        try:
-            with os.scandir(descriptor) as entries:
-                for entry in entries:
-                    try:
-                        if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
-                            octets += entry.stat(follow_symlinks=False).st_size
-                            messages += 1
-                    except FileNotFoundError:
-                        continue  # removed meanwhile
-        finally:
-            os.close(descriptor)
-    return _Count(messages, octets)
+    try:
+        root = open_folder(path)
+    except FileNotFoundError:
+        return _Count(0, 0)
+    try:
+        sizes: list[int] = []
+        for name in (b"new", b"cur"):
+            with contextlib.suppress(FileNotFoundError), named_below(path):
+                folder = open_inside(root, name)
+                try:
+                    sizes += sizes_in(folder)
+                finally:
+                    os.close(folder)
+    finally:
+        os.close(root)
+    return _Count(len(sizes), sum(sizes))
 
 
 def _locked(path: str) -> bool:
     """Whether a session has the mailbox. One that begins just now waits for us: this takes some microseconds."""
-    root = os.open(path, _FOLDER)
+    root = open_folder(path)
     try:
         fcntl.flock(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -216,9 +217,11 @@ def _lines(found: _Mailbox) -> list[tuple[str, str, str]]:
     return lines
 
 
-def _of(number: int, quota: int) -> str:
+def _of(number: int | None, quota: int) -> str:
+    if number is None:
+        return "unknown"
     return f"{number} of {quota} ({100 * number // quota} %)" if quota else str(number)
 
 
-def _full(number: int, quota: int) -> str:
-    return "red" if quota and number >= quota else ""
+def _full(number: int | None, quota: int) -> str:
+    return "red" if quota and number is not None and number >= quota else ""

@@ -168,8 +168,7 @@ def _prepare_state(config: Config, identity: Identity | None) -> None:
     try:
         prepare(config.state, None if identity is None else (identity.uid, identity.gid))
     except OSError as fault:
-        what = "nothing is cached, and a mailbox that goes missing is not told from an empty one"
-        log.warning("state folder %s: %s; %s", config.state, fault.strerror, what)
+        log.warning("state folder %s: %s; nothing is cached or remembered", config.state, fault.strerror)
 
 
 class Ending:

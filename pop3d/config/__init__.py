@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_valid
 
 from pop3d.config.base import Model, Postgres, is_loopback
 from pop3d.config.listening import Certificates, Listen, Sni, Tls
-from pop3d.config.mail import StoreConfig
+from pop3d.config.mail import StoreConfig, are_one_mailbox, lead_to_one_mailbox
 from pop3d.config.running import Limits, Log, Metrics
 from pop3d.config.users import Auth, OAuth, Pam, PostgresUsers
 
@@ -38,6 +38,7 @@ __all__ = [
     "Sni",
     "StoreConfig",
     "Tls",
+    "are_one_mailbox",
     "described",
     "find",
     "is_loopback",
@@ -152,6 +153,9 @@ def load(path: Path) -> Config:
     except ValidationError as fault:
         raise ConfigError([f"{path}: {text}" for text in described(fault)]) from None
     config = _absolute(config, path.absolute().parent)
+    if config.store.deleted and lead_to_one_mailbox(config.store.path, config.store.deleted):
+        what = "is the mailbox itself, or another user's: messages would be deleted where they are kept"
+        raise ConfigError([f'{path}: `store.deleted`: it {what}; take a folder of its own, such as "deleted/{{user}}"'])
     config._file = path
     return config
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os.path
 import string
+from itertools import product
 from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pop3d.config.base import Exchangeable, Plugin, Postgres
 
-__all__ = ["StoreConfig"]
+__all__ = ["StoreConfig", "are_one_mailbox", "lead_to_one_mailbox"]
 
 _OF_MAILDIR: Final = {"path", "uidl", "utf8_downgrade", "sizes_in_names", "mark_seen", "deleted", "retention_days"}
 _PLACEHOLDERS: Final = ("user", "local", "domain", "home")
+_SAMPLES: Final = (  # what takes the placeholders' place: a user with a domain, and one without
+    {"user": "u@d", "local": "u", "domain": "d", "home": "/{home}"},
+    {"user": "u", "local": "u", "home": "/{home}"},
+)
 
 
 class StoreConfig(Exchangeable):
@@ -62,6 +68,29 @@ class StoreConfig(Exchangeable):
         if self.retention_days is not None and not self.deleted:
             raise ValueError('`retention_days` is for `deleted`, such as "deleted/{user}", which is not set')
         return self
+
+
+def are_one_mailbox(path: str, deleted: str) -> bool:
+    """Whether two Maildirs are the same folder, or one lies in ``cur``, ``new`` or ``tmp`` of the other.
+
+    By their paths alone, absolute or below one folder: what links make of them shows only when they are opened.
+    """
+    one, other = os.path.normpath(path), os.path.normpath(deleted)
+    return one == other or any(
+        f"{inner}/".startswith(f"{outer}/{folder}/")
+        for inner, outer in ((one, other), (other, one))
+        for folder in ("cur", "new", "tmp")
+    )
+
+
+def lead_to_one_mailbox(path: str, deleted: str) -> bool:
+    """Whether two templates do that for any user, or any two. Where homes are is not known here."""
+    return any(are_one_mailbox(one, other) for one, other in product(_filled(path), _filled(deleted)))
+
+
+def _filled(template: str) -> list[str]:
+    # no user without a domain has a mailbox where the template asks for one
+    return [template.format(**sample) for sample in _SAMPLES if "domain" in sample or "{domain}" not in template]
 
 
 def _listed(names: tuple[str, ...]) -> str:

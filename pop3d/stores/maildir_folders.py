@@ -23,9 +23,10 @@ import errno
 import os
 import stat
 import struct
+from collections.abc import Iterator
 from typing import Final, NoReturn
 
-__all__ = ["make_folder", "open_folder", "open_inside", "open_or_make_inside", "rename_new"]
+__all__ = ["make_folder", "named_below", "open_folder", "open_inside", "open_or_make_inside", "rename_new"]
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MODE: Final = 0o700  # of folders that are made: mail is for its owner alone
@@ -59,9 +60,8 @@ def open_inside(folder: int, name: bytes) -> int:
     try:
         return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
     except NotADirectoryError:
-        raise NotADirectoryError(
-            errno.ENOTDIR, "not a folder of its own, but a file or a symbolic link", os.fsdecode(name)
-        ) from None
+        what = f"{os.fsdecode(name)}/ is not a folder of its own, but a file or a symbolic link"
+        raise NotADirectoryError(errno.ENOTDIR, what) from None
 
 
 def open_or_make_inside(folder: int, name: bytes) -> int:
@@ -89,6 +89,16 @@ def open_or_make_inside(folder: int, name: bytes) -> int:
                 os.rmdir(name, dir_fd=folder)
         raise
     return descriptor
+
+
+@contextlib.contextmanager
+def named_below(path: str) -> Iterator[None]:
+    """Let an OSError about a folder that was opened below ``path`` name that too."""
+    try:
+        yield
+    except OSError as fault:
+        fault.filename = os.path.join(path, os.fsdecode(fault.filename)) if fault.filename else path
+        raise
 
 
 def make_folder(path: str | bytes) -> None:

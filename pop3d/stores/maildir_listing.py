@@ -236,16 +236,16 @@ class _Collector:
         if octets is None and self._believes:
             octets = self._announced(name)
         if octets is None:
-            octets = self._count(name)
-        if octets is None and (renamed := self._renamed(entry)) is not None:
-            name, octets = renamed, self._count(renamed)
+            name, octets = self._counted_wherever(entry)
         if octets is not None:
             self._append(unique, name, inode, self._unique_id(unique, key), octets)
 
     def add_duplicates(self, unique: bytes, entries: list[bytes]) -> None:
         """Files that share a unique part, and one that did lately. Their sizes are counted each time."""
-        one_each = {name_and_inode(entry)[1] or entry: entry for entry in entries}  # one file may have two names
-        same = [found for entry in one_each.values() if (found := self._same_name(entry)) is not None]
+        files: dict[int | bytes, list[bytes]] = {}  # one file may have two names
+        for entry in entries:
+            files.setdefault(name_and_inode(entry)[1] or entry, []).append(entry)
+        same = [found for names in files.values() if (found := self._same_name(names)) is not None]
         told = self.told.get(unique, [])
         if len(same) == 1 and not told:  # it was moved while the folders were read
             self.add(unique, same[0].entry)
@@ -254,9 +254,10 @@ class _Collector:
             self._troubles.append(f"{len(same)} files have the same unique part {os.fsdecode(unique)!r}")
         plain = self._unique_id(unique, size_key(name_and_inode(entries[0])[0]))
         for file, uid in unique_ids(plain, same, told, self._is_taken):
-            name, inode = name_and_inode(file.entry)
-            if (octets := self._count(name)) is None:
+            name, octets = self._counted_wherever(file.entry)
+            if octets is None:
                 continue
+            inode = name_and_inode(file.entry)[1]
             self._taken.add(uid)
             if file.digest and not any((one.uid, one.digest, one.inode) == (uid, file.digest, inode) for one in told):
                 told = [*(one for one in told if one.uid != uid), ToldId(unique, file.digest, inode, uid)]
@@ -286,7 +287,7 @@ class _Collector:
         self._octets.append(octets)
 
     def _renamed(self, entry: bytes) -> bytes | None:
-        """What a file is called now that has been renamed since the folders were read; None when it is gone.
+        """The entry of a file that has been renamed since the folders were read; None when it is gone.
 
         Read again a few times at most: what is renamed still more often is left out, and there at the next login.
         """
@@ -296,13 +297,21 @@ class _Collector:
             self._fresh = {file_of(again): again for again in entries_of(self._root)}
             if file not in self._fresh:
                 return None
-        found = self._fresh.get(file)
-        return None if found is None else name_and_inode(found)[0]
+        return self._fresh.get(file)
 
     def _announced(self, name: bytes) -> int | None:
         """What the name says its size is, where that is believed."""
         found = _SENT_SIZE.search(size_key(name))
         return None if found is None else int(found[1])
+
+    def _counted_wherever(self, entry: bytes) -> tuple[bytes, int | None]:
+        """A file's name now, and its octets as sent; None where it is gone."""
+        name, _ = name_and_inode(entry)
+        octets = self._count(name)
+        if octets is None and (renamed := self._renamed(entry)) is not None:
+            name, _ = name_and_inode(renamed)
+            octets = self._count(name)
+        return name, octets
 
     def _count(self, name: bytes) -> int | None:
         """Octets as sent; None where the file is not there any more."""
@@ -329,7 +338,15 @@ class _Collector:
             return os.stat(base_of(name), dir_fd=self._folders.of(name), follow_symlinks=False).st_size
         return 0
 
-    def _same_name(self, entry: bytes) -> SameName | None:
+    def _same_name(self, names: list[bytes]) -> SameName | None:
+        """A file by one of its entries; None when it is gone."""
+        for entry in names:
+            if (found := self._fingerprint(entry)) is not None:
+                return found
+        renamed = self._renamed(names[0])
+        return None if renamed is None else self._fingerprint(renamed)
+
+    def _fingerprint(self, entry: bytes) -> SameName | None:
         name = name_and_inode(entry)[0]
         try:
             descriptor = os.open(base_of(name), OPEN_MESSAGE, dir_fd=self._folders.of(name))

@@ -1,9 +1,8 @@
 """The names of a Maildir's files: which are messages, what in a name never changes, and which file a name stands for.
 
 A message is ``new/UNIQUE`` or ``cur/UNIQUE:2,FLAGS``; some programs put fields behind a comma, such as
-``UNIQUE,S=1234:2,S``. The unique part, up to the first "," or ":", is all that never changes in a message's life, and so
-gives its unique-id (RFC 1939 §7 UIDL).
-Delivery agents begin it with the time, so that sorting by it is sorting by arrival.
+``UNIQUE,S=1234:2,S``. The unique part, up to the first "," or ":", is all that never changes in a message's life, so it
+gives the unique-id (RFC 1939 §7 UIDL). Delivery agents begin it with the time: sorting by it is sorting by arrival.
 
 A name alone does not say which file it stands for: a backup that was restored, or a copy, may have the unique part of
 another message, and a program may put another file in a message's place. So each name is read together with the inode

@@ -2,8 +2,9 @@
 
 A message is unlinked under whatever name it has now, then the folder it was in is synced; both must work before anybody
 says +OK (RFC 1939 §6). Only the very file that was listed is removed, as `pop3d.stores.maildir_identity` tells. With
-soft deletion it is moved to a Maildir of deleted ones instead, on the same file system, from where `put_back` brings it
-home; what lies there longer than the retention is unlinked at the next removal.
+soft deletion it is moved to a Maildir of deleted ones instead, on the same file system, from where
+`pop3d.stores.maildir_deleted` brings it home; what lies there longer than the retention is unlinked at the next
+removal.
 
 Plain, blocking code for a worker thread.
 """
@@ -18,10 +19,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from pop3d.stores.maildir_deleted import open_deleted
 from pop3d.stores.maildir_folders import rename_new
 from pop3d.stores.maildir_identity import ListedFiles, Located
 from pop3d.stores.maildir_names import (
-    FOLDERS,
     OpenFolders,
     base_of,
     entries_of,
@@ -31,13 +32,11 @@ from pop3d.stores.maildir_names import (
     unique_part,
 )
 
-__all__ = ["Removal", "SoftDelete", "mark_seen", "put_back"]
+__all__ = ["Removal", "SoftDelete", "mark_seen"]
 
 _DAY: Final = 86_400  # seconds
 _RENAMED_MAX: Final = 10  # times that a message is looked for, because it was renamed while it was removed
 _TRIES: Final = 100  # names tried when that of a deleted message is taken already
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,33 +64,17 @@ class Removal:
             if self._soft is None:
                 return self._remove(numbers, folders, _unlink, None)
             try:
-                deleted = _deleted_folder(self._soft.path)
+                deleted = open_deleted(self._soft.path, self._files.root)
             except OSError as fault:
                 self.details.append(f"{self._soft.path}: {fault.strerror}")
                 return numbers
             try:
-                if wrong := self._is_the_mailbox(deleted, folders):
-                    self.details.append(f"{self._soft.path}: {wrong}")
-                    return numbers
                 left = self._remove(numbers, folders, lambda located: _move(located, deleted), deleted)
                 if self._soft.retention_days is not None:
                     _expire(deleted, time.time() - self._soft.retention_days * _DAY)
                 return left
             finally:
                 os.close(deleted)
-
-    @staticmethod
-    def _is_the_mailbox(deleted: int, folders: OpenFolders) -> str | None:
-        """What is wrong with the folder for deleted messages."""
-        for folder in FOLDERS:
-            try:
-                if os.path.samestat(os.fstat(folders.of(folder)), os.fstat(deleted)):
-                    return "the folder for deleted messages is the mailbox itself"
-            except FileNotFoundError:
-                continue
-            except OSError as fault:
-                return f"beside {os.fsdecode(folder)}: {fault.strerror}"
-        return None
 
     def _remove(
         self, numbers: list[int], folders: OpenFolders, take: Callable[[Located], None], also: int | None
@@ -181,43 +164,6 @@ def mark_seen(files: ListedFiles, number: int) -> None:
         rename_new(base, seen, source_fd=located.folder, target_fd=folders.of(b"cur"))
 
 
-def put_back(maildir: str, deleted: str) -> int:
-    """Bring all deleted messages home, as new mail where they were never seen; how many. Raises OSError."""
-    try:
-        source = os.open(os.path.join(deleted, "cur"), _FOLDER)
-    except FileNotFoundError:
-        return 0
-    try:
-        os.makedirs(os.path.join(maildir, "new"), mode=0o700, exist_ok=True)
-        os.makedirs(os.path.join(maildir, "cur"), mode=0o700, exist_ok=True)
-        root = os.open(maildir, _FOLDER)
-    except BaseException:
-        os.close(source)
-        raise
-    try:
-        names = [os.fsencode(name) for name in os.listdir(source) if not name.startswith(".")]
-        for name in names:
-            home = (b"cur/" if b":" in name else b"new/") + name
-            # link and unlink: what is there under that name is never replaced
-            os.link(name, home, src_dir_fd=source, dst_dir_fd=root, follow_symlinks=False)
-        for folder in (b"cur", b"new"):
-            _sync(root, folder)
-        for name in names:
-            os.unlink(name, dir_fd=source)
-        os.fsync(source)
-        return len(names)
-    finally:
-        os.close(root)
-        os.close(source)
-
-
-def _deleted_folder(path: str) -> int:
-    """A descriptor of ``cur`` below ``path``, made when it is not there."""
-    for folder in ("tmp", "new", "cur"):
-        os.makedirs(os.path.join(path, folder), mode=0o700, exist_ok=True)
-    return os.open(os.path.join(path, "cur"), _FOLDER)
-
-
 def _move(located: Located, deleted: int) -> None:
     """Move a message to the deleted ones. One of the same name there stays."""
     base = base_of(located.name)
@@ -249,11 +195,3 @@ def _expire(deleted: int, before: float) -> None:
             with contextlib.suppress(OSError):
                 if entry.stat(follow_symlinks=False).st_ctime < before:
                     os.unlink(entry.name, dir_fd=deleted)
-
-
-def _sync(root: int, folder: bytes) -> None:
-    descriptor = os.open(folder, _FOLDER, dir_fd=root)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

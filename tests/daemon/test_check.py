@@ -283,7 +283,27 @@ def test_users_without_a_mailbox(site: Site) -> None:
     assert "line 2: the home of 'bob' is no absolute path" in seen[1][1]
 
 
+def test_a_user_whose_deleted_messages_are_kept_in_the_mailbox(site: Site) -> None:
+    change(site, 'path = "mail/{user}"', f'path = "{{home}}/mail"\ndeleted = "{site.root}/homes/{{user}}/mail"')
+    homes = [f"{name}:{{PLAIN}}x::::{site.root}/homes/{name}" for name in ("alice", "bob")]
+    (site.root / "users").write_text(f"{homes[0]}\n{homes[1]}/inner\n")
+    only(site, "fault", "line 1: `deleted` of the user 'alice' is the mailbox itself, so nothing can be deleted")
+
+
 # --- mail and state ---
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes files of other users, which takes root")
+def test_mailboxes_that_are_links(site: Site) -> None:
+    with (site.root / "users").open("a") as users:
+        users.write("bob:{PLAIN}x\ncarol:{PLAIN}x\n")
+    (site.root / "mail/bob").symlink_to("alice")
+    assert found(site) == []
+    os.chown(site.root / "mail/bob", 60_001, 60_001, follow_symlinks=False)
+    only(site, "fault", r"mail/bob: cannot be opened: the symbolic link 'bob' of user number 60001 leads to somebody")
+    (site.root / "mail/bob").unlink()
+    (site.root / "mail/carol").symlink_to("nowhere")
+    only(site, "fault", "mail/carol: cannot be opened: No such file")
 
 
 def test_no_mail_yet(site: Site) -> None:
@@ -296,11 +316,7 @@ def test_no_mail_yet(site: Site) -> None:
 def test_a_mailbox_that_cannot_be_opened(site: Site) -> None:
     shutil.rmtree(site.root / "mail/alice/new")
     (site.root / "mail/alice/new").write_text("")
-    only(
-        site,
-        "fault",
-        r"mail/alice: cannot be opened: .*mail/alice: new: not a folder of its own, but a file or a symbolic link",
-    )
+    only(site, "fault", r"mail/alice: cannot be opened: .*new/ is not a folder of its own")
 
 
 def test_a_mailbox_in_use_is_none_of_our_business(site: Site, daemon) -> None:
@@ -401,6 +417,24 @@ def test_mail_of_others_is_a_fault(open_site: Site) -> None:
     mail.chmod(0o700)
     os.chown(mail, 0, 0)
     assert checked(open_site)[0].startswith(f"fault: {mail}: cannot be read: Permission denied; ")
+
+
+@as_root
+def test_what_is_kept_of_mailboxes_must_be_the_users(open_site: Site) -> None:
+    keep = open_site.root / "state" / "keep"
+    keep.mkdir(parents=True, mode=0o700)
+    words = (
+        f"fault: {keep}: `user` cannot read and write it, so a mailbox that is missing is not told from an empty one; "
+    )
+    assert [line for line in checked(open_site) if line.startswith(words)]
+    shutil.rmtree(open_site.root / "mail" / "bob")
+    assert [
+        line for line in checked(open_site) if line.startswith(f"fault: {open_site.root / 'mail' / 'bob'}: whether")
+    ]
+    os.chown(keep, 12345, 12345)
+    assert checked(open_site) == ["no faults, no warnings"]
+    (open_site.root / "state").chmod(0o700)
+    assert [line for line in checked(open_site) if line.startswith(words)]
 
 
 @as_root

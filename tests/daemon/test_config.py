@@ -108,6 +108,47 @@ def test_keys_of_tables(tmp_path: Path, table: str, line: str, value: object) ->
 
 
 @pytest.mark.parametrize(
+    ("path", "deleted"),
+    [
+        ("mail/{user}", "mail/{user}"),
+        ("mail/{user}", "./mail//x/../{user}/"),
+        ("mail/{user}", "mail/{local}@{domain}"),
+        ("mail/{domain}/{local}", "mail/{domain}/{local}/."),
+        ("{home}/Maildir", "{home}/Maildir"),
+        ("mail/{user}", "mail/{user}/cur"),
+        ("mail/{user}", "mail/{user}/cur/deleted"),
+        ("mail/{user}", "mail/{user}/new"),
+        ("deleted/{user}/tmp/x", "deleted/{user}"),
+        ("mail/{user}", "BASE/mail/{user}"),
+        ("BASE/mail/{user}", "mail/{user}"),
+    ],
+)
+def test_deleted_messages_are_not_kept_in_the_mailbox(tmp_path: Path, path: str, deleted: str) -> None:
+    store = f"[store]\npath = '{path}'\ndeleted = '{deleted}'\n".replace("BASE", str(tmp_path))
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, f"{BASE}\n{store}"))
+    (line,) = caught.value.faults
+    assert "`store.deleted`: it is the mailbox itself, or another user's" in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("path", "deleted"),
+    [
+        ("mail/{user}", "deleted/{user}"),
+        ("mail/{user}", "mail/{user}/.deleted"),
+        ("mail/{user}", "mail/{user}/current"),
+        ("mail/{domain}/{local}", "mail/{domain}/deleted/{local}"),
+        ("{home}/Maildir", "deleted/{user}"),
+        ("{home}/Maildir", "{home}/Deleted"),
+        ("cur/{user}", "cur/{domain}/x/{user}"),
+    ],
+)
+def test_deleted_messages_are_kept_elsewhere(tmp_path: Path, path: str, deleted: str) -> None:
+    assert load(write(tmp_path, f"{BASE}\n[store]\npath = '{path}'\ndeleted = '{deleted}'\n")).store.deleted
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("[limits]\nconections = 5", "unknown key `limits.conections`; did you mean `connections`?"),

@@ -1,10 +1,14 @@
 """Delivery: `pop3d deliver`, `import` and `undelete` as processes; and every file operation failing in turn."""
 
 import errno
+import fcntl
+import functools
 import io
 import itertools
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -17,6 +21,8 @@ from hypothesis import strategies as st
 
 from pop3core.framing import CrlfNormalizer
 from pop3d.auth import Account
+from pop3d.commands import deliver as commands
+from pop3d.errors import CommandError
 from pop3d.store_contract import MESSAGES, content
 from pop3d.stores import mbox
 from pop3d.stores.maildir import MaildirOptions, MaildirStore
@@ -77,7 +83,74 @@ def test_what_died_long_ago_is_removed_from_tmp(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "tmp").iterdir()] == ["fresh"]
 
 
-OPERATIONS = ("open", "write", "fsync", "link", "unlink", "mkdir", "scandir", "close", "stat")
+@pytest.mark.parametrize("folder", ["tmp", "new", "cur"])
+@pytest.mark.parametrize("flags", [None, "S"])
+@pytest.mark.parametrize("instead", ["relative link", "absolute link", "dangling link", "file"])
+def test_no_link_in_place_of_a_folder_is_followed(tmp_path: Path, folder: str, flags: str | None, instead: str) -> None:
+    """It could lead into another's mailbox: mail would go there, and what is old there would be removed."""
+    bob = tmp_path / "bob"
+    for name in ("tmp", "new", "cur"):
+        (bob / name).mkdir(parents=True)
+        (bob / name / "1.old").write_bytes(b"old mail of bob\n")
+        os.utime(bob / name / "1.old", (time.time() - 40 * 3600,) * 2)
+    mallory = tmp_path / "mallory"
+    deliver(str(mallory), [b"x\n"], flags="S")
+    (mallory / "cur" / "dead").write_bytes(b"")
+    place = mallory / folder
+    for path in place.iterdir():
+        path.unlink()
+    place.rmdir()
+    if instead == "file":
+        place.write_bytes(b"")
+    else:
+        target = "none" if instead == "dangling link" else f"bob/{folder}"
+        place.symlink_to(tmp_path / target if instead == "absolute link" else f"../{target}")
+    before = files(bob), files(mallory)
+    with pytest.raises(NotADirectoryError, match="/ is not a folder of its own") as caught:
+        deliver(str(mallory), [b"Subject: innocent\n\nx\n"], Quota(messages=100), flags=flags)
+    assert caught.value.filename == str(mallory)
+    assert (files(bob), files(mallory)) == before
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o777])
+def test_a_new_mailbox_is_its_owners_alone_and_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int
+) -> None:
+    synced = set()
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        real(descriptor)
+        synced.add(os.path.realpath(f"/proc/self/fd/{descriptor}"))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    box = tmp_path / "example.org" / "alice"
+    before = os.umask(umask)
+    try:
+        deliver(str(box), [b"x\n"])
+    finally:
+        os.umask(before)
+    made = [box.parent, box, *(box / name for name in ("tmp", "new", "cur"))]
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in made} == {0o700}
+    assert {str(folder) for folder in (tmp_path, box.parent, box, box / "new")} <= synced
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes files of other users, which takes root")
+def test_a_mailbox_that_is_a_link_to_another_users(tmp_path: Path) -> None:
+    deliver(str(tmp_path / "bob"), [b"x\n"])
+    before = files(tmp_path / "bob")
+    (tmp_path / "mallory").symlink_to("bob")
+    os.chown(tmp_path / "mallory", 60_001, 60_001, follow_symlinks=False)
+    os.chown(tmp_path / "bob", 60_002, 60_002)
+    with pytest.raises(PermissionError, match="somebody else's folder"):
+        deliver(str(tmp_path / "mallory"), [b"x\n"])
+    assert files(tmp_path / "bob") == before
+    os.chown(tmp_path / "mallory", 0, 0, follow_symlinks=False)
+    deliver(str(tmp_path / "mallory"), [b"x\n"])
+    assert len(files(tmp_path / "bob")) == 2
+
+
+OPERATIONS = ("open", "write", "fsync", "link", "unlink", "mkdir", "scandir", "close", "stat", "fstat", "rmdir")
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EACCES, errno.EROFS])
@@ -205,6 +278,16 @@ def test_deliver_where_it_cannot_be(site: Path) -> None:
     code, _, said = run(site, "deliver", "alice", stdin=b"x\n")
     assert code == 75
     assert said.count("\n") == 1
+    (site / "mail").unlink()
+    (site / "mail" / "alice").mkdir(parents=True)
+    (site / "mail" / "alice" / "tmp").symlink_to("/tmp")
+    code, _, said = run(site, "deliver", "alice", stdin=b"x\n")
+    assert code == 75
+    assert said.startswith(
+        f"pop3d: not delivered: {site / 'mail/alice'}: tmp/ is not a folder of its own, but a file or a"
+    )
+    assert said.endswith("; try again later\n")
+    assert said.count("\n") == 1
     (site / "pop3d.toml").write_text("nonsense")
     assert run(site, "deliver", "alice")[0] == 78
 
@@ -249,6 +332,23 @@ def test_import_a_maildir(site: Path) -> None:
     assert [path.read_bytes() for path in site.glob("mail/alice/new/*")] == [b"two\n"]
 
 
+def test_import_follows_no_link_in_a_maildir(site: Path) -> None:
+    """Whoever runs it may read more than the Maildir's owner."""
+    source, others = site / "old", site / "others"
+    (source / "new").mkdir(parents=True)
+    (source / "new" / "1.host").write_bytes(b"one\n")
+    others.mkdir()
+    (others / "2.host").write_bytes(b"somebody else's\n")
+    (source / "cur").symlink_to(others)
+    code, _, said = run(site, "import", "alice", source)
+    assert code == 65
+    assert said.startswith(f"pop3d: {source}: cur/ is not a folder of its own, but a file or a symbolic link; name an")
+    assert said.count("\n") == 1
+    assert not (site / "mail").exists()
+    (source / "cur").unlink()
+    assert run(site, "import", "alice", source)[:2] == (0, "imported 1 messages for alice\n")
+
+
 @pytest.mark.parametrize(("make", "words"), [(None, "name an mbox file or a Maildir"), ("dir", "no Maildir"),
                                              ("file", 'it does not begin with "From "')])  # fmt: skip
 def test_import_of_what_is_none(site: Path, make: str | None, words: str) -> None:
@@ -268,6 +368,41 @@ def test_undelete(site: Path) -> None:
     (kept / "1.host").write_bytes(b"x\n")
     assert run(site, "undelete", "alice") == (0, "brought back 1 messages for alice\n", "")
     assert files(site / "mail" / "alice") == ["new/1.host"]
+
+
+def test_undelete_tells_what_it_could_not_bring_back(site: Path) -> None:
+    kept, home = site / "deleted" / "alice" / "cur", site / "mail" / "alice" / "new"
+    for folder in (kept, home):
+        folder.mkdir(parents=True)
+    too_long = "1," + "x" * 250  # no room for another unique part
+    (kept / too_long).write_bytes(b"one\n")
+    (home / "1").write_bytes(b"another\n")
+    (kept / "2.host").write_bytes(b"two\n")
+    code, said, errors = run(site, "undelete", "alice")
+    assert (code, said) == (1, "brought back 1 messages for alice, 1 were not\n")
+    assert errors == f"pop3d: not brought back: '{too_long}': File name too long\n"
+    assert files(site / "mail" / "alice") == ["new/1", "new/2.host"]
+    assert [path.name for path in kept.iterdir()] == [too_long]
+    shutil.rmtree(kept)
+    kept.symlink_to("/tmp")
+    code, said, errors = run(site, "undelete", "alice")
+    assert (code, said) == (74, "")
+    assert errors.startswith(f"pop3d: not brought back: {kept.parent}: cur/ is not a folder of its own")
+
+
+def test_undelete_beside_a_session(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, home = site / "deleted" / "alice" / "cur", site / "mail" / "alice"
+    for folder in (kept, home):
+        folder.mkdir(parents=True)
+    session = os.open(home, os.O_RDONLY)
+    fcntl.flock(session, fcntl.LOCK_EX)
+    monkeypatch.setattr(commands, "put_back", functools.partial(commands.put_back, patience=0))
+    try:
+        with pytest.raises(CommandError, match="a session has the mailbox open; try again later") as caught:
+            commands.undelete("alice", site / "pop3d.toml")
+    finally:
+        os.close(session)
+    assert caught.value.status == 75
 
 
 def test_pieces_of_any_size(tmp_path: Path) -> None:

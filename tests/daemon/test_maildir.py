@@ -31,13 +31,13 @@ from pop3d.stores import (
     StoreError,
     maildir_listing,
     maildir_names,
-    maildir_removal,
     nowait,
     recent,
 )
 from pop3d.stores.hops import hop
 from pop3d.stores.kept import KeptListing
 from pop3d.stores.maildir import MaildirMaildrop, MaildirOptions, MaildirStore, mailbox_path
+from pop3d.stores.maildir_deleted import PutBackResult, put_back
 from pop3d.stores.maildir_folders import open_folder
 from pop3d.stores.maildir_listing import Scan, scan
 from pop3d.stores.maildir_names import name_and_inode, sorted_in_slices, unique_part
@@ -861,7 +861,7 @@ async def test_deleted_messages_are_kept_and_brought_back(box: Path, tmp_path: P
     assert not list(box.glob("*/*"))
     kept = tmp_path / "deleted" / "alice"
     assert sorted(path.name for path in kept.glob("*/*")) == sorted(name[4:] for name in before)
-    assert maildir_removal.put_back(str(box), str(kept)) == 3
+    assert put_back(str(box), str(kept)) == PutBackResult(3)
     assert {path.relative_to(box).as_posix(): path.read_bytes() for path in box.glob("*/*")} == before
     assert not list(kept.glob("*/*"))
     drop = await store.open(ALICE, utf8=False)

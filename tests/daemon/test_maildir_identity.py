@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from pop3d.store_contract import ALICE, content
-from pop3d.stores import RemovalFailed, StoreError
+from pop3d.stores import RemovalFailed, StoreError, maildir_names
 from pop3d.stores.birth import born
 from pop3d.stores.maildir import MaildirMaildrop, MaildirOptions, MaildirStore
+from pop3d.stores.maildir_names import name_and_inode
 from tests.daemon.test_maildir import TICK, make_maildir
 
 OLD, NEW = "cur/1.M1P1.host:2,S", "new/1.M1P1.host"  # two files with one unique part
@@ -280,3 +281,23 @@ async def test_a_folder_that_went_away_with_its_messages_is_a_failed_removal(sto
     os.rename(box / "cur", box / "aside")
     await refused(drop, 1)
     assert (box / "aside" / Path(OLD).name).read_bytes() == b"old\n"
+
+
+@pytest.mark.parametrize("first", ["cur", "new"])
+async def test_a_message_seen_in_both_folders_while_it_moved_is_listed(
+    store: MaildirStore, box: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """It was moved after new/ was read and before cur/ was, in either direction."""
+    real = maildir_names.entries_of
+
+    def reading(root: int) -> list[bytes]:
+        found = list(real(root))
+        (one,) = (name_and_inode(entry)[1] for entry in found)
+        other = b"cur/1.M1P1.host:2,:\0%x" if first == "new" else b"new/1.M1P1.host:\0%x"
+        return sorted([*found, other % one], reverse=first == "new")
+
+    monkeypatch.setattr(maildir_names, "entries_of", reading)
+    drop = await opened(store)
+    assert list(drop.messages.uids) == [b"1.M1P1.host"]
+    assert await content(drop, 1) == b"old\r\n"
+    await drop.close()
