@@ -1,8 +1,9 @@
 """What every part of the state machine of an untidy Maildir stands on: its rules, its world, and our process."""
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -124,6 +125,16 @@ class Machine(RuleBasedStateMachine):
         for descriptor in open_below(self.world.base):
             os.close(descriptor)
         self.stores = [self.new_store(), self.new_store()]
+
+    @contextlib.contextmanager
+    def another_process(self) -> Iterator[None]:
+        """A program beside the daemon: whatever it has opened is closed when it ends."""
+        before = open_below(self.world.base)
+        try:
+            yield
+        finally:
+            for descriptor in set(open_below(self.world.base)) - set(before):
+                os.close(descriptor)
 
     def check_closed(self) -> None:
         """No descriptor of a session stays open."""

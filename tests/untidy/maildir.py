@@ -19,8 +19,8 @@ import shutil
 
 from hypothesis import strategies as st
 
+from pop3d.stores.maildir_deleted import put_back
 from pop3d.stores.maildir_delivery import deliver
-from pop3d.stores.maildir_removal import put_back
 from tests.untidy.content import SHAPES
 from tests.untidy.kinds import Lost, Refused
 from tests.untidy.machine import KILLS, PLACES, step
@@ -35,42 +35,40 @@ class Maildir(Sessions, OtherPrograms):
     @step(lambda self: not self.world.away, shape=st.sampled_from(SHAPES), kill=KILLS, flags=PLACES)
     def deliver(self, shape: str, kill: int | None, flags: str | None) -> None:
         """By `pop3d deliver`."""
-        content, files = self.world.mint.make(shape), len(self.world.files)
+        world = self.world
+        content, files = world.mint.make(shape), len(world.files)
         delivered: bytes | None = None
         try:
-            with self.world.tick():
-                box = f"{self.world.mail}/alice"
-                delivered = self.ours(lambda: deliver(box, [content.stored], flags=flags), kill)
+            with self.another_process(), world.tick():
+                delivered = self.ours(lambda: deliver(f"{world.mail}/alice", [content.stored], flags=flags), kill)
         except Killed:
-            self.died()
-            self.world.account(arriving=content)
+            world.account(arriving=content)
             return
-        except OSError:
-            if self.world.orderly and not self.process.failing:
-                raise
-        self.world.account(arriving=content)
-        if len(self.world.files) - files != (delivered is not None) and "unlink" not in self.process.failing:
-            raise Lost(f"a delivery said {delivered!r}, and {len(self.world.files) - files} messages have come")
+        except OSError as fault:
+            if world.orderly and not self.process.failing:
+                raise Refused(f"deliver: {fault}") from None
+        world.account(arriving=content)
+        if len(world.files) - files != (delivered is not None) and "unlink" not in self.process.failing:
+            raise Lost(f"a delivery said {delivered!r}, and {len(world.files) - files} messages have come")
 
     @step(lambda self: self.deleted and not self.world.away, kill=KILLS)
     def undelete(self, kill: int | None) -> None:
         """By `pop3d undelete`."""
+        world, failed = self.world, None
         try:
-            with self.world.tick():
-                box, kept = f"{self.world.mail}/alice", self.world.deleted
-                self.ours(lambda: put_back(box, kept), kill)
+            with self.another_process(), world.tick():
+                failed = self.ours(lambda: put_back(f"{world.mail}/alice", world.deleted, 0).failed, kill)
         except Killed:
-            self.died()
-            self._returned()
-            return
+            pass
         except OSError as fault:
-            if self.world.orderly and not self.process.failing:
+            in_use = self.session is not None and isinstance(fault, BlockingIOError)
+            if world.orderly and not self.process.failing and not in_use:
                 raise Refused(f"undelete: {fault}") from None
-            self._returned()
-            return
         self._returned()
-        if self.world.kept:
-            raise Refused("undelete has left some, and said nothing")
+        if failed and not self.process.failing:
+            raise Refused(f"undelete: {failed}")
+        if failed == [] and world.kept:
+            raise Lost("undelete has left some, and said nothing")
 
     def _returned(self) -> None:
         kept = list(self.world.kept.values())

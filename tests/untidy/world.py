@@ -149,10 +149,7 @@ class World:
                     raise Littered(f"{sorted(file.names)} is called {sorted(now[0])} now")
                 file.names = now[0]
         for inode, content in self.kept.items():
-            if (home.get(inode) or kept.get(inode) or (None, None))[1] != content.stored and not any(
-                file.inode == inode for file in self.files
-            ):
-                raise Lost(f"{content.stored[:14]!r}: it was kept, and is nowhere now")
+            self._check_kept(inode, content, home, kept, returning)
         self._arrivals(home, arriving, returning)
         known = {file.inode: file.content for file in [*self.files, *gone]} | self.kept
         if strangers := kept.keys() - known.keys():
@@ -161,6 +158,13 @@ class World:
         self.files = [file for file in self.files if file not in gone]
         self._surroundings(arriving is not None)
         return gone
+
+    def _check_kept(self, inode: int, content: Content, home: Found, kept: Found, returning: bool) -> None:
+        """What was deleted and kept is there still, or back in the mailbox, or an equal file is there already."""
+        back = inode in home or any(file.inode == inode for file in self.files)
+        equal = returning and any(file.content.stored == content.stored for file in self.files)
+        if not (back or equal) and (inode not in kept or kept[inode][1] != content.stored):
+            raise Lost(f"{content.stored[:14]!r}: it was deleted and kept, and is nowhere now")
 
     def _arrivals(self, home: Found, arriving: Content | None, returning: bool) -> None:
         known = {file.inode for file in self.files}
