@@ -16,14 +16,14 @@ from tests.untidy.maildir import Maildir
 RUNS_AT_ONCE = 50
 
 
-def hunt(machine: type[Maildir], number: int, runs: int, steps: int = 30) -> None:
+def hunt(machine: type[Maildir], number: int, runs: int, *, steps: int = 30, shrink: bool = True) -> None:
     """Try ``runs`` runs; raises the first fault, shrunk."""
     how = settings(
         max_examples=runs,
         stateful_step_count=steps,
         deadline=None,
         database=None,
-        phases=[Phase.generate, Phase.shrink],
+        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
         report_multiple_bugs=False,
         suppress_health_check=list(__import__("hypothesis").HealthCheck),
         print_blob=False,

@@ -76,30 +76,19 @@ class Maildir(Sessions, OtherPrograms):
         for content in kept:
             self.ids.came_back(content.sent)
 
-    @step(which=st.integers(0, 1))
-    def restart(self, which: int) -> None:
-        """Another process on the same state."""
+    @step(which=st.integers(0, 1), without_cache=st.booleans())
+    def restart(self, which: int, without_cache: bool) -> None:
+        """Another process on the same state, from which the administrator may have removed what may be removed."""
+        if without_cache and os.path.isdir(self.world.state):
+            for name in set(os.listdir(self.world.state)) - {"keep"}:
+                shutil.rmtree(f"{self.world.state}/{name}")
         self.stores[which] = self.new_store()
 
-    @step()
-    def remove_cache(self) -> None:
-        """The administrator removes what may be removed at any time."""
-        for name in os.listdir(self.world.state) if os.path.isdir(self.world.state) else ():
-            if name != "keep":
-                shutil.rmtree(f"{self.world.state}/{name}")
-
-    @step(
-        lambda self: not self.process.failing,
-        calls=st.one_of(st.just(frozenset(CHANGING)), st.sampled_from(CHANGING).map(lambda name: frozenset([name]))),
-        number=st.sampled_from([errno.ENOSPC, errno.EIO]),
-    )
-    def disk_fails(self, calls: frozenset[str], number: int) -> None:
-        """From now on, our calls fail."""
-        self.process.failing, self.process.number = calls - {"unlink"} if number == errno.ENOSPC else calls, number
-
-    @step(lambda self: bool(self.process.failing))
-    def disk_is_well(self) -> None:
-        self.process.failing = frozenset()
+    @step(calls=st.sampled_from([CHANGING, (), *((name,) for name in CHANGING)]), full=st.booleans())
+    def disk(self, calls: tuple[str, ...], full: bool) -> None:
+        """From now on these calls of ours fail: the disk is ``full``, or sick; without any, it is well again."""
+        self.process.failing = frozenset(calls) - ({"unlink", "rmdir"} if full else set())
+        self.process.number = errno.ENOSPC if full else errno.EIO
 
     @step()
     def all_is_well_again(self) -> None:

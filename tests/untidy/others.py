@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pop3d.stores.maildir import MaildirOptions
 from tests.untidy.content import SHAPES, Content
-from tests.untidy.machine import FLAGS, PLACES, WHICH, Machine, step
+from tests.untidy.machine import FLAGS, PLACES, WHICH, Machine, pick, step
 from tests.untidy.world import File
 
 _FILES_MAX: Final = 8
@@ -28,14 +28,12 @@ class OtherPrograms(Machine):
     """MTAs, IMAP servers, mail readers, backups, administrators."""
 
     def _file(self, which: int) -> File:
-        return self.world.files[which % len(self.world.files)]
+        return pick(self.world.files, lambda file: {file.unique}, self.world.focus, which)
 
     @step(room, shape=st.sampled_from(SHAPES), to=PLACES)
     def arrive(self, shape: str, to: str | None) -> None:
         """An MTA delivers, or an IMAP server saves a message with flags."""
-        name = self.world.free_name(self.world.new_unique(), to)
-        assert name is not None
-        self.world.create(self.world.mint.make(shape), name)
+        self.world.arrive(shape, to)
 
     @on_file(to=PLACES)
     def move(self, which: int, to: str | None) -> None:

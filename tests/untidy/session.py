@@ -55,9 +55,6 @@ class Session:
         self.entries = _entries(drop, list(files))
         self.groups = _groups(self.entries)
 
-    def entry_of(self, which: int) -> Entry:
-        return self.entries[which % len(self.entries)]
-
     def changed_in_place(self, file: File) -> None:
         """Note that another program did so."""
         for entry in self.entries:

@@ -9,7 +9,7 @@ from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
 from pop3d.stores.maildir import MaildirMaildrop
 from tests.untidy.content import as_sent
 from tests.untidy.kinds import Crashed, Fault, Intruded, Lost, NotRefused, Refused, Resurrected, WrongMessage
-from tests.untidy.machine import KILLS, WHICH, Machine, step
+from tests.untidy.machine import KILLS, WHICH, Machine, pick, step
 from tests.untidy.process import Killed
 from tests.untidy.session import Entry, Group, Reading, Session
 from tests.untidy.world import File
@@ -100,7 +100,7 @@ class Sessions(Machine):
     @step(has_messages, which=WHICH, now=st.booleans(), top=st.booleans())
     def retrieve(self, which: int, now: bool, top: bool) -> None:
         """RETR, whole; or TOP, which asks for no more than the first piece."""
-        self._fetch(self._session.entry_of(which), now=now, top=top)
+        self._fetch(self._entry(which), now=now, top=top)
 
     def _fetch(self, entry: Entry, *, now: bool = True, top: bool = False, must: bool = False) -> None:
         self._release()
@@ -116,7 +116,7 @@ class Sessions(Machine):
     def begin(self, which: int, now: bool) -> None:
         """RETR, the first piece."""
         self._release()
-        self._session.reading = Reading(self._session.entry_of(which), b"")
+        self._session.reading = Reading(self._entry(which), b"")
         if self._piece(now=now):
             self._release()
 
@@ -130,6 +130,9 @@ class Sessions(Machine):
     def _session(self) -> Session:
         assert self.session is not None
         return self.session
+
+    def _entry(self, which: int) -> Entry:
+        return pick(self._session.entries, lambda entry: {file.unique for file in entry.files}, self.world.focus, which)
 
     def _release(self) -> None:
         if self._session.reading is not None:
@@ -185,13 +188,12 @@ class Sessions(Machine):
     def _alone(self, file: File) -> bool:
         return not any(other is not file and other.unique == file.unique for other in self.world.files)
 
-    @step(has_messages, which=WHICH)
-    def dele(self, which: int) -> None:
-        self._session.marked.add(self._session.entry_of(which).number)
-
-    @step(in_session)
-    def rset(self) -> None:
-        self._session.marked.clear()
+    @step(has_messages, which=WHICH, reset=st.booleans())
+    def dele(self, which: int, reset: bool) -> None:
+        """DELE, and perhaps RSET before it."""
+        if reset:
+            self._session.marked.clear()
+        self._session.marked.add(self._entry(which).number)
 
     @step(no_session, store=st.integers(0, 1), which=WHICH, kill=KILLS)
     def visit(self, store: int, which: int, kill: int | None) -> None:
@@ -200,7 +202,7 @@ class Sessions(Machine):
         if self.session is None:
             return
         if self.session.entries:
-            entry = self.session.entry_of(which)
+            entry = self._entry(which)
             self._fetch(entry)
             self.session.marked.add(entry.number)
         self._end(frozenset(self.session.marked), kill)
@@ -222,8 +224,11 @@ class Sessions(Machine):
         """The end of a session without QUIT."""
         self._end(frozenset(), kill)
 
-    @step(in_session, kill=KILLS)
-    def quit(self, kill: int | None) -> None:
+    @step(in_session, more=st.lists(WHICH, max_size=3), kill=KILLS)
+    def quit(self, more: list[int], kill: int | None) -> None:
+        """Perhaps some more DELE, then QUIT."""
+        if self._session.entries:
+            self._session.marked |= {self._entry(which).number for which in more}
         self._end(frozenset(self._session.marked), kill)
 
     async def _quit(self, drop: MaildirMaildrop, numbers: frozenset[int]) -> set[int]:

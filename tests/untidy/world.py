@@ -30,15 +30,13 @@ class File:
     content: Content
     inode: int
     names: set[str]
+    unique: str
+    """The unique part of all its names, also when it has none any more."""
     told: bool = False
     """Its message was listed to a client, from this very file and with this content."""
     stale: set[int] = field(default_factory=set)
     """Sizes of before it was changed in place, which a cache may still have; and of another file that had the same name
     and inode number once, for a listing does not look at the files."""
-
-    @property
-    def unique(self) -> str:
-        return unique_of(min(self.names))
 
 
 Found = dict[int, tuple[set[str], bytes]]
@@ -46,6 +44,7 @@ Found = dict[int, tuple[set[str], bytes]]
 
 
 def unique_of(name: str) -> str:
+    """As maildir(5) has it; a field behind a comma, as `pop3d deliver` puts it, never differs here."""
     return name.partition("/")[2].partition(":")[0]
 
 
@@ -63,6 +62,7 @@ class World:
         self.files: list[File] = []
         self.kept: dict[int, Content] = {}  # by inode: what lies in `deleted`
         self.past: list[tuple[Content, str, int]] = []  # content, unique part and time: what a backup has
+        self.focus = ""  # the unique part that was shared last
         self.shared: set[str] = set()  # unique parts that more than one file has had
         self.ancestors: dict[bytes, set[bytes]] = {}  # what stood in a message's file before it
         self._names = 0
@@ -192,11 +192,12 @@ class World:
             raise Littered(f"in the folder of all mailboxes: {found}")
 
     def _add(self, content: Content, inode: int, names: set[str]) -> File:
-        file = File(content, inode, names)
+        file = File(content, inode, names, unique_of(min(names)))
         file.stale = self._sizes.setdefault((file.unique, inode), set()) - {len(content.sent)}
         self._sizes[file.unique, inode].add(len(content.sent))
         if any(other.unique == file.unique for other in self.files):
             self.shared.add(file.unique)
+            self.focus = file.unique
         self.files.append(file)
         if all(old.stored != content.stored for old, _, _ in self.past):
             name = min(names)
@@ -236,10 +237,12 @@ class World:
             os.rename(beside, self._path(name))
             return self._add(content, os.stat(self._path(name)).st_ino, {name})
 
-    def new_unique(self) -> str:
-        """As an MTA names a message."""
+    def arrive(self, shape: str, flags: str | None) -> None:
+        """A new message, named as an MTA does."""
         self._names += 1
-        return f"17000000{self._names:02}.M{self._names}P1.host"
+        name = self.free_name(f"17000000{self._names:02}.M{self._names}P1.host", flags)
+        assert name is not None
+        self.create(self.mint.make(shape), name)
 
     def modified(self, file: File) -> int:
         """When it was, in nanoseconds."""
@@ -257,6 +260,7 @@ class World:
         with self.tick():
             os.link(self._path(min(file.names)), self._path(name))
         file.names = file.names | {name}
+        self.focus = file.unique
 
     def unlink(self, file: File) -> None:
         """One of its names goes."""
