@@ -95,6 +95,7 @@ class SecretRequested:
     """Find what is stored for ``username``; answer `ScramSecret`, `PlainSecret` (for APOP), or `NoSecret`.
 
     An unknown user must be answered like a known one: in the same time, by a `NoSecret` with the same salt each time.
+    When it cannot be known now, the answer is a `LoginRejected` with a code, such as ``"SYS/TEMP"`` (RFC 3206 §4).
     """
 
     username: str

@@ -291,6 +291,9 @@ class ServerConnection:
             case LoginRequested(), a.LoginRejected(code, text):
                 self._question = None
                 self._login_rejected(code, text)
+            case SecretRequested(), a.LoginRejected(code, text) if code is not None:  # without one: nothing was refused
+                self._question = self._exchange = self._apop = None
+                self._login_rejected(code, text)
             case SecretRequested(_, "APOP"), a.PlainSecret() | a.NoSecret():
                 self._apop_answered(answer)
             case SecretRequested(_, "SCRAM-SHA-256"), a.ScramSecret() | a.NoSecret():

@@ -164,8 +164,13 @@ def postgres_users(config: Config, salts: bytes | None = None) -> PostgresUsers:
 
     auth = config.auth
     assert auth.postgres is not None
-    conninfo = auth.postgres.conninfo.get_secret_value()
-    return PostgresUsers(conninfo, auth.postgres.query, salts, latin1_passwords=auth.latin1_passwords)
+    return PostgresUsers(
+        auth.postgres.conninfo.get_secret_value(),
+        auth.postgres.query,
+        salts,
+        latin1_passwords=auth.latin1_passwords,
+        timeout=auth.postgres.timeout,
+    )
 
 
 def postgres_store(config: Config) -> PostgresStore:
@@ -173,7 +178,7 @@ def postgres_store(config: Config) -> PostgresStore:
     from pop3d.stores.postgres import PostgresStore
 
     assert config.store.postgres is not None
-    return PostgresStore(config.store.postgres.conninfo.get_secret_value())
+    return PostgresStore(config.store.postgres.conninfo.get_secret_value(), config.store.postgres.timeout)
 
 
 def with_tokens(oauth: OAuth, others: Authenticator | None) -> Authenticator:
@@ -228,5 +233,6 @@ def maildir_store(config: Config, state: Path | None) -> MaildirStore:
         deleted=store.deleted,
         retention_days=store.retention_days,
         uidl=store.uidl,
+        refuse_compressed=store.compressed == "refuse",
     )
     return MaildirStore(store.path, state, options)

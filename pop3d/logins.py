@@ -6,9 +6,9 @@ import asyncio
 import logging
 import secrets
 
-from pop3core.answers import LoginRejected, NoSecret, PlainSecret, ScramSecret
+from pop3core.answers import LoginRejected, NoSecret
 from pop3core.events import Credential, Verified
-from pop3core.sasl.base import SecretKind
+from pop3core.sasl.base import SecretKind, Stored
 from pop3d.auth import Account, Authenticator, AuthUnavailable, KeepsSecrets
 from pop3d.channel import Channel
 from pop3d.config import Limits
@@ -47,12 +47,15 @@ class Logins:
             self._penalties.leave(self._attempt)
             self._attempt = None
 
-    async def secret(self, username: str, kind: SecretKind) -> ScramSecret | PlainSecret | NoSecret:
+    async def secret(self, username: str, kind: SecretKind) -> Stored | LoginRejected:
         """What is stored for SCRAM or APOP; see `pop3d.auth.KeepsSecrets`. Its proof comes with `account`."""
         nonce = secrets.token_urlsafe(18)
-        if isinstance(self._authenticator, KeepsSecrets):
+        if not isinstance(self._authenticator, KeepsSecrets):
+            return NoSecret(server_nonce=nonce)
+        try:
             return await self._authenticator.secret(username, kind, nonce)
-        return NoSecret(server_nonce=nonce)
+        except AuthUnavailable as fault:
+            return _unavailable(fault)
 
     async def account(self, credential: Credential) -> Account | LoginRejected:
         """Whose credential it is, or why it is refused."""
@@ -60,8 +63,7 @@ class Logins:
             return await self._account(credential)
         except AuthUnavailable as fault:
             self.close()  # nobody was wrong
-            log.error("a login could not be checked: %s", fault)
-            return _UNAVAILABLE
+            return _unavailable(fault)
 
     async def _account(self, credential: Credential) -> Account | LoginRejected:
         if isinstance(credential, Verified) and credential.mechanism == "EXTERNAL":
@@ -115,3 +117,8 @@ class Logins:
             self._waits = None
             for one in waits:
                 one.cancel()
+
+
+def _unavailable(fault: AuthUnavailable) -> LoginRejected:
+    log.error("a login could not be checked: %s", fault)
+    return _UNAVAILABLE

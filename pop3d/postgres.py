@@ -1,5 +1,10 @@
 """PostgreSQL, for users and for mail: a few connections, bounded waits, faults as one clear line.
 
+A database can fall silent: its connections stay open, and nothing comes back (the host stopped, its address moved, a
+link went down). So every wait has an end. An operation has a deadline, ``timeout`` seconds behind its beginning, and
+each answer that shows progress moves it. Past it the connection's socket is shut down on this side: whatever waits for
+it, inside psycopg too (a rollback, a cancellation), ends at once with a fault.
+
 Needs psycopg 3 (the extra `postgres`), so nothing imports this module but what the configuration asks for.
 """
 
@@ -7,25 +12,54 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Any, Final, TypeAlias
+import logging
+import secrets
+import socket
+import struct
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final, Self
+from weakref import WeakSet
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 
-__all__ = ["Connection", "Database", "DatabaseFault", "alive", "one_line"]
+__all__ = [
+    "DURABLE",
+    "TIMEOUT",
+    "Connection",
+    "Database",
+    "DatabaseFault",
+    "Lease",
+    "one_line",
+    "settings",
+    "shut",
+    "silent",
+    "ways",
+]
 
-Connection: TypeAlias = psycopg.AsyncConnection[TupleRow]
+log = logging.getLogger("pop3d.postgres")
 
-_CONNECT: Final = 10  # seconds to connect
+TIMEOUT: Final = 10.0
+"""Seconds for an answer of the database, unless the configuration says otherwise."""
+
 _FREE: Final = 3  # seconds to wait for a connection that is free
-_STATEMENT: Final = 60  # seconds a statement may take
+_PATIENCE: Final = 1.0  # seconds, at most, for a connection that was idle to answer, before a new one is tried
+_GONE: Final = 1  # seconds for the database to end a connection that we have given up
+_REMEMBERED: Final = 1_000  # connections given up, of which the database may not know
 _DEAD: Final = (("idle", 10), ("interval", 5), ("count", 3))
-"""Seconds: when a machine has gone without a word, the database notices after 25, and its locks are free."""
+"""Seconds: when a machine has gone without a word, its peer notices after 25; the database then frees its locks."""
+_UNANSWERED: Final = (
+    25_000  # milliseconds, likewise for what was sent: keepalives are not asked while that is under way
+)
 
-_SETTINGS: Final = "; ".join(
-    [f"set statement_timeout = '{_STATEMENT}s'", *(f"set tcp_keepalives_{name} = {value}" for name, value in _DEAD)]
-).encode()
+
+DURABLE: Final = (
+    "select set_config('synchronous_commit', 'on', true)"
+    " where current_setting('synchronous_commit') in ('off', 'local')"
+)
+"""In a transaction: its commit is on the disk before it is answered, whatever the database does otherwise."""
 
 
 class DatabaseFault(Exception):
@@ -38,81 +72,253 @@ def one_line(fault: psycopg.Error) -> str:
     return text[:300] or type(fault).__name__
 
 
+def silent(seconds: float) -> str:
+    """The line for a database that says nothing."""
+    return f"no answer for {seconds:g} seconds"
+
+
+def settings(timeout: float) -> str:
+    """What a session of ours says first: by when the database gives up on a statement, and on us."""
+    milliseconds = int(timeout * 1000)
+    return "; ".join(
+        [
+            f"set statement_timeout = {milliseconds}",
+            f"set idle_in_transaction_session_timeout = {milliseconds}",
+            *(f"set tcp_keepalives_{name} = {value}" for name, value in _DEAD),
+            f"set tcp_user_timeout = {_UNANSWERED}",
+        ]
+    )
+
+
+def ways(conninfo: str, timeout: float) -> dict[str, Any]:
+    """Parameters of libpq beside ``conninfo``, where it does not say otherwise: they bound what no deadline sees."""
+    given = conninfo_to_dict(conninfo)
+    hosts = str(given.get("host") or given.get("hostaddr") or "").count(",") + 1
+    wanted = {
+        # a silent host, or address of its name, leaves time for the next
+        "connect_timeout": max(2, int(timeout / max(2, hosts))),
+        "tcp_user_timeout": int(timeout * 1000),
+        **{f"keepalives_{name}": value for name, value in _DEAD},
+    }
+    return {name: value for name, value in wanted.items() if name not in given}
+
+
+def shut(connection: psycopg.BaseConnection[TupleRow]) -> None:
+    """End a connection's traffic at once: who waits for it gets a fault, and what was not sent yet never is.
+
+    (To close it would free its descriptor, of which whoever waits still knows.)
+    """
+    with contextlib.suppress(psycopg.Error, OSError):
+        sock = socket.socket(fileno=connection.fileno())
+        try:
+            # a COMMIT that a dead link holds back must not arrive after we have said that nothing was deleted
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.shutdown(socket.SHUT_RDWR)
+        finally:
+            sock.detach()
+
+
+class Connection:
+    """A connection in autocommit mode. ``raw``: psycopg's; ``name``: by which the database knows it, and no other.
+    ``tell`` is told that name when it is given up.
+
+    ``lost``: it is closed or given up; nobody may count on what its session in the database held.
+    """
+
+    def __init__(
+        self, raw: psycopg.AsyncConnection[TupleRow], name: str, timeout: float, tell: Callable[[str], None]
+    ) -> None:
+        self.raw, self.name, self.timeout = raw, name, timeout
+        self.lost = False
+        self.leases = 0
+        self._tell = tell
+
+    def until(self, deadline: float) -> Lease:
+        """For a ``with`` block in which no wait goes past ``deadline`` (the event loop's clock)."""
+        return Lease(self, deadline)
+
+    async def answers(self, deadline: float) -> bool:
+        """Whether it says anything by ``deadline``. If it stays silent, it is given up."""
+        with contextlib.suppress(DatabaseFault), self.until(deadline) as lease:
+            await lease.raw.execute(b"select 1")
+            return True
+        return False
+
+    def give_up(self) -> None:
+        """Wait for it no more: who does gets a fault. The database may think that its session lives on."""
+        if not self.lost:
+            shut(self.raw)
+            self._tell(self.name)
+            self.close()
+
+    def close(self) -> None:
+        """End it; as soon as nobody waits for it any more, who would be left with a descriptor of somebody else's."""
+        self.lost = True
+        if not self.leases:
+            self.raw.pgconn.finish()
+
+
+class Lease:
+    """A connection for some statements, which are given up with it when their time is over. Raises `DatabaseFault`."""
+
+    __slots__ = ("_connection", "_timer", "raw")
+
+    def __init__(self, connection: Connection, deadline: float) -> None:
+        self.raw, self._connection = connection.raw, connection
+        self._timer = asyncio.get_running_loop().call_at(deadline, connection.give_up)
+
+    def __enter__(self) -> Self:
+        self._connection.leases += 1
+        return self
+
+    def __exit__(self, kind: object, fault: BaseException | None, trace: object) -> None:
+        self._timer.cancel()
+        connection = self._connection
+        connection.leases -= 1
+        if connection.lost:
+            connection.close()
+        if isinstance(fault, psycopg.Error):
+            raise DatabaseFault(silent(connection.timeout) if connection.lost else one_line(fault)) from None
+
+    def progress(self) -> None:
+        """The database has answered, and goes on with a long piece of work: its time begins anew."""
+        self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(loop.time() + self._connection.timeout, self._connection.give_up)
+
+
 class Database:
     """At most ``connections`` to the database of ``conninfo`` (a string of libpq); they are made when needed.
 
+    ``timeout``: seconds that an operation may wait for an answer.
     (psycopg's own pool tries again in the background, less and less often: it does not say why there is none, and finds
     out late that there could be.)
     """
 
-    def __init__(self, conninfo: str, connections: int) -> None:
+    def __init__(self, conninfo: str, connections: int, timeout: float = TIMEOUT) -> None:
+        self.timeout = timeout
         self._conninfo, self._connections = conninfo, connections
+        self._ways, self._settings = ways(conninfo, timeout), settings(timeout).encode()
         self._places = asyncio.Semaphore(connections)
         self._idle: list[Connection] = []
+        self._made: WeakSet[Connection] = WeakSet()
+        self._given_up: deque[str] = deque(maxlen=_REMEMBERED)
 
     def __repr__(self) -> str:
         return f"<Database, up to {self._connections} connections>"  # conninfo may have a password
 
+    def deadline(self) -> float:
+        """By when an operation that begins now has to be answered (the event loop's clock)."""
+        return asyncio.get_running_loop().time() + self.timeout
+
+    def soon(self) -> float:
+        """By when a connection answers that is there: one that does not need not be lost (the event loop's clock)."""
+        return asyncio.get_running_loop().time() + min(_PATIENCE, self.timeout / 4)
+
     @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """A connection in autocommit mode, for a moment. Raises `DatabaseFault`, also for what goes wrong inside."""
+    async def lease(self, deadline: float | None = None) -> AsyncIterator[Lease]:
+        """A connection in autocommit mode, up to ``deadline``: by default, that of an operation that begins now.
+
+        Raises `DatabaseFault`, also for what goes wrong inside.
+        """
+        if deadline is None:
+            deadline = self.deadline()
         try:
-            async with asyncio.timeout(_FREE):
+            async with asyncio.timeout_at(min(deadline, asyncio.get_running_loop().time() + _FREE)):
                 await self._places.acquire()
         except TimeoutError:
             raise DatabaseFault(f"all {self._connections} connections were busy for {_FREE} seconds") from None
         try:
-            connection = await self._usable()
+            connection = await self._usable(deadline)
             try:
-                yield connection
+                with connection.until(deadline) as lease:
+                    yield lease
             finally:
-                await self._give_back(connection)
-        except psycopg.Error as fault:
-            raise DatabaseFault(one_line(fault)) from None
+                self._give_back(connection)
         finally:
             self._places.release()
 
     async def rows(self, query: str, parameters: Any = None) -> list[TupleRow]:
         """All that a query gives, in binary form. Raises `DatabaseFault`."""
-        async with self.connection() as connection:
-            cursor = connection.cursor(binary=True)
+        async with self.lease() as lease:
+            cursor = lease.raw.cursor(binary=True)
             await cursor.execute(query.encode(), parameters)
             return await cursor.fetchall()
 
-    async def connect(self) -> Connection:
-        """A connection of one's own, in autocommit mode, that dies soon with this machine. Raises `DatabaseFault`."""
+    async def connect(self, deadline: float) -> Connection:
+        """A connection of one's own; whoever has it closes it, or gives it up. Raises `DatabaseFault`.
+
+        Soon after this machine is gone, the database ends it. What was given up before is ended first, so that
+        whatever it held there is free.
+        """
+        name = f"pop3d {secrets.token_hex(8)}"
         try:
-            connection = await psycopg.AsyncConnection.connect(
-                self._conninfo, autocommit=True, connect_timeout=_CONNECT, application_name="pop3d"
-            )
-            await connection.execute(_SETTINGS)
+            async with asyncio.timeout_at(deadline):
+                raw = await psycopg.AsyncConnection.connect(
+                    self._conninfo, autocommit=True, application_name=name, **self._ways
+                )
+        except TimeoutError:
+            raise DatabaseFault(silent(self.timeout)) from None
         except psycopg.Error as fault:
             raise DatabaseFault(one_line(fault)) from None
+        connection = Connection(raw, name, self.timeout, self._given_up.append)
+        self._made.add(connection)
+        try:
+            with connection.until(deadline) as lease:
+                await lease.raw.execute(self._settings)
+                if self._given_up:
+                    await self._end_given_up(lease.raw)
+        except BaseException:
+            connection.give_up()
+            raise
         return connection
 
-    async def _usable(self) -> Connection:
+    async def _end_given_up(self, raw: psycopg.AsyncConnection[TupleRow]) -> None:
+        # they may be alive for the database, with locks and half a transaction. Their names are random and were said to
+        # nobody else, so they are ours, also behind a pooler, and after a failover
+        names = list(self._given_up)
+        ours = b"from pg_stat_activity where application_name = any(%s) and usename = session_user"
+        try:
+            cursor = await raw.execute(b"select pg_terminate_backend(pid) " + ours, (names,))
+            ended = cursor.rowcount
+            patience = asyncio.get_running_loop().time() + _GONE
+            while ended and asyncio.get_running_loop().time() < patience:
+                row = await (await raw.execute(b"select count(*) " + ours, (names,))).fetchone()
+                if row is None or row[0] == 0:
+                    break
+                await asyncio.sleep(0.01)
+        except psycopg.errors.InsufficientPrivilege as fault:
+            log.warning("connections that were given up stay until the database notices: %s", one_line(fault))
+        for name in names:
+            with contextlib.suppress(ValueError):
+                self._given_up.remove(name)
+
+    async def _usable(self, deadline: float) -> Connection:
         while self._idle:
             connection = self._idle.pop()
-            if await alive(connection):  # a restart of the database is nobody's failed login
+            usable = False
+            try:
+                usable = await connection.answers(min(deadline, self.soon()))
+            finally:
+                if not usable:
+                    connection.give_up()
+            if usable:
                 return connection
-            await connection.close()
-        return await self.connect()
+            while self._idle:  # the others went the same way: none is waited for
+                self._idle.pop().give_up()
+        return await self.connect(deadline)  # a restart of the database is nobody's failed login
 
-    async def _give_back(self, connection: Connection) -> None:
-        if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+    def _give_back(self, connection: Connection) -> None:
+        if not connection.lost and connection.raw.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
             self._idle.append(connection)
         else:
-            await connection.close()  # lost, or left in the middle of something
+            connection.give_up()  # lost, or left in the middle of something
 
-    async def close(self) -> None:
-        """End all connections that nobody uses."""
-        while self._idle:
-            await self._idle.pop().close()
-
-
-async def alive(connection: Connection) -> bool:
-    """Whether the connection is still there."""
-    with contextlib.suppress(psycopg.Error):
-        await connection.execute(b"select 1")
-        return True
-    return False
+    def close(self) -> None:
+        """End all connections; who still waits for one gets a fault. Never waits."""
+        for connection in list(self._made):
+            if connection.leases:
+                connection.give_up()
+            else:
+                connection.close()
+        self._idle.clear()

@@ -22,10 +22,7 @@ from pop3core.answers import (
     ContentFailed,
     LoginAccepted,
     LoginRejected,
-    NoSecret,
     Pending,
-    PlainSecret,
-    ScramSecret,
     ServerAnswer,
     TlsEstablished,
 )
@@ -42,7 +39,7 @@ from pop3core.events import (
     TlsRequested,
 )
 from pop3core.maildrop import Listing
-from pop3core.sasl.base import SecretKind
+from pop3core.sasl.base import SecretKind, Stored
 from pop3core.server import CUT_OFF, ServerConfig, ServerConnection
 from pop3core.table import State
 from pop3d.auth import Authenticator
@@ -341,9 +338,13 @@ class Session:
     def _tls_established(self) -> TlsEstablished:
         return TlsEstablished(self._channel.end_point, self._channel.identity(self._services.client_name))
 
-    async def _secret(self, username: str, kind: SecretKind) -> ScramSecret | PlainSecret | NoSecret:
+    async def _secret(self, username: str, kind: SecretKind) -> Stored | LoginRejected:
+        began = time.monotonic()
         self._until(float("inf"), self._login_too_slow)
-        return await self._logins.secret(username, kind)
+        answer = await self._logins.secret(username, kind)
+        if isinstance(answer, LoginRejected):
+            self._services.observer.login(answer, time.monotonic() - began)
+        return answer
 
     async def _login(self, credential: Credential, utf8: bool) -> LoginAccepted | LoginRejected:
         began = time.monotonic()

@@ -63,7 +63,8 @@ class KeepsSecrets(Protocol):
 
     async def secret(self, username: str, kind: SecretKind, server_nonce: str) -> ScramSecret | PlainSecret | NoSecret:
         """What is stored for SCRAM or APOP. An unknown user is answered in the same time as a known one, by a
-        `NoSecret` with the same salt each time. ``server_nonce``: fresh, to be passed on.
+        `NoSecret` with the same salt each time. ``server_nonce``: fresh, to be passed on. Raises `AuthUnavailable` when
+        it cannot be known now.
         """
         ...
 

@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 from pop3d.auth import AuthUnavailable, check_user_name
 from pop3d.auth.passwords import Secret, cost_of, lacks_extra, parse_secret
 from pop3d.auth.stored import StoredPasswords, User, usual
-from pop3d.postgres import Database, DatabaseFault
+from pop3d.postgres import TIMEOUT, Database, DatabaseFault
 
 __all__ = ["PostgresUsers"]
 
@@ -26,14 +26,20 @@ class PostgresUsers(StoredPasswords):
 
     Its columns, by name: ``password``, ``{SCHEME}secret``; ``home`` and ``name`` if it has them. ``name`` is what the
     user is really called, where the query finds other spellings too: mailboxes and locks go by it.
-    For the rest see `StoredPasswords`.
+    ``timeout``: seconds that a login may wait for the database. For the rest see `StoredPasswords`.
     """
 
     def __init__(
-        self, conninfo: str, query: str, salts: bytes | None = None, *, latin1_passwords: bool = False
+        self,
+        conninfo: str,
+        query: str,
+        salts: bytes | None = None,
+        *,
+        latin1_passwords: bool = False,
+        timeout: float = TIMEOUT,
     ) -> None:
         super().__init__(salts, latin1_passwords=latin1_passwords)
-        self.database = Database(conninfo, _CONNECTIONS)
+        self.database = Database(conninfo, _CONNECTIONS, timeout)
         self._query = query
         self._seen: deque[Secret] = deque(maxlen=_SEEN_MAX)
 
@@ -57,8 +63,8 @@ class PostgresUsers(StoredPasswords):
         return self._user(name, rows[0])
 
     async def _rows(self, name: str) -> list[dict[str, object]]:
-        async with self.database.connection() as connection:
-            cursor = connection.cursor(row_factory=dict_row)
+        async with self.database.lease() as lease:
+            cursor = lease.raw.cursor(row_factory=dict_row)
             await cursor.execute(self._query.encode(), {"user": name})
             return await cursor.fetchmany(2)
 
@@ -84,8 +90,8 @@ class PostgresUsers(StoredPasswords):
     async def trouble(self) -> str | None:
         """What is wrong with database or query, in one line; None when nothing is."""
         try:
-            async with self.database.connection() as connection:
-                cursor = await connection.execute(self._query.encode(), {"user": "nobody"})
+            async with self.database.lease() as lease:
+                cursor = await lease.raw.execute(self._query.encode(), {"user": "nobody"})
                 columns = [column.name for column in cursor.description or ()]
         except DatabaseFault as fault:
             return str(fault)
@@ -97,4 +103,4 @@ class PostgresUsers(StoredPasswords):
     async def close(self) -> None:
         """See `pop3d.auth.Authenticator.close`."""
         await super().close()
-        await self.database.close()
+        self.database.close()

@@ -30,6 +30,7 @@ from pop3d.auth.passwords import CRYPT_EXTRA, PLAIN, SCRAM, lacks_extra
 from pop3d.auth.users_file import Line, User, read_lines
 from pop3d.certificates import covers, shown_by
 from pop3d.commands import check_asked, check_missing
+from pop3d.commands.check_compressed import CompressedMail
 from pop3d.commands.check_listeners import listeners
 from pop3d.commands.finding import Finding
 from pop3d.commands.finding import fault as _fault
@@ -305,6 +306,7 @@ def _store(config: Config, users: list[User], owner: int) -> Iterator[Finding]:
         return
     yield from _one_file_system(base, config)
     left, opened = _FILES_MAX, False
+    compressed = CompressedMail(refuse=config.store.compressed == "refuse")
     for user in users:
         account = Account(user.name, user.home)
         try:
@@ -337,9 +339,11 @@ def _store(config: Config, users: list[User], owner: int) -> Iterator[Finding]:
                 f"{_counted(sum(others.values()), 'file')} in it belong to another user, such as number {min(others)}"
             )
             yield _fault(mailbox, what, f"chown -R {owner} {shlex.quote(mailbox)}")
+        yield from compressed.look_into(mailbox)
         if not opened:
             opened = True
             yield from _opened(config, account, mailbox)
+    yield from compressed.served(base or "mail")
     if left <= 0:
         what = f"more than {_FILES_MAX} messages: the owners of the others were not looked at"
         yield _warning(base or "mail", what, "find -not -user tells all")

@@ -20,6 +20,7 @@ from pop3d.config import Config, find, load
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.stores import StoreError, mbox
+from pop3d.stores.compressed import HEAD, NotMail, form_of, verified
 from pop3d.stores.maildir import mailbox_path
 from pop3d.stores.maildir_content import OPEN_MESSAGE
 from pop3d.stores.maildir_deleted import put_back
@@ -58,15 +59,16 @@ class _InPostgres:
     """A user's mailbox in a database, which knows no flags."""
 
     conninfo: str = field(repr=False)
+    timeout: float
     name: str
     quota: Quota
 
     def deliver(self, content: Iterable[bytes], flags: str | None = None) -> None:
         from pop3d.postgres import DatabaseFault  # of an extra, which the configuration has looked for
-        from pop3d.stores import postgres
+        from pop3d.stores import postgres_delivery
 
         try:
-            postgres.deliver(self.conninfo, self.name, content, self.quota)
+            postgres_delivery.deliver(self.conninfo, self.name, content, self.quota, self.timeout)
         except DatabaseFault as fault:
             raise CommandError(f"not delivered: {fault}; try again later", ExitStatus.TRY_LATER) from None
         except ValueError as fault:
@@ -83,7 +85,8 @@ def _mailbox(user: str, path: Path | None) -> _Mailbox:
     become_user(config)
     quota = Quota(store.quota_octets, store.quota_messages)
     if store.postgres is not None:
-        return _InPostgres(store.postgres.conninfo.get_secret_value(), account.name, quota)
+        database = store.postgres
+        return _InPostgres(database.conninfo.get_secret_value(), database.timeout, account.name, quota)
     return _located(config, account, quota)
 
 
@@ -206,19 +209,30 @@ def _from_maildir(
             try:
                 if not is_regular:
                     raise OSError(0, "not a regular file")
-                descriptor = os.open(name, OPEN_MESSAGE, dir_fd=folders[folder])
+                with open(os.open(name, OPEN_MESSAGE, dir_fd=folders[folder]), "rb") as file:
+                    yield _message(file), _kept_flags(name) if folder == "cur" else None
             except OSError as fault:
                 failed.append(f"{source / folder / name}: {fault.strerror}")
-            else:
-                with open(descriptor, "rb") as file:
-                    flags = _FLAGS.search(name)
-                    yield _pieces(file), (flags[1] if flags else "") if folder == "cur" else None
+            except NotMail as fault:
+                failed.append(f"{source / folder / name}: {fault}")
             advance(1)
+
+
+def _message(file: BinaryIO) -> Iterator[bytes]:
+    """The message in a file, unpacked where another server has compressed it. Raises OSError and `NotMail`."""
+    form = form_of(os.pread(file.fileno(), HEAD, 0))
+    return _pieces(file) if form is None else verified(file.fileno(), form)
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
     while piece := file.read(_PIECE):
         yield piece
+
+
+def _kept_flags(name: str) -> str:
+    """Without Z: Dovecot's sites mark compressed files with it, and what is imported is not compressed."""
+    flags = _FLAGS.search(name)
+    return flags[1].replace("Z", "") if flags else ""
 
 
 @contextmanager

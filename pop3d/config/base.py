@@ -48,9 +48,10 @@ class Exchangeable(Model):
 
 
 class Postgres(Model):
-    """``[store.postgres]``: which database."""
+    """``[store.postgres]``: which database. ``timeout``: seconds that it may be silent."""
 
     conninfo: SecretStr  # it may have a password
+    timeout: Annotated[float, Field(ge=1, le=600)] = 10
 
     @field_validator("conninfo")
     @classmethod

@@ -13,7 +13,16 @@ from pop3d.config.base import Exchangeable, Plugin, Postgres
 
 __all__ = ["StoreConfig", "are_one_mailbox", "lead_to_one_mailbox"]
 
-_OF_MAILDIR: Final = {"path", "uidl", "utf8_downgrade", "sizes_in_names", "mark_seen", "deleted", "retention_days"}
+_OF_MAILDIR: Final = {
+    "path",
+    "uidl",
+    "utf8_downgrade",
+    "sizes_in_names",
+    "mark_seen",
+    "deleted",
+    "retention_days",
+    "compressed",
+}
 _PLACEHOLDERS: Final = ("user", "local", "domain", "home")
 _SAMPLES: Final = (  # what takes the placeholders' place: a user with a domain, and one without
     {"user": "u@d", "local": "u", "domain": "d", "home": "/{home}"},
@@ -30,6 +39,7 @@ class StoreConfig(Exchangeable):
     path: str = "mail/{user}"
     uidl: Literal["filename", "dovecot", "courier"] = "filename"
     utf8_downgrade: bool = False
+    compressed: Literal["read", "refuse"] = "read"
     sizes_in_names: bool = False
     mark_seen: bool = False
     deleted: str = ""

@@ -5,6 +5,9 @@ correctness. Sizes in it save reading every message of a mailbox: Maildir names 
 And where the folders are still as they were when the listing was made, they need not even be read. A first line names
 the format and a checksum of the rest, so a file that a crash has torn is none.
 
+A listing also says which forms of compression could be unpacked when it was made (version 0.1: none): of a message in
+another form, the octets as stored were counted. Where the forms are others now, sizes that may be such are not used.
+
 Blocking code, for a worker thread.
 """
 
@@ -25,12 +28,14 @@ from typing import Any, BinaryIO, Final
 
 from pop3core.maildrop import Listing, PackedOctets
 from pop3d.state_folder import make_folders
-from pop3d.stores.maildir_listing import Scan, UniqueIds
+from pop3d.stores.compressed import known_forms
+from pop3d.stores.maildir_listing import Scan, UniqueIds, announced
 from pop3d.stores.recent import Stamps
 
 __all__ = ["Kept", "KeptListing"]
 
 _HEADER_MAX: Final = 64  # octets
+_SIZE_IN_NAME = re.compile(rb",[SW]=[0-9]")
 _HEADER = re.compile(rb"pop3d listing ([45]) ([0-9a-f]{8})\n")
 
 
@@ -72,6 +77,7 @@ class KeptListing:
         others = uids.others if isinstance(uids, UniqueIds) else {}
         about = {
             "order": sys.byteorder,
+            "forms": known_forms(),
             "stamps": stamps,
             "names": len(names),
             "messages": len(ends),
@@ -127,5 +133,23 @@ def _read(file: BinaryIO) -> Kept:
         raise ValueError("torn")
     packed = PackedOctets.of(names, ends)
     others = {int(place): uid.encode("ascii") for place, uid in about["others"].items()}
-    stamps = () if of_names else tuple(None if stamp is None else tuple(stamp) for stamp in about["stamps"])
-    return Kept(stamps, Scan(packed, Listing(sizes, UniqueIds(packed, others)), inodes))
+    found = Scan(packed, Listing(sizes, UniqueIds(packed, others)), inodes)
+    if tuple(about.get("forms", ())) != known_forms():
+        return Kept((), _sure(found))
+    return Kept(tuple(None if stamp is None else tuple(stamp) for stamp in about["stamps"]), found)
+
+
+def _sure(found: Scan) -> Scan:
+    """Those of its messages whose sizes hold, whatever was known of compression when they were counted.
+
+    Dovecot, which compresses, puts the sizes of the message itself into a file's name, and so does who compresses by
+    hand as its manual says. A file without is taken for what was counted; if it is not, `forget` comes when it is sent.
+    """
+    kept = [
+        (name, inode, octets)
+        for name, inode, octets in zip(found.names, found.inodes, found.listing.sizes, strict=True)
+        if announced(name) == octets or not _SIZE_IN_NAME.search(name)
+    ]
+    names = PackedOctets(name for name, _, _ in kept)
+    sizes = array("Q", [octets for _, _, octets in kept])
+    return Scan(names, Listing(sizes, UniqueIds(names, {})), array("Q", [inode for _, inode, _ in kept]))

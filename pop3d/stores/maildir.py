@@ -30,6 +30,7 @@ from pop3core.answers import Content
 from pop3d.auth import Account, check_user_name
 from pop3d.state_folder import CACHE
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
+from pop3d.stores.compressed import NotMail
 from pop3d.stores.hops import hop
 from pop3d.stores.kept import KeptListing
 from pop3d.stores.maildir_folders import open_folder
@@ -76,6 +77,7 @@ class MaildirOptions:
     ``utf8_downgrade``: who did not say UTF8 gets surrogates of internationalized messages (RFC 6856 §2).
     ``sizes_in_names``: ``W=`` in a file's name is believed. ``mark_seen``: RETR marks a message as seen. ``deleted``:
     a template as the path, for what is deleted; ``retention_days``: then it goes. ``uidl``: whose unique-ids are kept.
+    ``refuse_compressed``: what another server compressed is not unpacked, and not sent.
     """
 
     utf8_downgrade: bool = False
@@ -84,6 +86,7 @@ class MaildirOptions:
     deleted: str = ""
     retention_days: float | None = None
     uidl: UidSource = "filename"
+    refuse_compressed: bool = False
 
 
 class MaildirStore:
@@ -111,7 +114,11 @@ class MaildirStore:
         options = self._options
         path = mailbox_path(self._path, account)
         soft = SoftDelete(mailbox_path(options.deleted, account), options.retention_days) if options.deleted else None
-        ways = Ways(surrogates=options.utf8_downgrade and not utf8, believe_names=options.sizes_in_names)
+        ways = Ways(
+            surrogates=options.utf8_downgrade and not utf8,
+            believe_names=options.sizes_in_names,
+            refuse=options.refuse_compressed,
+        )
         cache = None if self._cache is None else KeptListing(self._cache, path, *_unusual(ways, options.uidl))
         folder = _Folder(path, self._held)
         try:
@@ -127,7 +134,12 @@ class MaildirStore:
             log.warning("%s: %s", path, trouble)
         devices = {stamp[0] for stamp in stamps if stamp is not None}
         files = ListedFiles(
-            -1 if folder.root is None else folder.root, found, devices, listed_now(), surrogates=ways.surrogates
+            -1 if folder.root is None else folder.root,
+            found,
+            devices,
+            listed_now(),
+            surrogates=ways.surrogates,
+            refuse=ways.refuse,
         )
         return MaildirMaildrop(
             folder, found, files, cache, soft, ways, self._recent, self._room, mark_as_seen=options.mark_seen
@@ -197,6 +209,8 @@ def _unusual(ways: Ways, uidl: UidSource) -> Iterator[str]:
         yield "surrogates"
     if ways.believe_names:
         yield "believed"
+    if ways.refuse:
+        yield "refused"
     if uidl != "filename":
         yield uidl
 
@@ -291,7 +305,7 @@ class MaildirMaildrop:
         self._seen: set[int] | None = set() if mark_as_seen else None
         self._reader: MessageReader | None = None
         if folder.root is not None:
-            self._reader = MessageReader(files, room, at_once=folder.local, surrogates=ways.surrogates)
+            self._reader = MessageReader(files, room, ways, at_once=folder.local)
         self.messages = found.listing
 
     # --- reading ---
@@ -310,7 +324,9 @@ class MaildirMaildrop:
         assert self._reader is not None
         try:
             content = await self._reader.read(number, offset)
-        except OSError as fault:
+        except (OSError, NotMail) as fault:
+            if offset and isinstance(fault, NotMail):
+                self._forget_sizes()  # it was damaged since it was counted: counted again, it is refused from the start
             raise self._unreadable(number, fault) from None
         return self._checked(number, offset, content)
 
@@ -337,12 +353,19 @@ class MaildirMaildrop:
             "%s: message %d has %d octets, not %d as listed: its file was changed in place, or its name lies",
             self._folder.path, number, octets, self.messages.sizes[number - 1],
         )  # fmt: skip
+        self._forget_sizes()
+
+    def _forget_sizes(self) -> None:
         self._wrong_size = True
         self._recent.forget(self._key)
 
-    def _unreadable(self, number: int, fault: OSError) -> StoreError:
+    def _unreadable(self, number: int, fault: OSError | NotMail) -> StoreError:
         name = os.fsdecode(self._files.name(number))
-        detail = f"{self._folder.path}: message {name!r}: {fault.strerror}"
+        where = f"{self._folder.path}: message {name!r}"
+        if isinstance(fault, NotMail):
+            text = "this message is stored in a way that the server cannot read; ask its administrator"
+            return StoreError(text, code="SYS/PERM", detail=f"{where}: {fault}")
+        detail = f"{where}: {fault.strerror}"
         if isinstance(fault, FileNotFoundError):
             return StoreError("this message was removed by another program", code=None, detail=detail)
         return StoreError("this message cannot be read", detail=detail)

@@ -1,18 +1,20 @@
 """The files of messages as they are sent: opening one, and counting its octets.
 
 Octets are counted by the code that sends, `text_of`, or, for whole messages, by `normalized_octets`, which gives the
-same. All of it is blocking code for a worker thread.
+same. What another server compressed is counted, and sent, as the message that it is (`pop3d.stores.compressed`). All of
+it is blocking code for a worker thread.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from pop3core.downgrade import Downgrader
 from pop3core.framing import CrlfNormalizer, normalized_octets
+from pop3d.stores.compressed import BEGINNINGS, NotMail, form_of, unpacked
 
 __all__ = ["OPEN_MESSAGE", "digest_of", "octets_sent", "text_of"]
 
@@ -28,18 +30,26 @@ def text_of(*, surrogate: bool) -> CrlfNormalizer | Downgrader:
     return Downgrader() if surrogate else CrlfNormalizer()
 
 
-def octets_sent(descriptor: int, *, surrogate: bool) -> int:
-    """How many octets RETR sends of an open file: every line's end counts as two (RFC 1939 §11). Raises OSError."""
-    if surrogate:
-        return _octets_of(descriptor, Downgrader())
+def octets_sent(descriptor: int, *, surrogate: bool, refuse: bool = False) -> int:
+    """How many octets RETR sends of an open file: every line's end counts as two (RFC 1939 §11). Raises OSError.
+
+    Of a file that RETR does not send because it is compressed (``refuse``), or cannot be unpacked: as stored.
+    """
     data = os.read(descriptor, _WHOLE)
+    if data[:2] in BEGINNINGS and (form := form_of(data)) is not None:
+        try:
+            return _octets_of(unpacked(descriptor, form, refuse=refuse), text_of(surrogate=surrogate))
+        except NotMail:
+            return os.fstat(descriptor).st_size
     # one read for most: a file that is shorter than what was asked for is whole
-    return normalized_octets(data) if len(data) < _WHOLE else _octets_of(descriptor, CrlfNormalizer())
+    if len(data) < _WHOLE and not surrogate:
+        return normalized_octets(data)
+    return _octets_of(_pieces(descriptor), text_of(surrogate=surrogate))
 
 
-def _octets_of(descriptor: int, text: CrlfNormalizer | Downgrader) -> int:
+def _octets_of(pieces: Iterable[bytes], text: CrlfNormalizer | Downgrader) -> int:
     octets = 0
-    for data in _pieces(descriptor):
+    for data in pieces:
         octets += len(text.feed(data))
     return octets + len(text.finish())
 

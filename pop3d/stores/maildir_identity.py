@@ -71,16 +71,23 @@ class ListedFiles:
     """The files of one session's listing.
 
     ``root``: descriptor of the Maildir. ``devices``: of the folders that were listed (``st_dev``). ``surrogates``:
-    sizes are of these. Methods block, but for `name` and `is_it`.
+    sizes are of these; ``refuse``: of compressed files they are as stored. Methods block, but for `name` and `is_it`.
     """
 
     def __init__(
-        self, root: int, scan: Scan, devices: Collection[int], listed: Listed, *, surrogates: bool = False
+        self,
+        root: int,
+        scan: Scan,
+        devices: Collection[int],
+        listed: Listed,
+        *,
+        surrogates: bool = False,
+        refuse: bool = False,
     ) -> None:
         self.root = root
         self.sizes = scan.listing.sizes
         self._names, self._inodes = scan.names, scan.inodes
-        self._devices, self._listed, self._surrogates = devices, listed, surrogates
+        self._devices, self._listed, self._surrogates, self._refuse = devices, listed, surrogates, refuse
         self._renamed: dict[int, bytes] = {}
 
     def __len__(self) -> int:
@@ -180,7 +187,8 @@ class ListedFiles:
             moments = (found.st_mtime_ns, born(descriptor))
             if any(moment is not None and self._is_since(moment) for moment in moments):
                 return False
-            return octets_sent(descriptor, surrogate=self._surrogates) == self.sizes[number - 1]
+            octets = octets_sent(descriptor, surrogate=self._surrogates, refuse=self._refuse)
+            return octets == self.sizes[number - 1]
         finally:
             os.close(descriptor)
 

@@ -42,7 +42,7 @@ from pop3d.stores.maildir_names import (
     unique_part,
 )
 
-__all__ = ["Scan", "Sizes", "UniqueIds", "Ways", "scan"]
+__all__ = ["Scan", "Sizes", "UniqueIds", "Ways", "announced", "scan"]
 
 _READINGS_MAX: Final = 10
 """Of the folders, once more, in one scan; bounds the time that a busy neighbour can cost."""
@@ -136,13 +136,21 @@ class Ways:
 
     ``surrogates``: what is sent is these. ``believe_names``: ``W=`` in a file's name is its size (unless it is of
     surrogates). ``uids``: unique-ids that another server has given, by the name without folder and flags. ``told``:
-    those that were told for one of several files with the same unique part.
+    those that were told for one of several files with the same unique part. ``refuse``: compressed messages are not
+    unpacked.
     """
 
     surrogates: bool = False
     believe_names: bool = False
     uids: Mapping[bytes, bytes] = field(default_factory=dict)
     told: Sequence[ToldId] = ()
+    refuse: bool = False
+
+
+def announced(name: bytes) -> int | None:
+    """The octets as sent that a file's name says (``W=``), if it does."""
+    found = _SENT_SIZE.search(size_key(name))
+    return None if found is None else int(found[1])
 
 
 def scan(root: int, before: Scan | None = None, ways: Ways | None = None) -> Scan:
@@ -234,7 +242,7 @@ class _Collector:
         key = size_key(name) if self._keyed else b""
         octets = self._known.size(unique, key, inode) if self._keyed else None
         if octets is None and self._believes:
-            octets = self._announced(name)
+            octets = announced(name)
         if octets is None:
             name, octets = self._counted_wherever(entry)
         if octets is not None:
@@ -299,11 +307,6 @@ class _Collector:
                 return None
         return self._fresh.get(file)
 
-    def _announced(self, name: bytes) -> int | None:
-        """What the name says its size is, where that is believed."""
-        found = _SENT_SIZE.search(size_key(name))
-        return None if found is None else int(found[1])
-
     def _counted_wherever(self, entry: bytes) -> tuple[bytes, int | None]:
         """A file's name now, and its octets as sent; None where it is gone."""
         name, _ = name_and_inode(entry)
@@ -322,7 +325,7 @@ class _Collector:
             # is sent.
             descriptor = os.open(base_of(name), OPEN_MESSAGE, dir_fd=self._folders.of(name))
             try:
-                return octets_sent(descriptor, surrogate=self._ways.surrogates)
+                return octets_sent(descriptor, surrogate=self._ways.surrogates, refuse=self._ways.refuse)
             finally:
                 os.close(descriptor)
         except FileNotFoundError:

@@ -11,6 +11,8 @@ read in pieces, on the loop or by aiofiles in a thread. So size costs no memory,
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from typing import Final
 
 import aiofiles
@@ -19,9 +21,11 @@ from aiofiles.threadpool.binary import AsyncFileIO
 from pop3core.answers import Content
 from pop3core.framing import normalized
 from pop3core.limits import DEFAULT_LIMITS
+from pop3d.stores.compressed import BEGINNINGS, HEAD, Form, NotMail, form_of, unpacked, verified
 from pop3d.stores.hops import POOL, hop, to_its_end
 from pop3d.stores.maildir_content import OPEN_MESSAGE, text_of
 from pop3d.stores.maildir_identity import ListedFiles
+from pop3d.stores.maildir_listing import Ways
 from pop3d.stores.maildir_names import OpenFolders
 from pop3d.stores.nowait import fstat_local, open_cached, read_cached
 
@@ -97,19 +101,38 @@ class _Cursor:
         os.close(self._descriptor)  # of a file that was only read: nothing is flushed
 
 
+class _Unpacking(_Cursor):
+    """The same for a message that another server compressed: its ``pieces`` are unpacked in a thread."""
+
+    def __init__(
+        self, number: int, descriptor: int, pieces: Iterator[bytes], room: memoryview, *, surrogate: bool
+    ) -> None:
+        super().__init__(number, descriptor, sys.maxsize, room, surrogate=surrogate)
+        self._pieces = pieces
+
+    def read_here(self) -> None:
+        self._take(next(self._pieces, b""))
+
+    def read_now(self) -> Content | None:
+        return self._give() if self._waiting or self._ended else None
+
+    async def _read_file(self) -> bytes:
+        return await hop(next, self._pieces, b"")
+
+
 class MessageReader:
     """Reads messages 1 to n of a listing.
 
-    ``at_once``: files that are in memory may be opened on the event loop; ``surrogates``: these are given. ``room``: of
-    `scratch`; what is in it is of no worth once a method has returned. Methods raise OSError; FileNotFoundError for a
-    message that is gone, also when another file has its name. Pieces must be asked for in order
-    (`pop3d.stores.Maildrop.read`).
+    ``room``: of `scratch`; what is in it is of no worth once a method has returned. ``ways``: as it was listed.
+    ``at_once``: files that are in memory may be opened on the event loop. Methods raise OSError; FileNotFoundError for
+    a message that is gone, also when another file has its name; `read` raises `NotMail`. Pieces must be asked for in
+    order (`pop3d.stores.Maildrop.read`).
     """
 
-    def __init__(self, files: ListedFiles, room: memoryview, *, at_once: bool, surrogates: bool) -> None:
+    def __init__(self, files: ListedFiles, room: memoryview, ways: Ways, *, at_once: bool) -> None:
         self._files, self._room = files, room
-        self._surrogates = surrogates
-        self._at_once = at_once and not surrogates
+        self._surrogates, self._refuse, self._believes = ways.surrogates, ways.refuse, ways.believe_names
+        self._at_once = at_once and not self._surrogates
         self._ahead: dict[int, bytes] = {}  # whole messages that were read before they were asked for
         self._next = 1  # whoever asks for this one reads the mailbox in order
         self._cursor: _Cursor | None = None
@@ -174,7 +197,7 @@ class MessageReader:
         if octets is None:
             return None
         whole = normalized(bytes(self._room[:octets]))
-        return whole if len(whole) == size else None
+        return whole if len(whole) == size and whole[:2] not in BEGINNINGS else None
 
     # --- in a thread ---
 
@@ -188,7 +211,7 @@ class MessageReader:
             try:
                 whole = self._small(descriptor, size)
                 if whole is None:
-                    self._cursor = _Cursor(number, descriptor, size, self._room, surrogate=self._surrogates)
+                    self._cursor = self._begun(number, descriptor, size)
                     self._cursor.read_here()
                     return
             finally:
@@ -209,7 +232,7 @@ class MessageReader:
                     whole = self._small(descriptor, size)
                 finally:
                     os.close(descriptor)
-            except OSError:
+            except (OSError, NotMail):
                 return  # told when it is asked for
             if whole is None:
                 return
@@ -223,6 +246,26 @@ class MessageReader:
         data = os.read(descriptor, size + 1)
         if len(data) != size:
             return None  # being changed at this moment, or read in part
+        if data[:2] in BEGINNINGS and (form := form_of(data)) is not None:
+            return self._small_unpacked(descriptor, form)
         text = text_of(surrogate=self._surrogates)
         content = text.feed(data) + text.finish()
         return content if len(content) <= _PIECE else None
+
+    def _small_unpacked(self, descriptor: int, form: Form) -> bytes | None:
+        text, content = text_of(surrogate=self._surrogates), b""
+        for piece in unpacked(descriptor, form, refuse=self._refuse):
+            content += text.feed(piece)
+            if len(content) > _PIECE:
+                return None
+        content += text.finish()
+        return content if len(content) <= _PIECE else None
+
+    def _begun(self, number: int, descriptor: int, size: int) -> _Cursor:
+        form = form_of(os.pread(descriptor, HEAD, 0))
+        if form is None:
+            return _Cursor(number, descriptor, size, self._room, surrogate=self._surrogates)
+        # a size that is not the file's was found by unpacking it to its end: nothing keeps the first piece waiting
+        was_unpacked = not self._believes and self._files.sizes[number - 1] != size
+        pieces = (unpacked if was_unpacked else verified)(descriptor, form, refuse=self._refuse)
+        return _Unpacking(number, descriptor, pieces, self._room, surrogate=self._surrogates)

@@ -1,116 +1,60 @@
 """Mail in PostgreSQL: one database, and any number of nodes in front of it.
 
-*Lock.* An advisory lock of the mailbox's name, held by a connection that this process keeps for nothing else: it holds
-across nodes, and dies with its holder. Within the process a set of names does the same, for one connection may take a
-lock twice. Who has lost that connection has lost the lock, and removes nothing any more.
+*Lock.* An advisory lock of the mailbox's name, held by a connection that this process keeps for nothing else (see
+`pop3d.stores.postgres_locks`). Within the process a set of names does the same, for one connection may take a lock
+twice. Who has lost that connection, or gets no answer by it, has lost the lock, and removes nothing any more.
 
 *Listing.* One query, answered from an index; frozen, since rows are never changed. *Reading.* Small messages come many
 at a time, for those that follow are nearly always asked for next; large ones a piece at a time. *Removal.* One
-statement: all or nothing, and on the disk before it returns (``synchronous_commit``), so before anybody says +OK.
+transaction: all or nothing, and on the disk before it returns (``synchronous_commit``), so before anybody says +OK. It
+is many statements, so that a database at work is told from a silent one.
 
-What is stored should have CRLF at the end of every line, as `deliver` makes it; whatever it has, a client gets CRLF.
+What is stored should have CRLF at the end of every line, as deliveries have it; whatever it has, a client gets CRLF.
 The tables are in ``examples/postgres/schema.sql``.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import hashlib
-import logging
 from array import array
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
-
-import psycopg
 
 from pop3core.answers import Content
 from pop3core.framing import CrlfNormalizer
 from pop3core.limits import DEFAULT_LIMITS
 from pop3core.maildrop import Listing, PackedOctets
 from pop3d.auth import Account
-from pop3d.postgres import Connection, Database, DatabaseFault, alive, one_line
+from pop3d.postgres import DURABLE, TIMEOUT, Connection, Database, DatabaseFault
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
-from pop3d.stores.maildir_delivery import OverQuota, Quota
+from pop3d.stores.postgres_locks import Locks, removal_key
 
-__all__ = ["MESSAGE_OCTETS_MAX", "PostgresMaildrop", "PostgresStore", "deliver"]
-
-log = logging.getLogger("pop3d.postgres")
-
-MESSAGE_OCTETS_MAX: Final = 256 * 1024 * 1024
-"""The largest message that `deliver` takes: PostgreSQL wants it in memory, a few times."""
+__all__ = ["PostgresMaildrop", "PostgresStore"]
 
 _CONNECTIONS: Final = 8  # for reading; a query takes less than a millisecond
 _PIECE: Final = DEFAULT_LIMITS.content_octets_max
 _FETCH: Final = 256 * 1024  # octets of a large message in one query, and of small ones read ahead
 _AHEAD_MESSAGES: Final = 128
 _ROWS: Final = 1_000  # of a listing at a time: the event loop is held up for two milliseconds
-_LOCK_PATIENCE: Final = 0.04  # seconds that a dying holder gets before the mailbox counts as in use
-_REMOVAL: Final = 600  # seconds a removal may take
+_FETCH_ROWS: Final = f"fetch {_ROWS} from pop3_listing".encode()
+_BATCH_MESSAGES: Final = 1_000  # removed by one statement, which has an end in time like all
+_BATCH_OCTETS: Final = 64 * 1024 * 1024  # likewise: some tenths of a second
 
-_DURABLE: Final = (
-    b"select set_config('synchronous_commit', 'on', true)"
-    b" where current_setting('synchronous_commit') in ('off', 'local')"
+# the bounds: no plan looks at the whole mailbox for each batch. Not prepared: a plan made for a small table would stay
+_REMOVE: Final = (
+    "delete from pop3_messages where mailbox = %s and id = any(%s::bigint[]) and id between %s::bigint and %s::bigint"
 )
-
-
-def _key(mailbox: str) -> int:
-    """The number of the mailbox's lock; also of others, once in 2**64."""
-    digest = hashlib.sha256(b"pop3core mailbox\0" + mailbox.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big", signed=True)
-
-
-class _Locks:
-    """The locks that this process holds, on a connection of their own."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._connection: Connection | None = None
-        self._connecting = asyncio.Lock()
-
-    async def take(self, mailbox: str) -> Connection:
-        """Returns the connection that holds the lock now. Raises `MaildropBusy` and `DatabaseFault`."""
-        for pause in (_LOCK_PATIENCE, None):
-            connection = await self._connected()
-            try:
-                cursor = await connection.execute("select pg_try_advisory_lock(%s::bigint)", (_key(mailbox),))
-                row = await cursor.fetchone()
-            except psycopg.Error as fault:
-                raise DatabaseFault(one_line(fault)) from None
-            if row is not None and row[0]:
-                return connection
-            if pause is not None:
-                await asyncio.sleep(pause)
-        raise MaildropBusy
-
-    async def _connected(self) -> Connection:
-        async with self._connecting:
-            if self._connection is not None:
-                if await alive(self._connection):
-                    return self._connection
-                log.warning("the connection that holds the locks of mailboxes was lost; a new one is made")
-                await self._connection.close()
-                self._connection = None
-            self._connection = await self._database.connect()
-            return self._connection
-
-    @staticmethod
-    async def free(connection: Connection, mailbox: str) -> None:
-        """Let the next session in; of a lost connection, the database has done it."""
-        with contextlib.suppress(psycopg.Error):
-            await connection.execute("select pg_advisory_unlock(%s::bigint)", (_key(mailbox),))
-
-    async def close(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
+_BEGIN_REMOVAL: Final = f"select pg_try_advisory_xact_lock(%s::bigint), ({DURABLE})"
 
 
 class PostgresStore:
-    """Mailboxes in the database that ``conninfo`` names; see `pop3d.stores.Store`."""
+    """Mailboxes in the database that ``conninfo`` names; see `pop3d.stores.Store`.
 
-    def __init__(self, conninfo: str) -> None:
-        self.database = Database(conninfo, _CONNECTIONS)
-        self._locks = _Locks(self.database)
+    ``timeout``: seconds that the database may be silent.
+    """
+
+    def __init__(self, conninfo: str, timeout: float = TIMEOUT) -> None:
+        self.database = Database(conninfo, _CONNECTIONS, timeout)
+        self._locks = Locks(self.database)
         self._held: set[str] = set()
 
     async def open(self, account: Account, *, utf8: bool) -> PostgresMaildrop:
@@ -120,52 +64,70 @@ class PostgresStore:
             raise MaildropBusy
         self._held.add(mailbox)
         holder: Connection | None = None
+        deadline = self.database.deadline()
         try:
-            holder = await self._locks.take(mailbox)
-            listing, ids = await self._list(mailbox)
+            holder = await self._locks.take(mailbox, deadline)
+            listing, ids = await self._list(mailbox, deadline)
         except BaseException as fault:
-            if holder is not None:
-                await self._locks.free(holder, mailbox)
-            self._held.discard(mailbox)
+            await self.release(mailbox, holder, deadline)
             if isinstance(fault, DatabaseFault):
                 raise StoreError("this mailbox cannot be opened now", detail=str(fault)) from None
             raise
         return PostgresMaildrop(self, mailbox, holder, listing, ids)
 
-    async def _list(self, mailbox: str) -> tuple[Listing, array[int]]:
+    async def _list(self, mailbox: str, deadline: float) -> tuple[Listing, array[int]]:
         sizes, ids, uids = array("Q"), array("q"), list[bytes]()
-        async for identity, uid, octets in self._rows(mailbox):
-            ids.append(identity)
-            sizes.append(octets)
-            uids.append(uid.encode("ascii"))
+        async with self.database.lease(deadline) as lease:
+            await lease.raw.execute(b"begin")
+            await lease.raw.execute(
+                "declare pop3_listing no scroll cursor for"
+                " select id, uid, octets from pop3_messages where mailbox = %s order by id",
+                (mailbox,),
+            )
+            cursor = lease.raw.cursor(binary=True)
+            while True:
+                await cursor.execute(_FETCH_ROWS, prepare=False)  # a statement would outlive what it fetches from
+                lease.progress()
+                rows = await cursor.fetchall()
+                for identity, uid, octets in rows:
+                    ids.append(identity)
+                    sizes.append(octets)
+                    uids.append(uid.encode("ascii"))
+                if len(rows) < _ROWS:
+                    break
+            await lease.raw.execute(b"commit")
         return Listing(sizes, PackedOctets(uids)), ids
 
-    async def _rows(self, mailbox: str) -> AsyncIterator[tuple[int, str, int]]:
-        query = "select id, uid, octets from pop3_messages where mailbox = %s order by id"
-        async with (
-            self.database.connection() as connection,
-            connection.transaction(),
-            connection.cursor("pop3_listing", binary=True) as cursor,
-        ):
-            cursor.itersize = _ROWS
-            await cursor.execute(query, (mailbox,))
-            async for row in cursor:
-                yield row
+    async def remove(self, mailbox: str, holder: Connection, batches: Iterable[list[int]], deadline: float) -> None:
+        """Remove messages of a mailbox whose lock ``holder`` has; all or none. Raises `DatabaseFault`.
 
-    async def remove(self, mailbox: str, holder: Connection, ids: Collection[int]) -> None:
-        """Remove messages of a mailbox whose lock ``holder`` has; all or none. Raises `DatabaseFault`."""
-        if not await alive(holder):
-            raise DatabaseFault("the connection that held the mailbox's lock was lost")
-        async with self.database.connection() as connection, connection.transaction():
-            await connection.execute(_DURABLE)
-            await connection.execute(f"set local statement_timeout = '{_REMOVAL}s'".encode())
-            query = "delete from pop3_messages where mailbox = %s and id = any(%s::bigint[])"
-            await connection.execute(query, (mailbox, list(ids)))
+        The database has until ``deadline`` for the first of ``batches`` of ids, and its timeout for each that follows.
+        """
+        # psycopg's `transaction()` ends without a fault, and without a commit, when the connection was lost inside
+        async with self.database.lease(deadline) as lease:
+            await lease.raw.execute(b"begin")
+            cursor = await lease.raw.execute(_BEGIN_REMOVAL, (removal_key(mailbox),))
+            row = await cursor.fetchone()
+            if row is None or not row[0]:
+                raise DatabaseFault("a removal by a session that has lost its lock is still under way")
+            # behind that, for now nobody can take the mailbox's lock before this removal has come to its end
+            if not await holder.answers(max(deadline, self.database.soon())):
+                raise DatabaseFault("the connection that held the mailbox's lock was lost")
+            for ids in batches:
+                await lease.raw.execute(_REMOVE, (mailbox, ids, min(ids), max(ids)), prepare=False)
+                lease.progress()
+            ended = await lease.raw.execute(b"commit")
+            if ended.statusmessage != "COMMIT":
+                raise DatabaseFault("the removal was rolled back")
 
-    async def release(self, mailbox: str, holder: Connection) -> None:
-        """Free a mailbox's lock."""
-        await self._locks.free(holder, mailbox)
-        self._held.discard(mailbox)
+    async def release(self, mailbox: str, holder: Connection | None, deadline: float | None = None) -> None:
+        """Free a mailbox's lock. ``deadline``: of what failed before, for which the client waits already."""
+        try:
+            if holder is not None:
+                until = self.database.deadline() if deadline is None else max(deadline, self.database.soon())
+                await self._locks.free(holder, mailbox, until)
+        finally:
+            self._held.discard(mailbox)
 
     async def trouble(self) -> str | None:
         """What is wrong with the database or its tables, in one line; None when nothing is."""
@@ -178,8 +140,7 @@ class PostgresStore:
 
     async def close(self) -> None:
         """See `pop3d.stores.Closes`."""
-        await self._locks.close()
-        await self.database.close()
+        self.database.close()
 
 
 class _Cursor:
@@ -218,6 +179,7 @@ class PostgresMaildrop:
         self._ahead: dict[int, bytes] = {}  # whole messages that were read before they were asked for
         self._next = 1  # whoever asks for this one reads the mailbox in order
         self._cursor: _Cursor | None = None
+        self._deadline: float | None = None  # of a removal that failed: QUIT has one in all
         self._open = True
 
     def read_now(self, number: int, offset: int) -> Content | None:
@@ -308,11 +270,23 @@ class PostgresMaildrop:
         """See `pop3d.stores.Maildrop.remove`. All or none: after a fault nobody can say, so all may be there."""
         if not numbers:
             return
+        deadline = self._store.database.deadline()
         try:
-            ids = [self._ids[number - 1] for number in numbers]
-            await self._store.remove(self._mailbox, self._holder, ids)
+            await self._store.remove(self._mailbox, self._holder, self._batches(numbers), deadline)
         except DatabaseFault as fault:
+            self._deadline = deadline
             raise RemovalFailed(numbers, f"{self._mailbox}: {fault}") from None
+
+    def _batches(self, numbers: Collection[int]) -> Iterator[list[int]]:
+        batch, octets = list[int](), 0
+        for number in numbers:
+            batch.append(self._ids[number - 1])
+            octets += self.messages.sizes[number - 1]
+            if len(batch) >= _BATCH_MESSAGES or octets >= _BATCH_OCTETS:
+                yield batch
+                batch, octets = [], 0
+        if batch:
+            yield batch
 
     async def close(self) -> None:
         """See `pop3d.stores.Maildrop.close`."""
@@ -320,40 +294,4 @@ class PostgresMaildrop:
             self._open = False
             self._ahead.clear()
             self._cursor = None
-            await self._store.release(self._mailbox, self._holder)
-
-
-def deliver(conninfo: str, mailbox: str, content: Iterable[bytes], quota: Quota | None = None) -> None:
-    """Deliver a message, in pieces of any size; it is there whole and durable, or not at all. Blocking.
-
-    Raises `OverQuota`, `DatabaseFault`, and ValueError for a message of more than `MESSAGE_OCTETS_MAX`.
-    """
-    quota = quota or Quota()
-    text, whole = CrlfNormalizer(), bytearray()
-    for piece in content:
-        whole += text.feed(piece)
-        if len(whole) > MESSAGE_OCTETS_MAX:
-            raise ValueError(f"a message of more than {MESSAGE_OCTETS_MAX} octets is not taken")
-    whole += text.finish()
-    try:
-        with psycopg.connect(conninfo, connect_timeout=10, application_name="pop3d deliver") as connection:
-            connection.execute(_DURABLE)
-            if quota.octets or quota.messages:
-                # others that deliver here wait: two must not find the same room
-                connection.execute("select pg_advisory_xact_lock(%s::bigint)", (_key(f"{mailbox}\0quota"),))
-                row = connection.execute(
-                    "select count(*), coalesce(sum(octets), 0)::bigint from pop3_messages where mailbox = %s",
-                    (mailbox,),
-                ).fetchone()
-                assert row is not None
-                _check(quota, row[0], row[1], len(whole))
-            connection.execute("insert into pop3_messages (mailbox, content) values (%s, %b)", (mailbox, whole))
-    except psycopg.Error as fault:
-        raise DatabaseFault(one_line(fault)) from None
-
-
-def _check(quota: Quota, messages: int, octets: int, more: int) -> None:
-    if quota.messages and messages >= quota.messages:
-        raise OverQuota(f"the mailbox is full: {messages} of {quota.messages} messages")
-    if quota.octets and octets + more > quota.octets:
-        raise OverQuota(f"the mailbox is full: {octets} of {quota.octets} octets, and this message has {more}")
+            await self._store.release(self._mailbox, self._holder, self._deadline)

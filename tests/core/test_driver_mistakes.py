@@ -64,8 +64,8 @@ APOP = b"APOP alice c4c9334bac560ecc979e58001b3e22fb\r\n"  # RFC 1939 §7
 QUESTIONS: dict[str, tuple[bytes, list[str], type[ServerEvent], set[str]]] = {
     # what the client says, what the driver answers on the way, then: the question, and what it takes
     "password": (LOGIN, [], LoginRequested, {"LoginAccepted", "LoginRejected"}),
-    "scram": (SCRAM, [], SecretRequested, {"ScramSecret", "NoSecret"}),
-    "apop": (APOP, [], SecretRequested, {"PlainSecret", "NoSecret"}),
+    "scram": (SCRAM, [], SecretRequested, {"ScramSecret", "NoSecret", "LoginRejected"}),
+    "apop": (APOP, [], SecretRequested, {"PlainSecret", "NoSecret", "LoginRejected"}),
     "apop proved": (APOP, ["PlainSecret"], LoginRequested, {"LoginAccepted", "LoginRejected"}),
     "apop not proved": (APOP, ["NoSecret"], LoginRequested, {"LoginRejected"}),
     "tls": (b"STLS\r\n", [], TlsRequested, {"TlsEstablished"}),

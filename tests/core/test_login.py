@@ -244,6 +244,22 @@ def test_apop_against_no_secret_fails_even_with_the_digest_of_nothing() -> None:
     assert run(conn)[1] == LoginRequested(ProofFailed("alice", "APOP"), utf8=False)
 
 
+@pytest.mark.parametrize(
+    "lines", [b"APOP alice " + b"0" * 32 + b"\r\n", b"AUTH SCRAM-SHA-256 biwsbj1hbGljZSxyPXg=\r\n"]
+)
+def test_a_secret_that_cannot_be_looked_up_now_is_no_failed_login(lines: bytes) -> None:
+    conn = connection(True, timestamp=TIMESTAMP)
+    run(conn, lines)
+    with pytest.raises(LocalProtocolError):
+        conn.answer(LoginRejected(None, "nothing was proved, so nothing can be refused"))
+    conn.answer(LoginRejected("SYS/TEMP", "try again later"))
+    assert run(conn)[0] == b"-ERR [SYS/TEMP] try again later\r\n"
+    assert conn.summary.auth_failures == 0
+    assert conn.state is State.AUTHORIZATION
+    _, event = run(conn, b"USER alice\r\nPASS x\r\n")  # another way may be tried
+    assert isinstance(event, LoginRequested)
+
+
 def test_utf8_is_told_to_the_driver() -> None:
     conn = connection(True)
     _, event = run(conn, b"UTF8\r\nUSER alice\r\nPASS x\r\n")

@@ -170,6 +170,7 @@ def test_deleted_messages_are_kept_elsewhere(tmp_path: Path, path: str, deleted:
         (f"{USERS_BY}'dbname=x'\nquery = 'select 1'", "`auth.postgres.query`: the query has no %(user)s"),
         (f"{USERS_BY}'password=sesame dbnam=x'", "`auth.postgres.conninfo`: say it as libpq does"),
         (f"{USERS_BY}'dbname=x'\nqury = ''", "`auth.postgres.qury`; did you mean `query`?"),
+        (f"{USERS_BY}'dbname=x'\ntimeout = 0", "`auth.postgres.timeout`: "),
         ("[store]\nbackend = 'postgres'", "the table [store.postgres] go together"),
         (f"[store]\nbackend = 'postgres'\nmark_seen = true\n{MAIL_IN}'dbname=x'", "`mark_seen` is of Maildir"),
         ("[auth]\nmechanisms = ['xoauth2']", "go with the table [auth.oauth]"),

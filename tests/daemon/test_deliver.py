@@ -27,6 +27,7 @@ from pop3d.store_contract import MESSAGES, content
 from pop3d.stores import mbox
 from pop3d.stores.maildir import MaildirOptions, MaildirStore
 from pop3d.stores.maildir_delivery import OverQuota, Quota, deliver
+from tests.packed import PACKERS
 
 
 def sent(stored: bytes) -> bytes:
@@ -330,6 +331,26 @@ def test_import_a_maildir(site: Path) -> None:
     assert "3.link: not a regular file" in errors
     assert [path.read_bytes() for path in site.glob("mail/alice/cur/*:2,RS")] == [b"one\n"]
     assert [path.read_bytes() for path in site.glob("mail/alice/new/*")] == [b"two\n"]
+
+
+def test_import_unpacks_what_another_server_compressed(site: Path) -> None:
+    texts = [b"Subject: %d\n\n" % number + b"body\n" * 50_000 for number in range(len(PACKERS))]
+    whole = PACKERS["gzip"](texts[0])
+    box = {
+        f"cur/{at}.host:2,SZ": pack(text) for at, (pack, text) in enumerate(zip(PACKERS.values(), texts, strict=True))
+    }
+    box |= {"cur/7.host:2,Z": whole[:-50], "new/8.host": b"CRYPTED\x03\x07" + bytes(50)}
+    for name, octets in box.items():
+        (site / "old" / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / "old" / name).write_bytes(octets)
+    change = (site / "pop3d.toml").read_text().replace("quota_messages = 4", "quota_messages = 9")
+    (site / "pop3d.toml").write_text(change)
+    code, said, errors = run(site, "import", "alice", site / "old")
+    assert (code, said) == (1, "imported 5 messages for alice, 2 were not\n")
+    assert "7.host:2,Z: its compressed octets (gzip) are truncated; restore" in errors
+    assert "8.host: it is encrypted by Dovecot (mail_crypt); " in errors
+    assert sorted(path.read_bytes() for path in site.glob("mail/alice/cur/*:2,S")) == texts
+    assert not list(site.glob("mail/alice/new/*")) + list(site.glob("mail/alice/tmp/*"))
 
 
 def test_import_follows_no_link_in_a_maildir(site: Path) -> None:

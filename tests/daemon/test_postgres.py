@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psycopg
@@ -21,26 +21,12 @@ from pop3d.config import load
 from pop3d.store_contract import ALICE, StoreContract, content
 from pop3d.stores import MaildropBusy, RemovalFailed, Store, StoreError
 from pop3d.stores.maildir_delivery import OverQuota, Quota
-from pop3d.stores.postgres import PostgresStore, deliver
+from pop3d.stores.postgres import PostgresStore
+from pop3d.stores.postgres_delivery import deliver
 from tests.postgres import Cluster
 from tests.site import Daemon, Site, free_port
 
 QUERY = "select password, home from pop3_users where name = %(user)s"
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    try:
-        running = Cluster()
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def database(cluster: Cluster) -> str:
-    return cluster.database()
 
 
 class Stores:

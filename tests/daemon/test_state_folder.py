@@ -87,7 +87,8 @@ async def test_sizes_that_version_0_1_has_counted_are_not_counted_again(state: P
     store = MaildirStore(str(mailbox.parent / "{user}"), state)
     drop = await store.open(Account("alice"), utf8=False)
     await drop.close()
-    assert list(drop.messages.sizes) == [*MESSAGES_0_1.values(), 5]
+    # but for one with S= in its name, as Dovecot has it, which version 0.1 may have counted compressed
+    assert list(drop.messages.sizes) == [5, 25, 7, 3, 5]
     assert drop.messages.uids[0] == b"1700000001.M1P1.host"
 
 
