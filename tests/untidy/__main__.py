@@ -8,7 +8,7 @@ import logging
 import sys
 import time
 
-from hypothesis import Phase, seed, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.untidy.maildir import Maildir
@@ -25,7 +25,7 @@ def hunt(machine: type[Maildir], number: int, runs: int, *, steps: int = 30, shr
         database=None,
         phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
         report_multiple_bugs=False,
-        suppress_health_check=list(__import__("hypothesis").HealthCheck),
+        suppress_health_check=list(HealthCheck),
         print_blob=False,
     )
     run_state_machine_as_test(seed(number)(machine), settings=how)

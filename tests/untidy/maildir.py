@@ -6,7 +6,7 @@ Steps of ours (sessions, deliveries, undelete) and of other programs come in any
 - What a confirmed QUIT had marked is gone. A QUIT that fails names what may be there; one that is cut may have done any
   part of its work.
 - RETR gives the octets of the message that was listed, or of that very file when it was changed in place, or an error.
-- A listing is complete, or an error. Its sizes are exact, but for a file that was changed in place since it was counted.
+- A listing is complete, or an error. Its sizes are exact, but for a file that was once changed in place.
 - A unique-id once told stays with its message, and never stands for another one, unless that has taken the place of the
   message: the file was changed in place, or replaced, or the one came and the other went between two sessions.
 - Nothing of another user is listed, read, changed or removed, nothing of ours lies in a Maildir, no descriptor stays.

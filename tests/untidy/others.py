@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from pop3d.stores.maildir import MaildirOptions
 from tests.untidy.content import SHAPES, Content
 from tests.untidy.machine import FLAGS, PLACES, WHICH, Machine, pick, step
 from tests.untidy.world import File
@@ -88,7 +87,7 @@ class OtherPrograms(Machine):
         if (name := self.world.free_name(file.unique, to)) is not None:
             self.world.link(file, name)
 
-    @on_file(lambda _: hasattr(MaildirOptions, "compressed"), flags=FLAGS)
+    @on_file(flags=FLAGS)
     def compress(self, which: int, flags: str) -> None:
         """As Dovecot's mail_compress does."""
         file = self._file(which)

@@ -1,4 +1,4 @@
-"""What a client was told in a session, and what may follow from it: for each number of the listing, which file it is."""
+"""What a client was told in a session: for each number of the listing, which file it is, and under which unique-id."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -50,7 +50,6 @@ class Session:
         self.drop = drop
         self.marked: set[int] = set()
         self.seen: set[int] = set()  # retrieved whole
-        self.exact: set[File] = set()  # read whole as they are: from the end of the session on their sizes are right
         self.reading: Reading | None = None
         self.entries = _entries(drop, list(files))
         self.groups = _groups(self.entries)

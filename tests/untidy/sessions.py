@@ -166,7 +166,6 @@ class Sessions(Machine):
         if piece.last:
             session.drop.retrieved(entry.number)
             session.seen.add(entry.number)
-            session.exact |= {file for file in entry.files if file.content.sent == reading.data}
         return bool(piece.last)
 
     def _check_read(self, entry: Entry, reading: Reading, *, last: bool) -> None:
@@ -272,9 +271,6 @@ class Sessions(Machine):
         for group in touched:
             numbers = {entry.number for entry in group.entries}
             self._check_removed(group, numbers & marked, numbers & left, there, gone, killed=killed)
-        if not killed and not self.process.failing:
-            for file in session.exact & set(self.world.files):
-                file.stale = set()
 
     @staticmethod
     def _files_of(group: Group) -> list[File]:
