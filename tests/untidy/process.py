@@ -28,7 +28,7 @@ class OurProcess:
     """Where pop3d's calls go through. ``failing``: names in `CHANGING` that raise OSError with ``number``.
 
     ``at_rest``: whether a folder always counts as at rest, so that its listing is remembered, or never does. Times tell
-    all changes here: each is a tick behind the one before it (`wait_for_tick`).
+    all changes here: each is a tick behind the last look (`wait_for_tick`).
     """
 
     def __init__(self, *, at_rest: bool = False) -> None:

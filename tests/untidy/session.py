@@ -21,6 +21,8 @@ class Entry:
     """What RETR may give."""
     heirs: list[File] = field(default_factory=list)
     """Other files that hold the same message now: removing those too is right."""
+    binding: bool = False
+    """Its unique-id was told by a process that could remember it."""
     changed: bool = False
     """A file was changed in place since."""
 
@@ -142,6 +144,8 @@ class IdBook:
                 raise UniqueIdMoved(f"{what}: {uid!r} stood for another message, {owner[:14]!r}")
             if self._gone.get(uid) == text:
                 raise Resurrected(f"{what}: its removal as {uid!r} was confirmed")
+        for entry in group.entries:
+            entry.binding = binding
         if binding:
             self._told[text] = known | uids
             self._owner.update(dict.fromkeys(uids, text))

@@ -39,14 +39,14 @@ class Sessions(Machine):
     # --- opening ---
 
     def _opened(self, store: int) -> MaildirMaildrop | StoreError:
-        with self.world.tick():  # so that its folders may count as at rest
-            pass
         try:
             return self.ours(self.stores[store].open(ALICE, utf8=False))
         except StoreError as fault:
             return fault
         except OSError as bug:
             raise Crashed(f"open: {bug!r}") from bug
+        finally:
+            self.world.listed()
 
     @step(no_session, store=st.integers(0, 1))
     def open(self, store: int) -> None:
@@ -300,5 +300,5 @@ class Sessions(Machine):
         copies = {file.content.sent for file in self.world.files if file not in group.files}
         if len(texts) == 1 and not texts & copies:
             for entry in group.entries:
-                if entry.number in marked - left:
+                if entry.number in marked - left and entry.binding:
                     self.ids.removed(entry.uid, min(texts))

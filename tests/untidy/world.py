@@ -67,7 +67,7 @@ class World:
         self.ancestors: dict[bytes, set[bytes]] = {}  # what stood in a message's file before it
         self._names = 0
         self._sizes: dict[tuple[str, int], set[int]] = {}  # that a file of that unique part and inode number had
-        self._changed = 0  # by anybody, in nanoseconds
+        self._listed = 0  # when a process of ours looked at the mailbox last, in nanoseconds
         self._left_in_tmp: set[str] = set()
         for box in (self.home, self.bob):
             for folder in ("tmp", *FOLDERS):
@@ -162,7 +162,7 @@ class World:
     def _check_kept(self, inode: int, content: Content, home: Found, kept: Found, returning: bool) -> None:
         """What was deleted and kept is there still, or back in the mailbox, or an equal file is there already."""
         back = inode in home or any(file.inode == inode for file in self.files)
-        equal = returning and any(file.content.stored == content.stored for file in self.files)
+        equal = returning and any(stored == content.stored for _, stored in self.look().values())
         if not (back or equal) and (inode not in kept or kept[inode][1] != content.stored):
             raise Lost(f"{content.stored[:14]!r}: it was deleted and kept, and is nowhere now")
 
@@ -211,12 +211,15 @@ class World:
         """Every folder is in its place."""
         return not (self.swapped or self.away)
 
+    def listed(self) -> None:
+        """Note that a process of ours has looked at the mailbox."""
+        self._listed = time.time_ns()
+
     @contextlib.contextmanager
     def tick(self) -> Iterator[None]:
-        """Around a change: the clock of the file system has gone on since the one before."""
-        wait_for_tick(self._changed)
+        """Around each change: the clock of files' times has gone on since the last look, so that the change shows."""
+        wait_for_tick(self._listed)
         yield
-        self._changed = time.time_ns()
 
     def _path(self, name: str) -> str:
         folder, _, base = name.partition("/")
