@@ -77,18 +77,22 @@ class Index:
 async def read_index(session: Session) -> Index:
     """LIST and UIDL, together. Raises `NoUniqueIds` where the server knows no UIDL, `ServerBroken` if they disagree."""
     sizes: dict[int, int] = {}
+    named: set[int] = set()
     places: dict[str, Place] = {}
     shared: set[str] = set()
-    named = 0
     refused: CommandRefused | None = None
     async for said in session.pipeline((List(), Uidl())):
         match said:
             case ListItem(number, octets):
+                if number in sizes:
+                    raise _twice(session, "LIST", number)
                 sizes[number] = octets
             case UidItem(number, uid):
                 if number not in sizes:
                     raise ServerBroken(session.where, f"UIDL names message {number}, LIST does not", "nothing was done")
-                named += 1
+                if number in named:
+                    raise _twice(session, "UIDL", number)
+                named.add(number)
                 if uid in places:
                     shared.add(uid)
                 else:
@@ -107,4 +111,9 @@ async def read_index(session: Session) -> Index:
         raise refused
     for uid in shared:
         del places[uid]
-    return Index(places, frozenset(shared), max(len(sizes) - named, 0))
+    return Index(places, frozenset(shared), len(sizes) - len(named))
+
+
+def _twice(session: Session, command: str, number: int) -> ServerBroken:
+    # a message with two unique-ids could be fetched as one of them, and deleted as the other
+    return ServerBroken(session.where, f"{command} names message {number} twice", "nothing was done")

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import secrets
 import socket
 import struct
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any, Final, Self
 from weakref import WeakSet
 
@@ -93,14 +94,22 @@ def settings(timeout: float) -> str:
 def ways(conninfo: str, timeout: float) -> dict[str, Any]:
     """Parameters of libpq beside ``conninfo``, where it does not say otherwise: they bound what no deadline sees."""
     given = conninfo_to_dict(conninfo)
-    hosts = str(given.get("host") or given.get("hostaddr") or "").count(",") + 1
+    hosts = str(given.get("hostaddr") or given.get("host") or "/").split(",")
+    addresses = sum(1 if _is_one_address(host) else 2 for host in hosts)
     wanted = {
-        # a silent host, or address of its name, leaves time for the next
-        "connect_timeout": max(2, int(timeout / max(2, hosts))),
+        "connect_timeout": max(2, int(timeout / addresses)),  # a silent address leaves time for the next
         "tcp_user_timeout": int(timeout * 1000),
         **{f"keepalives_{name}": value for name, value in _DEAD},
     }
     return {name: value for name, value in wanted.items() if name not in given}
+
+
+def _is_one_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host.startswith(("/", "@"))  # a Unix socket; a name may have several
+    return True
 
 
 def shut(connection: psycopg.BaseConnection[TupleRow]) -> None:
@@ -120,18 +129,14 @@ def shut(connection: psycopg.BaseConnection[TupleRow]) -> None:
 
 class Connection:
     """A connection in autocommit mode. ``raw``: psycopg's; ``name``: by which the database knows it, and no other.
-    ``tell`` is told that name when it is given up.
 
     ``lost``: it is closed or given up; nobody may count on what its session in the database held.
     """
 
-    def __init__(
-        self, raw: psycopg.AsyncConnection[TupleRow], name: str, timeout: float, tell: Callable[[str], None]
-    ) -> None:
-        self.raw, self.name, self.timeout = raw, name, timeout
+    def __init__(self, raw: psycopg.AsyncConnection[TupleRow], name: str, database: Database) -> None:
+        self.raw, self.name, self.database = raw, name, database
         self.lost = False
         self.leases = 0
-        self._tell = tell
 
     def until(self, deadline: float) -> Lease:
         """For a ``with`` block in which no wait goes past ``deadline`` (the event loop's clock)."""
@@ -148,7 +153,7 @@ class Connection:
         """Wait for it no more: who does gets a fault. The database may think that its session lives on."""
         if not self.lost:
             shut(self.raw)
-            self._tell(self.name)
+            self.database.given_up.append(self.name)
             self.close()
 
     def close(self) -> None:
@@ -178,13 +183,13 @@ class Lease:
         if connection.lost:
             connection.close()
         if isinstance(fault, psycopg.Error):
-            raise DatabaseFault(silent(connection.timeout) if connection.lost else one_line(fault)) from None
+            raise DatabaseFault(silent(connection.database.timeout) if connection.lost else one_line(fault)) from None
 
     def progress(self) -> None:
         """The database has answered, and goes on with a long piece of work: its time begins anew."""
         self._timer.cancel()
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_at(loop.time() + self._connection.timeout, self._connection.give_up)
+        connection = self._connection
+        self._timer = asyncio.get_running_loop().call_at(connection.database.deadline(), connection.give_up)
 
 
 class Database:
@@ -202,7 +207,8 @@ class Database:
         self._places = asyncio.Semaphore(connections)
         self._idle: list[Connection] = []
         self._made: WeakSet[Connection] = WeakSet()
-        self._given_up: deque[str] = deque(maxlen=_REMEMBERED)
+        self._closed = False
+        self.given_up: deque[str] = deque(maxlen=_REMEMBERED)  # by name, until the database knows
 
     def __repr__(self) -> str:
         return f"<Database, up to {self._connections} connections>"  # conninfo may have a password
@@ -251,6 +257,8 @@ class Database:
         Soon after this machine is gone, the database ends it. What was given up before is ended first, so that
         whatever it held there is free.
         """
+        if self._closed:
+            raise DatabaseFault("pop3d ends")
         name = f"pop3d {secrets.token_hex(8)}"
         try:
             async with asyncio.timeout_at(deadline):
@@ -261,12 +269,12 @@ class Database:
             raise DatabaseFault(silent(self.timeout)) from None
         except psycopg.Error as fault:
             raise DatabaseFault(one_line(fault)) from None
-        connection = Connection(raw, name, self.timeout, self._given_up.append)
+        connection = Connection(raw, name, self)
         self._made.add(connection)
         try:
             with connection.until(deadline) as lease:
                 await lease.raw.execute(self._settings)
-                if self._given_up:
+                if self.given_up:
                     await self._end_given_up(lease.raw)
         except BaseException:
             connection.give_up()
@@ -276,7 +284,7 @@ class Database:
     async def _end_given_up(self, raw: psycopg.AsyncConnection[TupleRow]) -> None:
         # they may be alive for the database, with locks and half a transaction. Their names are random and were said to
         # nobody else, so they are ours, also behind a pooler, and after a failover
-        names = list(self._given_up)
+        names = list(self.given_up)
         ours = b"from pg_stat_activity where application_name = any(%s) and usename = session_user"
         try:
             cursor = await raw.execute(b"select pg_terminate_backend(pid) " + ours, (names,))
@@ -291,7 +299,7 @@ class Database:
             log.warning("connections that were given up stay until the database notices: %s", one_line(fault))
         for name in names:
             with contextlib.suppress(ValueError):
-                self._given_up.remove(name)
+                self.given_up.remove(name)
 
     async def _usable(self, deadline: float) -> Connection:
         while self._idle:
@@ -316,6 +324,7 @@ class Database:
 
     def close(self) -> None:
         """End all connections; who still waits for one gets a fault. Never waits."""
+        self._closed = True
         for connection in list(self._made):
             if connection.leases:
                 connection.give_up()

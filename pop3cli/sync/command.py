@@ -76,7 +76,7 @@ class Job:
         """The destination."""
         if self.mbox:
             return Mbox(self.destination)
-        return Maildir(self.destination, key_of(self.account), "headers" if headers_only else "")
+        return Maildir(self.destination, key_of(self.account), headers_only=headers_only)
 
 
 def key_of(account: Account) -> str:

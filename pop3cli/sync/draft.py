@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from typing import Final
 
 __all__ = ["Draft", "LineEnds"]
 
-_PIECE: Final = 256 * 1024
 _LONE: Final = re.compile(rb"\r(?!\n)")
 
 
@@ -41,29 +39,30 @@ class Draft:
 
     def __init__(self) -> None:
         self._line_ends = LineEnds()
+        self._digest = hashlib.sha256()
 
     def write(self, content: bytes) -> None:
         """The next piece of content, as sent."""
-        self._write(self._line_ends.feed(content))
+        self._take(self._line_ends.feed(content))
 
     def finish(self) -> None:
         """There is no more."""
         if rest := self._line_ends.finish():
-            self._write(rest)
+            self._take(rest)
 
     def digest(self) -> str:
-        """Of the text that was written."""
-        digest, position = hashlib.sha256(), 0
-        while piece := os.pread(self.fileno(), _PIECE, position):
-            digest.update(piece)
-            position += len(piece)
-        return digest.hexdigest()
+        """SHA-256 of the text that was written, in hexadecimal."""
+        return self._digest.hexdigest()
+
+    def _take(self, text: bytes) -> None:
+        self._digest.update(text)
+        self._write(text)
 
     def fileno(self) -> int:
         """The file it is in."""
         raise NotImplementedError
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, text: bytes) -> None:
         raise NotImplementedError
 
     def close(self) -> None:

@@ -5,31 +5,36 @@ Many messages share the last step, which is one for the folder.
 
 The name is made of account and unique-id. So a message that got its name when the log had not recorded it yet is found
 again, in new/ and in cur/, where a reader has moved it; in subfolders as well. A unique-id is foreign text and never
-part of a path: the name has a hash of it.
+part of a path: the name has a hash of it. Nothing here is ever replaced.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
 import socket
+import stat
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from pop3cli.errors import SettingFault
 from pop3cli.sync.draft import Draft
-from pop3cli.sync.state import Entry, Kind, State, make_folder, sync_folder
+from pop3cli.sync.durable import make_folder, sync_folder, write_all
+from pop3cli.sync.state import Entry, Kind, State
 
 __all__ = ["Maildir", "MaildirDraft"]
 
 _FOLDERS: Final = ("tmp", "new", "cur")
-_OURS: Final = re.compile(r"\d+\.M\d+_([0-9a-f]{48})\.")
+_OURS: Final = re.compile(r"(\d+)\.M(\d+)_([0-9a-f]{48})\.")  # seconds, microseconds, key
 _ACCOUNT_DIGITS: Final = 16  # of the 48: whose message it is
 _PIECE: Final = 256 * 1024
+_NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)  # of a file system that has no hard links
 
 
 class MaildirDraft(Draft):
@@ -45,10 +50,8 @@ class MaildirDraft(Draft):
         """The file, positioned behind what was written."""
         return self._fd
 
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+    def _write(self, text: bytes) -> None:
+        write_all(self._fd, text)
 
     def close(self) -> None:
         """No more is written or read."""
@@ -64,16 +67,17 @@ class MaildirDraft(Draft):
 
 
 class Maildir:
-    """The Maildir at ``path``, for messages of ``account``; ``variety``: sets apart what is not whole messages.
+    """The Maildir at ``path``, for messages of ``account``, or their headers alone, whose files are others.
 
     All methods block, and raise OSError.
     """
 
-    def __init__(self, path: Path, account: str, variety: str = "") -> None:
+    def __init__(self, path: Path, account: str, *, headers_only: bool = False) -> None:
         self.path = path
+        self._kind = Kind.HEADERS if headers_only else Kind.FETCHED
         self._folder = os.fsencode(path)
         self._account = hashlib.sha256(account.encode()).hexdigest()[:_ACCOUNT_DIGITS]
-        self._salt = f"{account}\n{variety}\n".encode()
+        self._account_name = account
         host = socket.gethostname().replace("/", "\\057").replace(":", "\\072") or "localhost"
         self._host = host.encode("ascii", "replace")
 
@@ -85,17 +89,28 @@ class Maildir:
             raise SettingFault(f"destination {self.path}", "a folder, and no Maildir", "name a new or an empty one")
         for folder in _FOLDERS:
             make_folder(self.path / folder)
-        for name in os.listdir(self.path / "tmp"):
-            ours = _OURS.match(name)
-            # the state is locked, so nobody is writing for this account
-            if ours and ours[1].startswith(self._account):
-                with contextlib.suppress(FileNotFoundError):
-                    (self.path / "tmp" / name).unlink()
+        self._clear_tmp()
+
+    def _clear_tmp(self) -> None:
+        """Remove what a run of this account, on this machine, has left in tmp/; where that is a link, nothing."""
+        try:
+            folder = os.open(self.path / "tmp", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            for name in os.listdir(folder):
+                ours = _OURS.match(name)
+                # the state is locked, so nobody on this machine is writing for this account
+                if ours and ours[3].startswith(self._account) and os.fsencode(name[ours.end() :]) == self._host:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(name, dir_fd=folder)
+        finally:
+            os.close(folder)
 
     def begin(self, uid: str) -> MaildirDraft:
         """A message that is about to come."""
         now = time.time()
-        name = b"%d.M%06d_%s.%s" % (now, now % 1 * 1e6, self._key(uid).encode(), self._host)
+        name = b"%d.M%06d_%s.%s" % (now, now % 1 * 1e6, self._key(uid, self._kind).encode(), self._host)
         return MaildirDraft(self._folder, name)
 
     def store(self, drafts: Sequence[Draft], state: State, done: Sequence[tuple[str, Entry]]) -> None:
@@ -110,7 +125,7 @@ class Maildir:
             os.fsync(draft.fileno())
         for draft in ours:
             draft.close()
-            os.rename(os.path.join(self._folder, b"tmp", draft.name), os.path.join(self._folder, b"new", draft.name))
+            _move(os.path.join(self._folder, b"tmp", draft.name), os.path.join(self._folder, b"new", draft.name))
         if ours:
             sync_folder(self.path / "new")
         state.record(done)
@@ -118,45 +133,102 @@ class Maildir:
     def recover(self, state: State, listed: Iterable[tuple[str, int]]) -> str | None:
         """Record the messages of ``listed`` (unique-id, octets) that are here, but in no log; no remark.
 
-        So it is behind a run that was killed, and when the state was lost.
+        So it is behind a run that was killed, and when the state was lost. The id may have been given out again since
+        such a file got its name, so it counts as `Entry.away`. Messages whose ids have become doubtful, and of which
+        the log of version 0.1 has no digest, get the digest of their file.
         """
-        if not state.run_open and state.entries:
-            return None
-        keys = {self._key(uid): (uid, octets) for uid, octets in listed if uid not in state.entries}
+        if state.pending is not None:  # of an mbox, which was the destination before
+            state.settle()
+        unrecorded = state.run_open or not state.entries
+        wanted: dict[str, tuple[str, int]] = {}
+        headers: set[str] = set()  # keys of what are headers alone
+        for uid, octets in listed:
+            entry = state.entries.get(uid)
+            if entry is None and unrecorded:
+                headers.add(key := self._key(uid, Kind.HEADERS))
+                wanted[key] = uid, octets
+            if unrecorded if entry is None else _worth_a_look(entry, octets, unrecorded):
+                wanted[self._key(uid, Kind.FETCHED)] = uid, octets
         done: dict[str, Entry] = {}
-        for key, path in self._files():
-            if key in keys:
-                uid, octets = keys[key]
-                with contextlib.suppress(FileNotFoundError):
-                    done[uid] = _entry(path, octets)
+        for key, seconds, path in self._newest(wanted):
+            uid, octets = wanted[key]
+            if (found := _read(path)) is None or (key in headers and uid in done):
+                continue
+            counted, when, digest = found
+            entry = state.entries.get(uid)
+            if key in headers:
+                done[uid] = Entry(Kind.HEADERS, when, octets, digest, away=True)
+            elif entry is not None and entry.kind is Kind.FETCHED and not entry.digest:
+                done[uid] = replace(entry, digest=digest)
+            elif entry is None or (unrecorded and digest != entry.digest and seconds >= entry.time):
+                done[uid] = Entry(Kind.FETCHED, when, counted, digest, away=True)
         if done:
             state.record(done.items())
         return None
 
-    def _files(self) -> Iterator[tuple[str, str]]:
-        """What has a name of ours, here and in subfolders, whatever became of its flags: its key, and where it is."""
+    def _newest(self, keys: Collection[str]) -> Iterator[tuple[str, int, str]]:
+        """Of each of ``keys`` the file that came last: its time (seconds of the Unix epoch), and where it is."""
+        found: dict[str, tuple[tuple[int, int], str]] = {}
+        for key, when, path in self._files() if keys else ():
+            if key in keys and (key not in found or when >= found[key][0]):
+                found[key] = when, path
+        return ((key, seconds, path) for key, ((seconds, _), path) in found.items())
+
+    def _files(self) -> Iterator[tuple[str, tuple[int, int], str]]:
+        """What has a name of ours, here and in subfolders, whatever became of its flags: key, time, and where it is."""
         folders = [self.path, *(path for path in self.path.iterdir() if path.name.startswith(".") and path.is_dir())]
         for inside in ("new", "cur"):  # in this order: what a reader moves meanwhile is seen in one of them
             for folder in folders:
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     for name in os.listdir(folder / inside):
                         if ours := _OURS.match(name):
-                            yield ours[1], os.path.join(folder, inside, name)
+                            yield ours[3], (int(ours[1]), int(ours[2])), os.path.join(folder, inside, name)
 
-    def _key(self, uid: str) -> str:
+    def _key(self, uid: str, kind: Kind) -> str:
         # the account's digits let a crashed run's files in tmp/ be told from those of another account's run
-        digits = 48 - _ACCOUNT_DIGITS
-        return self._account + hashlib.sha256(self._salt + uid.encode()).hexdigest()[:digits]
+        digits, variety = 48 - _ACCOUNT_DIGITS, "headers" if kind is Kind.HEADERS else ""
+        return self._account + hashlib.sha256(f"{self._account_name}\n{variety}\n{uid}".encode()).hexdigest()[:digits]
 
 
-def _entry(path: str, announced: int) -> Entry:
-    """What the log would say of a file. It is whole, for it has its name; whether its size is odd is counted again."""
+def _worth_a_look(entry: Entry, octets: int, unrecorded: bool) -> bool:
+    """Whether a file may say more than an entry: what a killed run has fetched of an id that it knew, or a digest.
+
+    What the server has listed all along, with the same size, was not fetched again.
+    """
+    if entry.kind is Kind.FETCHED:
+        return (entry.away or entry.octets != octets) and (unrecorded or not entry.digest)
+    return unrecorded
+
+
+def _move(source: bytes, target: bytes) -> None:
+    """Give a message its name in new/: never one that something has already, which a rename would replace."""
+    try:
+        os.link(source, target)
+    except OSError as fault:
+        if fault.errno not in _NO_LINKS or os.path.lexists(target):
+            raise
+        os.rename(source, target)  # nobody else makes names with our key, and the state is locked
+        return
+    os.unlink(source)
+
+
+def _read(path: str) -> tuple[int, int, str] | None:
+    """A message's octets as sent, when it was written (seconds of the Unix epoch), its digest; None if it is gone.
+
+    It is whole, for it has its name.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
     octets, digest = 0, hashlib.sha256()
-    with open(path, "rb") as file:
-        when = int(os.fstat(file.fileno()).st_mtime)
-        while piece := file.read(_PIECE):
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        while piece := os.read(fd, _PIECE):
             octets += len(piece) + piece.count(b"\n")
             digest.update(piece)
-    if octets == announced:
-        return Entry(Kind.FETCHED, when, announced)
-    return Entry(Kind.ODD, when, announced, digest.hexdigest())
+    finally:
+        os.close(fd)
+    return octets, int(status.st_mtime), digest.hexdigest()

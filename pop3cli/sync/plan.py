@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
-from pop3cli.opening import Index
+from pop3cli.opening import Index, Place
 from pop3cli.sync.filters import Filter
 from pop3cli.sync.state import Entry, Kind
 
@@ -24,37 +25,67 @@ class Wishes:
 
 @dataclass(slots=True)
 class Plan:
-    """Unique-ids. ``too_large``: more than `Wishes.max_size`; ``octets``: of what is fetched, as announced."""
+    """Unique-ids. ``too_large``: more than `Wishes.max_size`; ``octets``: of ``fetch``, as announced."""
 
     fetch: list[str] = field(default_factory=list)
+    """New, or perhaps another message than before."""
     delete: list[str] = field(default_factory=list)
-    confirm: list[str] = field(default_factory=list)
-    """To be deleted once they have come a second time as they came the first time."""
-    changed: list[str] = field(default_factory=list)
-    """Would be deleted, but have another size now than when they were fetched: perhaps other messages."""
+    compare: list[str] = field(default_factory=list)
+    """To be deleted once it has come again, and is what came before."""
+    imported: list[str] = field(default_factory=list)
+    """Would be deleted, but another program has fetched it, so nobody knows that it is in the destination."""
     too_large: list[str] = field(default_factory=list)
     octets: int = 0
 
 
-def planned(index: Index, entries: dict[str, Entry], wishes: Wishes, now: float) -> Plan:
-    """What is to be done. ``now``: seconds of the Unix epoch."""
+def planned(
+    index: Index,
+    entries: Mapping[str, Entry],
+    wishes: Wishes,
+    now: float,
+    *,
+    seen: Container[str] = (),
+    trusting: bool = True,
+) -> Plan:
+    """What is to be done. ``now``: seconds of the Unix epoch.
+
+    ``seen``: what came in this session, or came again as it was, so that it needs no comparing. ``trusting``: an id
+    that the server has listed all along, with the same size, names the same message (RFC 1939 §7).
+    """
     plan = Plan()
     for uid, place in index.places.items():
         entry = entries.get(uid)
-        if entry is None or (entry.kind is Kind.HEADERS and not wishes.headers_only):
-            if wishes.max_size is not None and place.octets > wishes.max_size:
+        large = wishes.max_size is not None and place.octets > wishes.max_size
+        if entry is None or _other(entry, place, wishes):
+            if large:
                 plan.too_large.append(uid)
             else:
                 plan.fetch.append(uid)
                 plan.octets += 0 if wishes.headers_only else place.octets
         elif due(entry, wishes, now):
-            if entry.octets and entry.octets != place.octets:
-                plan.changed.append(uid)
-            elif entry.kind is Kind.ODD:
-                plan.confirm.append(uid)
-            else:
+            if entry.kind is Kind.IMPORTED:
+                plan.imported.append(uid)
+            elif uid in seen or (trusting and not _doubtful(entry)):
                 plan.delete.append(uid)
+            else:
+                (plan.too_large if large else plan.compare).append(uid)
     return plan
+
+
+def _other(entry: Entry, place: Place, wishes: Wishes) -> bool:
+    """Whether what is remembered is not what is there now, or not all of it."""
+    if wishes.headers_only and entry.kind in (Kind.FETCHED, Kind.ODD):
+        return False  # its headers could not be compared; a run that fetches messages does that
+    if entry.octets and entry.octets != place.octets:
+        return True
+    if entry.kind is Kind.SKIPPED and entry.away and wishes.delete_after is not None:
+        return True  # else a new message under its id would be left there for ever, and nobody would see it
+    return entry.kind is Kind.HEADERS and not wishes.headers_only
+
+
+def _doubtful(entry: Entry) -> bool:
+    # of what the filter does not want, nothing is in the destination that could make good a mistake
+    return entry.away or entry.kind in (Kind.ODD, Kind.UNWANTED)
 
 
 def due(entry: Entry, wishes: Wishes, now: float) -> bool:

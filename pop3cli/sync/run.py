@@ -1,7 +1,9 @@
 """One account, once: log in, list, fetch what is new, delete what is due, quit.
 
 The order is what matters. A message is deleted when it is recorded, recorded when its name is durable, and has its
-name when its octets are; `Writer` and the destinations keep the first part of that, `_delete` the last. Whatever
+name when its octets are; `Writer` and the destinations keep the first part of that, `_delete` the last. What is to be
+deleted by its unique-id alone, though that may name another message now, is fetched again first (`Plan.compare`): only
+what comes as it is in the destination is deleted, and what does not is kept as the new message that it is. Whatever
 happens, the worst is that a message stays on the server.
 
 RETR and DELE are said ahead, where the server announces PIPELINING, so that a message costs no round trip. When the
@@ -11,7 +13,6 @@ connection is cut, what has come to its end is kept, and the rest is fetched ove
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +22,8 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from pop3cli.errors import ConnectionCut, MailError, OutputFailed, ServerBroken, ServerDown, TimedOut, TryLater, refusal
-from pop3cli.opening import Index, Place, Reconnect, read_index
+from pop3cli.opening import Index, Reconnect, read_index
 from pop3cli.session import Session
-from pop3cli.sync.draft import LineEnds
 from pop3cli.sync.plan import Plan, Wishes, planned
 from pop3cli.sync.state import Entry, Kind, State
 from pop3cli.sync.writer import Begin, Collector, Destination, End, Outcome, Writer
@@ -106,6 +106,8 @@ class Run:
         self._thread = ThreadPoolExecutor(1, "sync")  # one: what it does is in order
         self._state: State
         self._uids: dict[int, str] = {}  # by number, of the session under way
+        self._seen: set[str] = set()  # came in the session under way, so the unique-id needs no trust
+        self._trusting = True  # no unique-id has turned out to name another message than before
         self._logged_in = False
         self._recovered = False
 
@@ -157,25 +159,31 @@ class Run:
             self._logged_in = True
             index = await read_index(session)
             if self._wishes.dry_run:
-                self._tell(planned(index, self._taken_over() | self._state.entries, self._wishes, time.time()))
+                entries = self._taken_over(index) | self._state.entries
+                self._tell(planned(index, entries, self._wishes, time.time()))
                 await session.quit()
                 return
             await self._do(lambda: self._prepare(index))
-            plan = planned(index, self._state.entries, self._wishes, time.time())
-            self._note(index, plan)
-            if plan.fetch:
-                await self._fetch(session, index, plan)
-            deleted = await self._delete(session, index)
+            plan = await self._fetch_all(session, index)
+            deleted = await self._delete(session, index, plan.delete)
+            if deleted:  # whatever becomes of the answer to QUIT
+                await self._do(lambda: self._state.leaving(deleted, int(time.time())))
             await session.quit()  # RFC 1939 §6: only its +OK says that what was marked is deleted
             self.report.deleted += len(deleted)
-            await self._do(lambda: self._finish(index, deleted))
+            if plan.imported:
+                self.report.remarks.append(
+                    f"messages that another program has fetched stay on the server: {len(plan.imported):,}; nobody"
+                    " knows whether they are in the destination"
+                )
+            await self._do(lambda: self._finish(deleted))
 
     # --- before and after, in the thread ---
 
-    def _taken_over(self) -> dict[str, Entry]:
+    def _taken_over(self, index: Index) -> dict[str, Entry]:
         now = int(time.time())  # for want of better: it was fetched before
+        octets = {uid: place.octets for uid, place in index.places.items()}
         return {
-            uid: Entry(Kind.IMPORTED, when or now, 0)
+            uid: Entry(Kind.IMPORTED, when or now, octets.get(uid, 0))
             for uid, when in self._imported.items()
             if uid not in self._state.entries
         }
@@ -186,20 +194,21 @@ class Run:
             listed = ((uid, place.octets) for uid, place in index.places.items())
             if remark := self._destination.recover(self._state, listed):
                 self.report.remarks.append(remark)
-            if taken_over := self._taken_over():
+            if taken_over := self._taken_over(index):
                 self._state.record(taken_over.items())
             self._recovered = True
-        self._state.listed([*index.places, *index.shared], int(time.time()))
+        # an id that several messages have counts as gone: which of them has it later is not known
+        self._state.listed(index.places, int(time.time()))
 
-    def _finish(self, index: Index, deleted: list[str]) -> None:
+    def _finish(self, deleted: list[str]) -> None:
         now = int(time.time())
         self._state.end_run()
-        self._state.listed({*index.places, *index.shared}.difference(deleted), now)
+        self._state.forget(deleted, now)
         self._state.shorten(now)
 
     def _tell(self, plan: Plan) -> None:
         self.report.would_fetch = plan.fetch
-        self.report.would_delete = [*plan.delete, *plan.confirm]
+        self.report.would_delete = [*plan.delete, *plan.compare]
         self.report.too_large = len(plan.too_large)
 
     def _note(self, index: Index, plan: Plan) -> None:
@@ -212,10 +221,29 @@ class Run:
 
     # --- fetching ---
 
-    async def _fetch(self, session: Session, index: Index, plan: Plan) -> None:
+    def _planned(self, index: Index) -> Plan:
+        entries, now = self._state.entries, time.time()
+        return planned(index, entries, self._wishes, now, seen=self._seen, trusting=self._trusting)
+
+    async def _fetch_all(self, session: Session, index: Index) -> Plan:
+        """Fetch what is new, and again what has to be compared before it is deleted; what is to be done then."""
+        self._seen.clear()
+        plan = self._planned(index)
+        self._note(index, plan)
+        if plan.fetch:
+            await self._fetch(session, index, plan.fetch)
+            plan = self._planned(index)
+        tried: set[str] = set()
+        while again := [uid for uid in plan.compare if uid not in tried]:
+            tried.update(again)
+            await self._fetch(session, index, again)
+            plan = self._planned(index)
+        return plan
+
+    async def _fetch(self, session: Session, index: Index, uids: list[str]) -> None:
         headers = self._wishes.headers_only
-        self._uids = {index.places[uid].number: uid for uid in plan.fetch}
-        self._meter.expect(plan.octets)
+        self._uids = {index.places[uid].number: uid for uid in uids}
+        self._meter.expect(0 if headers else sum(index.places[uid].octets for uid in uids))
         kind = Kind.HEADERS if headers else Kind.FETCHED
         writer = Writer(self._destination, self._state, kind, self._wishes.filter)
         collector = Collector(writer, self._thread, self._became)
@@ -251,9 +279,15 @@ class Run:
         await self._do(self._state.end_run)
 
     def _became(self, outcome: Outcome) -> None:
+        if outcome.as_before or outcome.kind in (Kind.FETCHED, Kind.UNWANTED):
+            self._seen.add(outcome.uid)
+        if outcome.as_before:
+            return
+        if outcome.as_before is False:
+            self._trusting = False  # it gives unique-ids to other messages: so no other id is taken at its word
         match outcome.kind:
             case None:
-                self.report.problem(str(outcome.fault))
+                self.report.problem(outcome.problem)
             case Kind.SKIPPED | Kind.UNWANTED:
                 self.report.skipped += 1
             case _:
@@ -262,36 +296,19 @@ class Run:
 
     # --- deleting ---
 
-    async def _delete(self, session: Session, index: Index) -> list[str]:
-        """Mark what is due; which unique-ids that are. They are deleted by the QUIT that follows."""
-        plan = planned(index, self._state.entries, self._wishes, time.time())
-        for uid in plan.changed:
-            self.report.problem(f"message {uid} has another size than when it was fetched, and stays on the server")
-        wanted = plan.delete
-        for uid in plan.confirm:
-            if await self._comes_again(session, index.places[uid], self._state.entries[uid].digest):
-                wanted.append(uid)
-            else:
-                self.report.problem(f"message {uid} is not as LIST announced, nor as it came before; it stays there")
-        if not wanted:
-            return []
-        uids = {index.places[uid].number: uid for uid in wanted}
-        async for said in session.pipeline(Dele(number) for number in uids):
-            if isinstance(said, Replied) and isinstance(said.command, Dele) and not said.ok:
-                self.report.problem(str(refusal(session.where, said)))
-                del uids[said.command.number]
-        return list(uids.values())
-
-    async def _comes_again(self, session: Session, place: Place, digest: str) -> bool:
-        """Whether a message of another size than announced comes as it came the first time: then LIST was wrong."""
-        seen, line_ends, octets = hashlib.sha256(), LineEnds(), 0
-        async for piece in session.retrieve(place.number):
-            seen.update(line_ends.feed(piece))
-            octets += len(piece)
-            if octets > _most(place.octets):
-                raise _endless(session)
-        seen.update(line_ends.finish())
-        return seen.hexdigest() == digest
+    async def _delete(self, session: Session, index: Index, uids: list[str]) -> list[str]:
+        """Mark messages; which of them the server has marked. They are deleted by the QUIT that follows."""
+        marked: list[str] = []
+        by_number = {index.places[uid].number: uid for uid in uids}
+        async for said in session.pipeline(Dele(number) for number in by_number):
+            match said:
+                case Replied(Dele(number), True):
+                    marked.append(by_number[number])
+                case Replied(Dele(), False):
+                    self.report.problem(str(refusal(session.where, said)))
+                case _:
+                    pass
+        return marked
 
 
 def _most(announced: int) -> int:

@@ -11,26 +11,36 @@ a crash leaves behind is something done that the log does not know of. `run_open
 Each line has a checksum. Lines that do not agree with it at the end of the file were being written when the power went,
 and are dropped; elsewhere somebody has changed the file, and then nothing is believed.
 
-What a server lists no more is forgotten after `GONE_SECONDS`, not at once: a server that has lost its list for a day
-must not make us fetch everything again.
+A unique-id names one message for as long as that message exists, and may be given to another one later (RFC 1939 §7).
+So each entry has a digest of the message's text, and two rules say what an id is worth:
+
+- What our own QUIT has removed is forgotten at once: the id is free for another message.
+- What the server lists no more is remembered for `GONE_SECONDS`: a server that has lost its list for a day must not
+  make us fetch everything again. But when it is listed again it is `Entry.away`, and is deleted only after its content
+  was compared. What we are about to remove counts as gone before QUIT is said: if the answer to QUIT is lost, nobody
+  knows whether the id still names the same message.
+
+Version 0.1 wrote no digests, no "forgot", and no length behind "append" ("pop3cli sync 1"); such a log is read, and
+rewritten in today's form when it is opened.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
-import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from pop3cli.errors import BadState, InUse, OutputFailed
+from pop3cli.sync.durable import make_folder, sync_folder, write_all
+from pop3cli.sync.log import APPEND, APPENDED, BACK, END, FORGOT, GONE, RUN, Entry, Kind, Pending, fields_of, line_of
 
-__all__ = ["Entry", "Kind", "Pending", "State", "make_folder", "sync_folder"]
+__all__ = ["Entry", "Kind", "Pending", "State"]
 
 GONE_SECONDS: Final = 90 * 24 * 3600
 """How long a message is remembered that the server does not list any more."""
@@ -39,57 +49,10 @@ ENTRIES_MAX: Final = 4_000_000
 """Messages that are remembered for one account; a server lists at most a million."""
 
 _OCTETS_MAX: Final = 2 * 1024**3  # of the whole log; it is rewritten long before
-_HEADER: Final = b"pop3cli sync 1 "
-_RUN, _END, _APPEND, _APPENDED, _GONE, _BACK = "run", "end", "append", "appended", "gone", "back"
+_HEADER: Final = b"pop3cli sync 2 "
+_HEADER_0_1: Final = b"pop3cli sync 1 "
 _REWRITTEN_ABOVE: Final = 1000  # lines more than there are messages
-
-
-class Kind(Enum):
-    """What was done with a message."""
-
-    FETCHED = "fetched"
-    """It is in the destination, whole, and as large as announced."""
-
-    ODD = "odd"
-    """The same, but it is not as large as LIST announced: it is deleted only when it comes so a second time."""
-
-    HEADERS = "headers"
-    """Its headers are in the destination."""
-
-    SKIPPED = "skipped"
-    """The filter wants it left on the server."""
-
-    UNWANTED = "unwanted"
-    """The filter wants it deleted."""
-
-    IMPORTED = "imported"
-    """Another program has fetched it."""
-
-
 _KINDS: Final = {kind.value: kind for kind in Kind}
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What is remembered of a message. ``time``: when it was done, ``gone``: since when the server does not list it.
-
-    Both are seconds of the Unix epoch; ``gone`` is 0 for a message that is listed. ``octets``: as announced by LIST, 0
-    when unknown. ``digest``: of an odd message's text, else empty.
-    """
-
-    kind: Kind
-    time: int
-    octets: int
-    digest: str = ""
-    gone: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """An mbox may have grown behind ``offset`` by messages whose separator lines have ``token``."""
-
-    offset: int
-    token: str
 
 
 class State:
@@ -102,6 +65,7 @@ class State:
         self._lock = -1
         self._size = 0
         self._lines = 0
+        self._spoilt = False  # the end of the file is not what we know
         self.entries: dict[str, Entry] = {}
         """Unique-id to what is remembered."""
         self.run_open = False
@@ -153,7 +117,7 @@ class State:
         if os.fstat(self._fd).st_size > _OCTETS_MAX:
             raise self._bad("it is too large")
         with open(self._fd, "rb", closefd=False) as file:
-            self._read(iter(file))
+            version_0_1 = self._read(iter(file))
         if read_only:
             return
         if self._size < os.fstat(self._fd).st_size:
@@ -161,21 +125,27 @@ class State:
         if not self._size:
             self._append(_HEADER + self._account.encode() + b"\n")
             sync_folder(self._path.parent)
+        elif version_0_1:
+            self._rewrite()
 
-    def _read(self, lines: Iterator[bytes]) -> None:
+    def _read(self, lines: Iterator[bytes]) -> bool:
+        """Read the log; whether version 0.1 wrote it."""
         header = next(lines, b"")
-        if not header.endswith(b"\n") and (_HEADER + self._account.encode()).startswith(header):
-            return  # new, or a crash at its very beginning
-        if not header.startswith(_HEADER):
+        account = self._account.encode()
+        begun = any((version + account).startswith(header) for version in (_HEADER, _HEADER_0_1))
+        if not header.endswith(b"\n") and begun:
+            return False  # new, or a crash at its very beginning
+        version_0_1 = header.startswith(_HEADER_0_1)
+        if not version_0_1 and not header.startswith(_HEADER):
             raise self._bad("it is none of ours")
-        if header[len(_HEADER) : -1] != self._account.encode():
+        if header[len(_HEADER) : -1] != account:
             whose = header[len(_HEADER) : -1].decode("utf-8", "replace")
             raise self._bad(f"it is that of {whose}, not of {self._account}", "give another file with --state")
         self._size = len(header)
         torn = 0
         held: list[tuple[str, Entry]] | None = None  # of an append that is not known to have ended
         for line in lines:
-            fields = _fields(line)
+            fields = fields_of(line)
             if fields is None:
                 torn += len(line)
                 continue
@@ -184,29 +154,33 @@ class State:
             self._size += len(line)
             self._lines += 1
             held = self._told(fields, held)
+        return version_0_1
 
     def _told(self, fields: list[str], held: list[tuple[str, Entry]] | None) -> list[tuple[str, Entry]] | None:
         try:
             word, when, octets, uid, *more = fields
-            if word in (_RUN, _END):
-                self.run_open = word == _RUN
-            elif word == _APPEND:
-                self.pending = Pending(int(octets), uid)
+            if word in (RUN, END):
+                self.run_open = word == RUN
+            elif word == APPEND:
+                self.pending = Pending(int(octets), uid, int(when), *map(int, more))
                 return []
-            elif word == _APPENDED:
+            elif word == APPENDED:
                 self.entries.update(held or ())
                 self.pending = None
                 return None
-            elif word in (_GONE, _BACK):
-                gone = int(when) if word == _GONE else 0
-                self.entries[uid] = replace(self.entries[uid], gone=gone)
+            elif word == GONE:
+                self.entries[uid] = replace(self.entries[uid], gone=int(when), away=True)
+            elif word == BACK:
+                self.entries[uid] = replace(self.entries[uid], gone=0)
+            elif word == FORGOT:
+                del self.entries[uid]
             else:
                 entry = Entry(_KINDS[word], int(when), int(octets), more[0] if more else "")
                 if held is not None:
                     held.append((uid, entry))
                 else:
                     self.entries[uid] = entry
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             raise self._bad("a line in it cannot be understood", _START_ANEW) from None
         if len(self.entries) > ENTRIES_MAX:
             raise self._bad(f"it remembers more than {ENTRIES_MAX:,} messages")
@@ -220,76 +194,107 @@ class State:
     def begin_run(self) -> None:
         """Before the first message gets its name. Raises OSError."""
         if not self.run_open:
-            self._append(_line(_RUN, int(time.time()), 0, "-"))
+            self._append(line_of(RUN, int(time.time()), 0, "-"))
             self.run_open = True
 
     def end_run(self) -> None:
         """All that was done is recorded. Raises OSError."""
         if self.run_open:
-            self._append(_line(_END, int(time.time()), 0, "-"))
+            self._append(line_of(END, int(time.time()), 0, "-"))
             self.run_open = False
 
-    def begin_append(self, offset: int, token: str) -> None:
-        """Before an mbox grows behind ``offset``. Raises OSError."""
-        self._append(_line(_APPEND, int(time.time()), offset, token))
-        self.pending = Pending(offset, token)
+    def begin_append(self, offset: int, token: str, octets: int = 0, padding: int = 0) -> Pending:
+        """Before an mbox grows, as `Pending` says. Raises OSError."""
+        pending = Pending(offset, token, int(time.time()), octets, padding)
+        self._append(pending.line())
+        self.pending = pending
+        return pending
+
+    def settle(self) -> None:
+        """The pending append is dealt with, and what was recorded of it counts for nothing. Raises OSError."""
+        self.begin_append(0, "-")
+        self.record(())
 
     def record(self, done: Iterable[tuple[str, Entry]]) -> None:
         """What was done, durably; the end of an append that was begun. Raises OSError, and then knows nothing of it."""
         entries = dict(done)
-        lines = [_line(entry.kind.value, entry.time, entry.octets, uid, entry.digest) for uid, entry in entries.items()]
+        lines = [line for uid, entry in entries.items() for line in entry.lines(uid)]
         if self.pending is not None:
-            lines.append(_line(_APPENDED, int(time.time()), 0, "-"))
+            lines.append(line_of(APPENDED, int(time.time()), 0, "-"))
         if lines:
             self._append(b"".join(lines))
         self.entries |= entries
         self.pending = None
 
     def listed(self, uids: Iterable[str], now: int) -> None:
-        """What the server lists: the rest is gone, or was, or is forgotten. Raises OSError."""
+        """What the server lists; the rest is gone, which was listed before. Raises OSError."""
         there = set(uids)
-        lines = []
-        for uid, entry in list(self.entries.items()):
-            if (uid in there) == (not entry.gone):
-                continue
-            lines.append(_line(_BACK if entry.gone else _GONE, now, 0, uid))
-            self.entries[uid] = replace(entry, gone=0 if entry.gone else now)
+        self._move(((uid, uid in there) for uid in list(self.entries)), now)
+
+    def leaving(self, uids: Iterable[str], now: int) -> None:
+        """Before the QUIT that removes them: they count as gone, whatever becomes of its answer. Raises OSError."""
+        self._move(((uid, False) for uid in uids), now)
+
+    def _move(self, found: Iterable[tuple[str, bool]], now: int) -> None:
+        lines, changed = [], {}
+        for uid, there in found:
+            entry = self.entries[uid]
+            if there != (not entry.gone):
+                lines.append(line_of(BACK if there else GONE, now, 0, uid))
+                changed[uid] = replace(entry, gone=0 if there else now, away=True)
         if lines:
             self._append(b"".join(lines))
+        self.entries |= changed
+
+    def forget(self, uids: Iterable[str], now: int) -> None:
+        """What our QUIT has removed: the unique-ids are free for other messages (RFC 1939 §7). Raises OSError."""
+        known = [uid for uid in uids if uid in self.entries]
+        if known:
+            self._append(b"".join(line_of(FORGOT, now, 0, uid) for uid in known))
+        for uid in known:
+            del self.entries[uid]
 
     def shorten(self, now: int) -> None:
         """Forget what is gone long enough, and rewrite the log when most of it is history. Raises OSError."""
         old = [uid for uid, entry in self.entries.items() if entry.gone and now - entry.gone > GONE_SECONDS]
         for uid in old:
             del self.entries[uid]
-        if self._lines + len(old) <= 2 * len(self.entries) + _REWRITTEN_ABOVE or self.pending or self.run_open:
-            return
-        lines = [_HEADER + self._account.encode() + b"\n"]
-        for uid, entry in self.entries.items():
-            lines.append(_line(entry.kind.value, entry.time, entry.octets, uid, entry.digest))
-            if entry.gone:
-                lines.append(_line(_GONE, entry.gone, 0, uid))
+        if self._lines + len(old) > 2 * len(self.entries) + _REWRITTEN_ABOVE:
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        """Put a log in its place that has the entries, a run that is open and an append that is pending, alone."""
+        lines = [line for uid, entry in self.entries.items() for line in entry.lines(uid)]
+        if self.run_open:
+            lines.append(line_of(RUN, int(time.time()), 0, "-"))
+        if self.pending is not None:
+            lines.append(self.pending.line())
         beside = f"{self._path}.new"
         fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            _write(fd, b"".join(lines))
+            write_all(fd, _HEADER + self._account.encode() + b"\n" + b"".join(lines))
             os.fsync(fd)
             os.rename(beside, self._path)
             sync_folder(self._path.parent)
         except BaseException:
+            self._spoilt = True  # which of the two stands under the name is not known
             os.close(fd)
             raise
         os.close(self._fd)
-        self._fd, self._size, self._lines = fd, os.fstat(fd).st_size, len(lines) - 1
+        self._fd, self._size, self._lines = fd, os.fstat(fd).st_size, len(lines)
 
     def _append(self, data: bytes) -> None:
+        if self._spoilt:
+            raise OSError(errno.EIO, "an earlier line could not be taken back")
         try:
-            _write(self._fd, data)
+            write_all(self._fd, data)
             os.fsync(self._fd)
         except OSError:
             # half of it may be there, and what comes behind it would be taken for damage
+            self._spoilt = True
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self._size)
+                self._spoilt = False
             raise
         self._size += len(data)
         self._lines += data.count(b"\n")
@@ -298,42 +303,3 @@ class State:
 _START_ANEW: Final = (
     "restore it, or move it away: what is in a Maildir under our names is found again, other mail is fetched again"
 )
-
-
-def _line(word: str, when: int, octets: int, uid: str, *more: str) -> bytes:
-    text = " ".join(filter(None, (word, str(when), str(octets), uid, *more))).encode("ascii")
-    return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def _fields(line: bytes) -> list[str] | None:
-    """The words of a line; None when it is not whole."""
-    if line[8:9] != b" " or not line.endswith(b"\n"):
-        return None
-    text = line[9:-1]
-    if b"%08x" % zlib.crc32(text) != line[:8]:
-        return None
-    return text.decode("ascii", "replace").split(" ")
-
-
-def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, durably, for their owner alone. Raises OSError."""
-    if path.is_dir():
-        return
-    make_folder(path.parent)
-    path.mkdir(exist_ok=True, mode=0o700)
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make names in a folder durable. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -12,7 +12,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
@@ -56,12 +56,16 @@ Piece: TypeAlias = Begin | bytes | End
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a message. ``kind``: None when ``fault`` says why nothing did."""
+    """What became of a message. ``kind``: None when ``problem`` says why nothing did.
+
+    ``as_before``: whether its text is the one that came under this unique-id before; None when that is not known.
+    """
 
     uid: str
     kind: Kind | None
     octets: int
-    fault: FilterFailed | None = None
+    problem: str = ""
+    as_before: bool | None = None
 
 
 class Destination(Protocol):
@@ -121,20 +125,40 @@ class Writer:
     def _decide(self, drafts: list[Draft], octets: int, done: list[tuple[str, Entry]], outcomes: list[Outcome]) -> None:
         """What becomes of the last of ``drafts``."""
         uid, announced, draft = self._begun.uid, self._begun.octets, drafts[-1]
+        digest, before = draft.digest(), self._before(uid)
+        if before is not None and before.digest == digest:
+            drafts.pop().discard()
+            kind = self._kind_of(octets) if before.kind in (Kind.FETCHED, Kind.ODD) else before.kind
+            done.append((uid, replace(before, kind=kind, octets=announced, gone=0, away=False)))
+            outcomes.append(Outcome(uid, kind, octets, as_before=True))
+            return
+        if before is not None and before.kind is Kind.ODD and before.octets == announced and not before.away:
+            drafts.pop().discard()  # some servers change a message each time it is read: one copy of it is enough
+            why = f"message {uid} is not as LIST announced, nor as it came before; it stays on the server"
+            outcomes.append(Outcome(uid, None, octets, why))
+            return
         try:
             verdict = Verdict.KEEP if self._filter is None else self._filter.judge(draft.fileno())
         except FilterFailed as fault:
             drafts.pop().discard()
-            outcomes.append(Outcome(uid, None, octets, fault))
+            outcomes.append(Outcome(uid, None, octets, str(fault)))
             return
-        kind, digest = self._kind, ""
+        kind = self._kind_of(octets)
         if verdict is not Verdict.KEEP:
             drafts.pop().discard()
             kind = Kind.SKIPPED if verdict is Verdict.SKIP else Kind.UNWANTED
-        elif kind is Kind.FETCHED and octets != announced:
-            kind, digest = Kind.ODD, draft.digest()
         done.append((uid, Entry(kind, int(time.time()), announced, digest)))
-        outcomes.append(Outcome(uid, kind, octets))
+        outcomes.append(Outcome(uid, kind, octets, as_before=None if before is None else False))
+
+    def _before(self, uid: str) -> Entry | None:
+        """What came under a unique-id before, as far as this can be compared with it."""
+        entry = self._state.entries.get(uid)
+        if entry is None or not entry.digest or (entry.kind is Kind.HEADERS) != (self._kind is Kind.HEADERS):
+            return None
+        return entry
+
+    def _kind_of(self, octets: int) -> Kind:
+        return Kind.ODD if self._kind is Kind.FETCHED and octets != self._begun.octets else self._kind
 
     def discard(self) -> None:
         """Let go of a message whose end has not come."""

@@ -70,16 +70,38 @@ def test_an_odd_message_that_comes_otherwise_is_not_deleted(serve: Serve, fetch:
     assert not [line for line in liar.seen if line.startswith(b"DELE")]
 
 
-def test_a_size_that_changes_keeps_a_message_from_being_deleted(serve: Serve, fetch: Fetch, tmp_path: Path) -> None:
+def test_a_message_of_another_size_is_deleted_when_it_comes_as_before(
+    serve: Serve, fetch: Fetch, tmp_path: Path
+) -> None:
     replies = dict(HONEST)
     liar = Liar(replies)
     server = serve(liar)
     fetch(server)
     replies["LIST"] = b"+OK\r\n1 8\r\n2 800\r\n.\r\n"
     ran = fetch(server, "--delete")
-    assert (ran.status, ran.out) == (1, b"alice@127.0.0.1: nothing new; 1 deleted; 1 left\n")
-    assert "message two has another size than when it was fetched" in ran.err
-    assert b"DELE 2\r\n" not in liar.seen
+    assert (ran.status, ran.out) == (0, b"alice@127.0.0.1: nothing new; 2 deleted\n")
+    assert [line for line in liar.seen if line[:4] == b"RETR"] == [b"RETR 1\r\n", b"RETR 2\r\n", b"RETR 2\r\n"]
+    assert kept(tmp_path) == [b"A: b\n\n"] * 2
+
+
+@pytest.mark.parametrize("listed", [b"+OK\r\n1 8\r\n1 9\r\n.\r\n", b"+OK\r\n1 8\r\n2 8\r\n1 8\r\n.\r\n"])
+def test_a_message_that_is_listed_twice_ends_the_run(serve: Serve, fetch: Fetch, tmp_path: Path, listed: bytes) -> None:
+    liar = Liar({**HONEST, "LIST": listed})
+    ran = fetch(serve(liar), "--delete")
+    assert ran.status == 76
+    assert "LIST names message 1 twice; nothing was done" in ran.err
+    liar = Liar({**HONEST, "UIDL": b"+OK\r\n1 one\r\n1 two\r\n.\r\n"})
+    assert "UIDL names message 1 twice; nothing was done" in fetch(serve(liar), "--delete").err
+    assert not [line for line in liar.seen if line[:4] in (b"RETR", b"DELE")]
+
+
+@pytest.mark.parametrize("pipelining", [b"-ERR\r\n", b"+OK\r\nPIPELINING\r\n.\r\n"])
+def test_one_refused_deletion_stops_no_other(serve: Serve, fetch: Fetch, tmp_path: Path, pipelining: bytes) -> None:
+    liar = Liar({**HONEST, "CAPA": pipelining, "DELE": b"-ERR not that one\r\n"})
+    ran = fetch(serve(liar), "--delete")
+    assert (ran.status, ran.out) == (1, b"alice@127.0.0.1: 2 messages fetched, 16 B; 2 left\n")
+    assert "DELE 1 refused by" in ran.err and "DELE 2 refused by" in ran.err
+    assert liar.seen[-1] == b"QUIT\r\n"
 
 
 def test_shared_unique_ids_are_left_and_told(serve: Serve, fetch: Fetch, tmp_path: Path) -> None:

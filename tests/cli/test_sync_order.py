@@ -12,7 +12,7 @@ import pytest
 from tests.cli.conftest import there
 from tests.site import Site
 
-CALLS = "trace=fsync,rename,write,ftruncate,mkdir"
+CALLS = "trace=fsync,link,rename,write,ftruncate,mkdir"
 
 
 def traced(site: Site, tmp_path: Path, destination: Path) -> list[str]:
@@ -43,21 +43,22 @@ pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace i
 def test_a_maildir(site: Site, box: Path, tmp_path: Path) -> None:
     out, state = tmp_path / "out", re.escape(str(tmp_path / "remembered"))
     calls = traced(site, tmp_path, out)
-    renames = [number for number, call in enumerate(calls) if "rename(" in call]
-    assert len(renames) == 3
+    assert not [call for call in calls if "rename(" in call]  # which replaces what is there
+    named = [number for number, call in enumerate(calls) if re.search(r"\blink\(", call)]
+    assert len(named) == 3
     begun = position(calls, rf'write\(\d+<{state}>, ".*run ')
-    assert position(calls, rf"fsync\(\d+<{state}>", begun) < renames[0]
-    assert position(calls, rf"fsync\(\d+<{re.escape(str(tmp_path))}>") < renames[0]  # the folder's own name
-    for number in renames:
+    assert position(calls, rf"fsync\(\d+<{state}>", begun) < named[0]
+    assert position(calls, rf"fsync\(\d+<{re.escape(str(tmp_path))}>") < named[0]  # the folder's own name
+    for number in named:
         name = re.search(r"/out/tmp/([^\"]+)", calls[number])
         assert name is not None
         written = [n for n, call in enumerate(calls) if "write(" in call and f"/tmp/{name[1]}>" in call]
         synced = position(calls, rf"fsync\(\d+<[^>]*/out/tmp/{re.escape(name[1])}>")
         assert written[-1] < synced < number
-    named = position(calls, rf"fsync\(\d+<{re.escape(str(out))}/new>", renames[-1])
+    there_now = position(calls, rf"fsync\(\d+<{re.escape(str(out))}/new>", named[-1])
     recorded = position(calls, rf'write\(\d+<{state}>, ".*fetched ')
     durable = position(calls, rf"fsync\(\d+<{state}>", recorded)
-    assert renames[-1] < named < recorded < durable
+    assert there_now < recorded < durable
     assert sent_behind(calls, durable)
     assert there(box) == set()
 
@@ -70,7 +71,9 @@ def test_an_mbox(site: Site, box: Path, tmp_path: Path) -> None:
     grown = position(calls, rf"write\(\d+<{re.escape(str(out))}>")
     synced = position(calls, rf"fsync\(\d+<{re.escape(str(out))}>", grown)
     recorded = position(calls, rf'write\(\d+<{state}>, ".*fetched .*appended ')
-    assert durable < grown < synced < recorded
+    written = position(calls, rf"write\(\d+<{re.escape(str(out))}>", synced)  # into the room, which is durable
+    all_there = position(calls, rf"fsync\(\d+<{re.escape(str(out))}>", written)
+    assert durable < grown < synced < written < all_there < recorded
     assert sent_behind(calls, position(calls, rf"fsync\(\d+<{state}>", recorded))
     assert there(box) == set()
 

@@ -1,9 +1,9 @@
 """What sync remembers, and what a crash leaves behind: in the log, in a Maildir, in an mbox, on a full disk."""
 
-import contextlib
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,6 @@ import pytest
 from pop3cli.errors import BadState, InUse
 from pop3cli.sync import state as state_module
 from pop3cli.sync.draft import LineEnds
-from pop3cli.sync.mbox import Mbox
 from pop3cli.sync.state import GONE_SECONDS, Entry, Kind, State
 from tests.cli.conftest import Ran, Sync, there
 from tests.interop.test_full_disk import small_disk
@@ -88,6 +87,38 @@ def test_what_is_gone_is_forgotten_in_time(path: Path) -> None:
         assert set(state.entries) == {"one"}
 
 
+def test_what_our_quit_removes_counts_as_gone_and_is_then_forgotten(path: Path) -> None:
+    with State.opened(path, "alice") as state:
+        state.record([("one", ONE), ("two", TWO)])
+        state.leaving(["one", "two"], 7)
+        state.forget(["one", "three"], 8)
+    assert entries(path) == {"two": replace(TWO, gone=7, away=True)}
+    with State.opened(path, "alice") as state:
+        state.listed(["two"], 9)
+    assert entries(path) == {"two": replace(TWO, away=True)}
+    with State.opened(path, "alice") as state:
+        state.record([("two", TWO)])
+    assert entries(path) == {"two": TWO}
+
+
+def test_behind_a_line_that_could_not_be_taken_back_nothing_is_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with State.opened(path, "alice") as state:
+        state.record([("one", ONE)])
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fails)
+            patch.setattr(os, "ftruncate", fails)
+            with pytest.raises(OSError, match="Input/output"):
+                state.record([("two", TWO)])
+        with pytest.raises(OSError, match="could not be taken back"):
+            state.record([("three", ONE)])
+        assert set(state.entries) == {"one"}
+
+
 def test_a_log_that_is_mostly_history_is_rewritten(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_module, "_REWRITTEN_ABOVE", 10)
     with State.opened(path, "alice") as state:
@@ -100,8 +131,8 @@ def test_a_log_that_is_mostly_history_is_rewritten(path: Path, monkeypatch: pyte
         state.shorten(9)
         assert path.stat().st_size < before / 5
         state.record([("three", ONE)])
-    found = entries(path)
-    assert found == {"one": ONE, "two": Entry(Kind.ODD, TWO.time, 200, "ab12", gone=9), "three": ONE}
+    two = Entry(Kind.ODD, TWO.time, 200, "ab12", gone=9, away=True)
+    assert entries(path) == {"one": replace(ONE, away=True), "two": two, "three": ONE}
 
 
 def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
@@ -122,79 +153,6 @@ def test_line_ends_in_any_pieces() -> None:
         ends = LineEnds()
         pieces = [ends.feed(text[i : i + size]) for i in range(0, len(text), size)]
         assert b"".join([*pieces, ends.finish()]) == b"a\n\r\nb\rc\n\r"
-
-
-# --- an mbox ---
-
-
-def added(mbox: Mbox, state: State, uid: str, content: bytes) -> None:
-    draft = mbox.begin(uid)
-    draft.write(content)
-    draft.finish()
-    with contextlib.closing(draft):
-        mbox.store([draft], state, [(uid, ONE)])
-
-
-def test_what_a_crash_left_in_an_mbox_is_cut_off(path: Path, tmp_path: Path) -> None:
-    mbox = Mbox(tmp_path / "mail.mbox")
-    with State.opened(path, "alice") as state:
-        added(mbox, state, "one", b"A: 1\r\n\r\n")
-        before, log = mbox.path.read_bytes(), path.read_bytes()
-        added(mbox, state, "two", b"A: 2\r\n\r\n" + b"From x\r\n" * 100)
-    after, lines = mbox.path.read_bytes(), path.read_bytes()[len(log) :].splitlines(keepends=True)
-    assert len(lines) == 3  # append, fetched, appended
-    for written in (lines[:1], lines[:2]):
-        for octets in range(len(before), len(after) + 1, 7):
-            mbox.path.write_bytes(after[:octets])
-            path.write_bytes(log + b"".join(written))
-            with State.opened(path, "alice") as state:
-                assert set(state.entries) == {"one"}
-                assert mbox.recover(state, ()) is None
-                assert mbox.path.read_bytes() == before
-            assert set(entries(path)) == {"one"}
-    mbox.path.write_bytes(after)
-    path.write_bytes(log + b"".join(lines))
-    assert set(entries(path)) == {"one", "two"}
-
-
-def test_mail_that_others_added_behind_a_crash_is_never_cut_off(path: Path, tmp_path: Path) -> None:
-    mbox = Mbox(tmp_path / "mail.mbox")
-    with State.opened(path, "alice") as state:
-        added(mbox, state, "one", b"A: 1\r\n\r\n")
-        state.begin_append(mbox.path.stat().st_size, "feed")
-    theirs = mbox.path.read_bytes() + b"From pop3cli-feed now\nA: 2\n\nhal\nFrom bob now\nA: 3\n\n"
-    mbox.path.write_bytes(theirs)
-    with State.opened(path, "alice") as state:
-        remark = mbox.recover(state, ())
-        assert remark is not None
-        assert "mail of another program" in remark
-        assert mbox.path.read_bytes() == theirs
-        assert state.pending is None
-        added(mbox, state, "two", b"A: 2\r\n\r\n")
-    assert set(entries(path)) == {"one", "two"}
-    mbox.path.write_bytes(b"")
-    with State.opened(path, "alice") as state:
-        state.begin_append(1000, "feed")
-        remark = mbox.recover(state, ())
-        assert remark is not None
-        assert "changed by another program" in remark
-
-
-def test_an_mbox_that_another_program_has_is_left_alone(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pop3cli.sync.mbox.LOCK_SECONDS", 0.2)
-    mbox = Mbox(tmp_path / "mail.mbox")
-    lock = Path(f"{mbox.path}.lock")
-    with State.opened(path, "alice") as state:
-        lock.write_text("1234\n")
-        with pytest.raises(InUse):
-            added(mbox, state, "one", b"A: 1\r\n\r\n")
-        assert lock.read_text() == "1234\n"
-        assert not mbox.path.exists()
-        lock.write_text(f"4194305 pop3cli {os.uname().nodename}\n")  # no such process: pids end before
-        added(mbox, state, "one", b"A: 1\r\n\r\n")
-        assert not lock.exists()
 
 
 # --- a disk that is full ---

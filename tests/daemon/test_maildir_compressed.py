@@ -18,8 +18,8 @@ from pop3d.store_contract import ALICE, StoreContract, content
 from pop3d.stores import Store, StoreError, compressed, kept, nowait
 from pop3d.stores.compressed import known_forms
 from pop3d.stores.maildir import MaildirMaildrop, MaildirOptions, MaildirStore
-from pop3d.stores.maildir_listing import Scan, UniqueIds
 from pop3d.stores.maildir_deleted import put_back
+from pop3d.stores.maildir_listing import Scan, UniqueIds
 from tests.daemon.test_maildir import make_maildir
 from tests.packed import PACKERS
 from tests.site import Daemon, Site

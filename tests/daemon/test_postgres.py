@@ -277,8 +277,12 @@ def postgres_site(site: Site, database: str) -> Site:
     execute(database, "insert into pop3_users values ('alice', '{PLAIN}secret', null)")
     text = site.config.read_text()
     text = text[: text.index("[auth]")]
-    text += '[auth]\nbackend = "postgres"\n[auth.postgres]\nconninfo = ' + json.dumps(database)
-    text += '\n[store]\nbackend = "postgres"\nquota_messages = 3\n[store.postgres]\nconninfo = ' + json.dumps(database)
+    text += '[auth]\nbackend = "postgres"\n[auth.postgres]\nconninfo = ' + json.dumps(database) + "\ntimeout = 60"
+    text += (
+        '\n[store]\nbackend = "postgres"\nquota_messages = 3\n[store.postgres]\nconninfo = '
+        + json.dumps(database)
+        + "\ntimeout = 60"
+    )
     site.config.write_text(text)
     return site
 

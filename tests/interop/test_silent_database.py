@@ -27,7 +27,7 @@ from tests.site import Daemon, Site
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces and links take root")
 
-TIMEOUT = 3.0
+TIMEOUT = float(os.environ.get("POP3_DATABASE_TIMEOUT", "5"))  # seconds
 LONGEST = 20 * TIMEOUT  # seconds; what takes that long hangs
 DATABASE, DATABASE_NODE = "10.213.71.1", "10.213.71.2"
 CLIENTS, CLIENTS_NODE = "10.213.72.1", "10.213.72.2"
