@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from pop3d.stores import maildir_deleted, maildir_identity, maildir_names, maildir_removal, recent, seen_mailboxes
+from pop3d.stores import (
+    maildir,
+    maildir_content,
+    maildir_deleted,
+    maildir_delivery,
+    maildir_identity,
+    maildir_names,
+    maildir_reading,
+    maildir_removal,
+    recent,
+    seen_mailboxes,
+)
 from pop3d.stores.maildir_listing import Scan
 from tests.untidy.kinds import (
     Fault,
@@ -88,6 +99,25 @@ def links_below_a_mailbox_are_followed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(maildir_names, "open_inside", open_inside)
 
 
+def deliveries_follow_links(patch: pytest.MonkeyPatch) -> None:
+    def open_or_make_inside(folder: int, name: bytes) -> int:
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+
+    patch.setattr(maildir_delivery, "open_or_make_inside", open_or_make_inside)
+
+
+def a_mailbox_may_be_any_link(patch: pytest.MonkeyPatch) -> None:
+    def open_folder(path: str) -> int:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    patch.setattr(maildir, "open_folder", open_folder)
+
+
+def compressed_messages_are_sent_as_stored(patch: pytest.MonkeyPatch) -> None:
+    for module in (maildir_content, maildir_reading):
+        patch.setattr(module, "form_of", lambda _: None)
+
+
 def an_old_listing_is_shown(patch: pytest.MonkeyPatch) -> None:
     def find(self: recent.RecentScans, key: object, stamps: object) -> Scan | None:
         return self.last(key)
@@ -122,9 +152,13 @@ MISTAKES = [
     Mistake(a_missing_mailbox_is_empty, (NotRefused,), "open drop unmount mount"),
     Mistake(ids_told_are_forgotten, (UniqueIdMoved,), f"open drop visit restart {_NAMES}"),
     Mistake(links_below_a_mailbox_are_followed, (Intruded,), f"{_SESSION} swap swap_back"),
+    Mistake(deliveries_follow_links, (Intruded,), "deliver swap swap_back"),
+    Mistake(compressed_messages_are_sent_as_stored, (WrongSize, WrongMessage), f"{_SESSION} compress"),
     Mistake(
         an_old_listing_is_shown, (WrongListing, WrongSize, WrongMessage), f"{_SESSION} {_NAMES}", {"at_rest": True}
     ),
     Mistake(a_removal_that_failed_is_confirmed, (Resurrected,), f"{_SESSION} {_NAMES} disk"),
     Mistake(deleted_messages_are_unlinked_first, (Lost,), _SESSION, {"deleted": True}),
 ]
+if os.geteuid() == 0:  # without root, no link leads to somebody else
+    MISTAKES.append(Mistake(a_mailbox_may_be_any_link, (Intruded,), f"{_SESSION} swap swap_back"))
