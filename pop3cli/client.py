@@ -184,18 +184,19 @@ class Client:
             async with self._one_at_a_time:
                 await self._leave()
             return
-        await self._again(self._mark)
+        wanted = frozenset(self._marked)  # what is marked from now on waits for the next commit
+        await self._again(lambda session: self._mark(session, wanted))
         async with self._one_at_a_time:
-            self._marked.clear()
+            self._marked -= wanted
             await self._session.quit()
 
     def rollback(self) -> None:
         """Take all marks back."""
         self._marked.clear()
 
-    async def _mark(self, session: Session) -> None:
+    async def _mark(self, session: Session, wanted: frozenset[str]) -> None:
         # the index is of this very session, so the numbers are; what is gone already needs no deleting
-        places = (self._index.places.get(uid) for uid in sorted(self._marked))
+        places = (self._index.places.get(uid) for uid in sorted(wanted))
         refused: Replied | None = None
         async for said in session.pipeline(Dele(place.number) for place in places if place is not None):
             if isinstance(said, Replied) and not said.ok:

@@ -77,7 +77,7 @@ class Maildir:
         self._kind = Kind.HEADERS if headers_only else Kind.FETCHED
         self._folder = os.fsencode(path)
         self._account = hashlib.sha256(account.encode()).hexdigest()[:_ACCOUNT_DIGITS]
-        self._salt = f"{account}\n{'headers' if headers_only else ''}\n".encode()
+        self._account_name = account
         host = socket.gethostname().replace("/", "\\057").replace(":", "\\072") or "localhost"
         self._host = host.encode("ascii", "replace")
 
@@ -110,7 +110,7 @@ class Maildir:
     def begin(self, uid: str) -> MaildirDraft:
         """A message that is about to come."""
         now = time.time()
-        name = b"%d.M%06d_%s.%s" % (now, now % 1 * 1e6, self._key(uid).encode(), self._host)
+        name = b"%d.M%06d_%s.%s" % (now, now % 1 * 1e6, self._key(uid, self._kind).encode(), self._host)
         return MaildirDraft(self._folder, name)
 
     def store(self, drafts: Sequence[Draft], state: State, done: Sequence[tuple[str, Entry]]) -> None:
@@ -141,35 +141,30 @@ class Maildir:
             state.settle()
         unrecorded = state.run_open or not state.entries
         wanted: dict[str, tuple[str, int]] = {}
+        headers: set[str] = set()  # keys of what are headers alone
         for uid, octets in listed:
             entry = state.entries.get(uid)
-            if unrecorded if entry is None else self._worth_a_look(entry, octets, unrecorded):
-                wanted[self._key(uid)] = (uid, octets)
+            if entry is None and unrecorded:
+                headers.add(key := self._key(uid, Kind.HEADERS))
+                wanted[key] = uid, octets
+            if unrecorded if entry is None else _worth_a_look(entry, octets, unrecorded):
+                wanted[self._key(uid, Kind.FETCHED)] = uid, octets
         done: dict[str, Entry] = {}
         for key, seconds, path in self._newest(wanted):
             uid, octets = wanted[key]
-            if (found := _read(path)) is None:
+            if (found := _read(path)) is None or (key in headers and uid in done):
                 continue
             counted, when, digest = found
             entry = state.entries.get(uid)
-            if entry is not None and entry.kind is self._kind and not entry.digest:
+            if key in headers:
+                done[uid] = Entry(Kind.HEADERS, when, octets, digest, away=True)
+            elif entry is not None and entry.kind is Kind.FETCHED and not entry.digest:
                 done[uid] = replace(entry, digest=digest)
             elif entry is None or (unrecorded and digest != entry.digest and seconds >= entry.time):
-                size = octets if self._kind is Kind.HEADERS else counted
-                done[uid] = Entry(self._kind, when, size, digest, away=True)
+                done[uid] = Entry(Kind.FETCHED, when, counted, digest, away=True)
         if done:
             state.record(done.items())
         return None
-
-    def _worth_a_look(self, entry: Entry, octets: int, unrecorded: bool) -> bool:
-        """Whether a file may say more than an entry: what a killed run has fetched of an id that it knew, or a digest.
-
-        What the server has listed all along, with the same size, was not fetched again.
-        """
-        doubtful = entry.away or entry.octets != octets
-        if entry.kind is self._kind:
-            return doubtful and (unrecorded or not entry.digest)
-        return unrecorded
 
     def _newest(self, keys: Collection[str]) -> Iterator[tuple[str, int, str]]:
         """Of each of ``keys`` the file that came last: its time (seconds of the Unix epoch), and where it is."""
@@ -189,10 +184,20 @@ class Maildir:
                         if ours := _OURS.match(name):
                             yield ours[3], (int(ours[1]), int(ours[2])), os.path.join(folder, inside, name)
 
-    def _key(self, uid: str) -> str:
+    def _key(self, uid: str, kind: Kind) -> str:
         # the account's digits let a crashed run's files in tmp/ be told from those of another account's run
-        digits = 48 - _ACCOUNT_DIGITS
-        return self._account + hashlib.sha256(self._salt + uid.encode()).hexdigest()[:digits]
+        digits, variety = 48 - _ACCOUNT_DIGITS, "headers" if kind is Kind.HEADERS else ""
+        return self._account + hashlib.sha256(f"{self._account_name}\n{variety}\n{uid}".encode()).hexdigest()[:digits]
+
+
+def _worth_a_look(entry: Entry, octets: int, unrecorded: bool) -> bool:
+    """Whether a file may say more than an entry: what a killed run has fetched of an id that it knew, or a digest.
+
+    What the server has listed all along, with the same size, was not fetched again.
+    """
+    if entry.kind is Kind.FETCHED:
+        return (entry.away or entry.octets != octets) and (unrecorded or not entry.digest)
+    return unrecorded
 
 
 def _move(source: bytes, target: bytes) -> None:

@@ -74,6 +74,8 @@ def planned(
 
 def _other(entry: Entry, place: Place, wishes: Wishes) -> bool:
     """Whether what is remembered is not what is there now, or not all of it."""
+    if wishes.headers_only and entry.kind in (Kind.FETCHED, Kind.ODD):
+        return False  # its headers could not be compared; a run that fetches messages does that
     if entry.octets and entry.octets != place.octets:
         return True
     if entry.kind is Kind.SKIPPED and entry.away and wishes.delete_after is not None:

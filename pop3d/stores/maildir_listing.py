@@ -21,7 +21,7 @@ import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Final, overload
 
@@ -241,6 +241,16 @@ class _Known:
             self._next = next(self._sizes, None)
         return None
 
+    def single(self, unique: bytes) -> tuple[int, int] | None:
+        """Inode number and octets of the one file that had the unique part ``unique``; None where not one had it."""
+        found = []
+        while self._next is not None and (part := unique_part(self._next[0])) <= unique:
+            if part == unique:
+                found.append(self._next[1:])
+            self.forgotten += 1
+            self._next = next(self._sizes, None)
+        return found[0] if len(found) == 1 else None
+
     def rest(self) -> int:
         """How many were never asked for, once all have been asked for."""
         return self.forgotten + (self._next is not None) + sum(1 for _ in self._sizes)
@@ -297,6 +307,8 @@ class _Collector:
         if len(same) == 1 and not told:  # it was moved while the folders were read
             self.add(unique, same[0].entry)
             return
+        if not told and (before := self._known.single(unique)) is not None:
+            same = self._first_before(same, *before)
         if len(same) > 1:
             self._troubles.append(f"{len(same)} files have the same unique part {os.fsdecode(unique)!r}")
         plain = self._unique_id(unique, size_key(name_and_inode(entries[0])[0]))
@@ -313,6 +325,15 @@ class _Collector:
                 self._telling = True
             self._append(unique, name, inode, uid, octets)
         self.told[unique] = list(by_uid.values())
+
+    def _first_before(self, same: list[SameName], inode: int, octets: int) -> list[SameName]:
+        """Which of the files was listed alone before, and has the plain id: by inode number, or by its octets as sent.
+
+        A program that rewrites a message, to compress it say, makes a file that is younger than a copy beside it.
+        """
+        was_it = [file for file in same if name_and_inode(file.entry)[1] == inode]
+        was_it = was_it or [file for file in same if self._counted_wherever(file.entry)[1] == octets]
+        return [replace(file, made=-1) if was_it == [file] else file for file in same]
 
     def _is_taken(self, uid: bytes) -> bool:
         return uid in self._taken or self._is_a_unique_part(uid)

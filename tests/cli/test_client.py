@@ -18,6 +18,7 @@ from pop3cli.errors import (
     TooLarge,
     UsageFault,
 )
+from tests.cli.bent import PASSWORD, Bent, Talk
 from tests.cli.conftest import Liar, Mailbox, Serve
 from tests.line import Line
 from tests.site import Daemon, Site
@@ -264,3 +265,19 @@ async def test_a_login_of_ones_own(serve: Serve) -> None:
     async with Client.connect(server.account(), login=login, tls=server.tls) as client:
         assert len(client) == 5
     assert mailbox.logins == [("bob", b"s e c r e t")]
+
+
+async def test_what_is_marked_during_a_commit_waits_for_the_next(serve: Serve) -> None:
+    class Late(Talk):
+        def do_dele(self, word: bytes) -> bytes:
+            client["uid-2"].delete()
+            return super().do_dele(word)
+
+    bent = Bent(Late)
+    server = serve(bent)
+    async with Client.connect(server.account(), password=PASSWORD, cacert=server.certificate) as client:
+        client["uid-1"].delete()
+        await client.commit()
+        assert set(bent.mail) == {2, 3}
+        assert client["uid-2"].deleted
+    assert set(bent.mail) == {3}

@@ -1,5 +1,6 @@
 """A name is no proof: only the file that was listed is sent, marked as seen, or removed, whatever has its name now."""
 
+import gzip
 import os
 import time
 from pathlib import Path
@@ -120,6 +121,19 @@ async def test_equal_copies_keep_their_ids_when_one_is_removed(store: MaildirSto
     drop = await opened(store)
     assert list(drop.messages.uids) == [second]
     await drop.close()
+
+
+async def test_a_message_that_was_rewritten_keeps_its_id_beside_a_copy_that_is_older(
+    store: MaildirStore, box: Path, tmp_path: Path
+) -> None:
+    """As a program does that compresses messages: its new file is younger than another with the same unique part."""
+    assert await uids_by_content(store) == {b"old\r\n": b"1.M1P1.host"}
+    (box / NEW).write_bytes(b"another\n")
+    (box / "tmp/x").write_bytes(gzip.compress(b"old\n"))
+    os.rename(box / "tmp/x", box / "cur/1.M1P1.host:2,SZ")
+    os.unlink(box / OLD)
+    again = MaildirStore(str(tmp_path / "mail" / "{user}"), tmp_path / "state")
+    assert (await uids_by_content(again))[b"old\r\n"] == b"1.M1P1.host"
 
 
 async def test_two_names_of_one_file_are_one_message_and_go_together(store: MaildirStore, box: Path) -> None:

@@ -3,6 +3,8 @@
 import poplib
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -72,22 +74,22 @@ async def by_pop3d(mail: Path, options: MaildirOptions) -> Seen:
 
 
 @pytest.fixture
-def mail(tmp_path: Path) -> Path:
-    folder = tmp_path / "mail"
-    folder.mkdir()
-    for above in (folder, *folder.parents):
-        if above != Path("/"):
-            above.chmod(above.stat().st_mode | 0o111)
-    shutil.chown(folder, "nobody", "nogroup")
-    return folder
+def place() -> Iterator[Path]:
+    """A folder that Dovecot's user reaches; another run of pytest closes the folders above `tmp_path`."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        (Path(folder) / "mail").mkdir()
+        shutil.chown(Path(folder) / "mail", "nobody", "nogroup")
+        yield Path(folder)
 
 
 @pytest.mark.parametrize("algorithm", FORMS)
-async def test_the_same_mailbox_by_both(algorithm: str, mail: Path, tmp_path: Path) -> None:
+async def test_the_same_mailbox_by_both(algorithm: str, place: Path) -> None:
+    mail = place / "mail"
     extra = f"mail_plugins = zlib\nplugin {{\n  zlib_save = {algorithm}\n}}\n"
-    with dovecot.serving(tmp_path / "dovecot", f"{mail}/%u", extra=extra) as port:
+    with dovecot.serving(place / "dovecot", f"{mail}/%u", extra=extra) as port:
         for text in mails():
-            deliver(tmp_path / "dovecot" / "dovecot.conf", text)
+            deliver(place / "dovecot" / "dovecot.conf", text)
         expected = by_dovecot(port)
     files = [path for folder in ("new", "cur") for path in (mail / "alice" / folder).iterdir()]
     assert {getattr(form_of(path.read_bytes()[:HEAD]), "name", None) for path in files} == {FORMS[algorithm]}
@@ -98,8 +100,8 @@ async def test_the_same_mailbox_by_both(algorithm: str, mail: Path, tmp_path: Pa
 
 
 @pytest.mark.skipif(not CRYPT.exists(), reason="Dovecot has no mail_crypt plug-in")
-async def test_what_dovecot_encrypts_is_refused(mail: Path, tmp_path: Path) -> None:
-    private, public = tmp_path / "private.pem", tmp_path / "public.pem"
+async def test_what_dovecot_encrypts_is_refused(place: Path) -> None:
+    mail, private, public = place / "mail", place / "private.pem", place / "public.pem"
     subprocess.run(
         ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", private], check=True
     )
@@ -114,13 +116,13 @@ plugin {{
   zlib_save = gz
 }}
 """
-    with dovecot.serving(tmp_path / "dovecot", f"{mail}/%u", extra=extra) as port:
-        deliver(tmp_path / "dovecot" / "dovecot.conf", mails()[0])
+    with dovecot.serving(place / "dovecot", f"{mail}/%u", extra=extra) as port:
+        deliver(place / "dovecot" / "dovecot.conf", mails()[0])
         expected = by_dovecot(port)
         ((uid, size, text),) = expected
         # as docs/running.md has it
         options = ["-o", "plugin/mail_crypt_save_version=0"]
-        command = ["doveadm", "-c", tmp_path / "dovecot" / "dovecot.conf", *options]
+        command = ["doveadm", "-c", place / "dovecot" / "dovecot.conf", *options]
         subprocess.run([*command, "backup", "-u", "alice", f"maildir:{mail}/unencrypted"], check=True, timeout=30)
     assert text == b"Subject: small\r\n\r\nbody\r\n"
     assert size == len(text)

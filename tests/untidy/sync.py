@@ -66,6 +66,7 @@ ACCOUNT = "alice@localhost:995"
 TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 WALKS = 100  # with one seed
 BODIES = (b"text", b"From here", b">From there", b".dot", b"spam", b"later", b"Message From bob")
+Arrival = tuple[int, bytes, int]
 ARRIVAL = st.tuples(st.sampled_from(SIZES), st.sampled_from(BODIES), st.sampled_from((0, 0, 0, 7)))
 """A message: its octets, a line of its body, how much more is announced."""
 
@@ -191,16 +192,12 @@ class Sync(RuleBasedStateMachine):
         self.numbers += 1
         return self.numbers
 
-    @rule(arrivals=st.lists(ARRIVAL, min_size=1, max_size=4))
-    def mail_arrives(self, arrivals: list[tuple[int, bytes, int]]) -> None:
+    @rule(arrivals=st.lists(ARRIVAL, min_size=1, max_size=4), again=st.booleans())
+    def mail_arrives(self, arrivals: list[Arrival], again: bool) -> None:
+        """``again``: under ids that are free, as far as there are any."""
         for arrival in arrivals:
-            self.arrival(f"id-{self.number()}", *arrival)
-
-    @precondition(lambda self: self.server.free)
-    @rule(arrivals=st.lists(ARRIVAL, min_size=1, max_size=4))
-    def mail_arrives_under_free_ids(self, arrivals: list[tuple[int, bytes, int]]) -> None:
-        for arrival in arrivals[: len(self.server.free)]:
-            self.arrival(self.server.free.pop(), *arrival)
+            free = self.server.free
+            self.arrival(free.pop() if again and free else f"id-{self.number()}", *arrival)
 
     def arrival(self, uid: str, size: int, body: bytes, wrong: int) -> None:
         while self.server.listed.get(uid) == size + wrong:
@@ -300,6 +297,8 @@ class Sync(RuleBasedStateMachine):
     # --- a run ---
 
     @rule(
+        arrivals=st.lists(ARRIVAL, max_size=3),
+        again=st.booleans(),
         how=st.sampled_from(("keep", "keep", "delete", "delete", "delete", "delete later", "headers")),
         filtering=st.booleans(),
         refused=st.frozensets(st.tuples(st.sampled_from(("RETR", "DELE")), st.integers(1, 3)), max_size=2),
@@ -311,6 +310,8 @@ class Sync(RuleBasedStateMachine):
     )
     def sync(
         self,
+        arrivals: list[Arrival],
+        again: bool,
         how: str,
         filtering: bool,
         refused: frozenset[tuple[str, int]],
@@ -320,6 +321,7 @@ class Sync(RuleBasedStateMachine):
         quit_reply: bytes,
         pipelining: bool,
     ) -> None:
+        self.mail_arrives(arrivals, again)
         removes = frozenset(range(3)) if quit_reply == b"+OK\r\n" else {n for n in range(3) if updated >> n & 1}
         faults = Faults(refused, cut, cut_behind, lambda place: place % 3 in removes, quit_reply, pipelining)
         delete_after = {"delete": 0.0, "delete later": 7.0 * DAY}.get(how)
@@ -328,6 +330,7 @@ class Sync(RuleBasedStateMachine):
 
     @rule(
         arrivals=st.lists(ARRIVAL, max_size=3),
+        again=st.booleans(),
         delete=st.booleans(),
         filtering=st.booleans(),
         death=st.sampled_from(DEATHS),
@@ -337,7 +340,8 @@ class Sync(RuleBasedStateMachine):
     )
     def sync_that_dies(
         self,
-        arrivals: list[tuple[int, bytes, int]],
+        arrivals: list[Arrival],
+        again: bool,
         delete: bool,
         filtering: bool,
         death: tuple[str, int],
@@ -346,8 +350,7 @@ class Sync(RuleBasedStateMachine):
         delivery: bool,
     ) -> None:
         """Or is told of an error; then another program may deliver."""
-        if arrivals:
-            self.mail_arrives(arrivals)
+        self.mail_arrives(arrivals, again)
         call, at = death
         system = System(at, call, error=error, behind=behind)
         self.run_once(Wishes(0.0 if delete else None, filter=self.judge if filtering else None), Faults(), system)

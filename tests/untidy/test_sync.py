@@ -7,6 +7,9 @@ import pytest
 from tests.untidy.sync import walk
 from tests.untidy.undone import UNDO
 
+SEEDS = {"mbox-room": 1, "reused-ids": 0, "refused-deletions": 0, "quit-in-doubt": 0, "lost-state": 6}
+"""Where the search begins: each is found within the first walks. Further seeds follow, if the rules have changed."""
+
 WALKS = int(os.environ.get("POP3_EXAMPLES", "60"))
 
 # what a crash of this process leaves open is closed by the collector, which says so
@@ -18,10 +21,8 @@ def test_nothing_is_lost_in_an_untidy_world() -> None:
 
 
 @pytest.mark.parametrize("name", UNDO)
-def test_a_repair_that_is_taken_back_is_missed(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_repair_that_is_taken_back_is_missed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     UNDO[name](monkeypatch)
     with pytest.raises((AssertionError, RuntimeError, ExceptionGroup)):
-        for first in range(40):  # seeds: one of the first few is enough
+        for first in range(SEEDS[name], SEEDS[name] + 40):
             walk(first, examples=25, steps=20, shrink=False)
