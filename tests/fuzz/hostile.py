@@ -86,7 +86,7 @@ def _payload(name: str, chance: random.Random) -> bytes:
     """What a SASL answer may hold: up to all that a line has room for."""
     room = ANSWER_MAX * 3 // 4
     pieces = [
-        "\ufdfa",
+        *["\ufdfa"] * 4,  # becomes 18 characters
         "\u0344",
         "\u0301\u0316",
         "\u0340",
