@@ -23,15 +23,22 @@ HOMES = {Home.ANY: "", Home.PLAIN: "before TLS", Home.TLS: "behind TLS"}
 def commands() -> str:
     """The table, as a table."""
     head = (
-        "| command | reply | " + " | ".join(state.value for state in OPEN) + " | -ERR leads to | where | defined in |"
+        "| command | secret | reply | "
+        + " | ".join(state.value for state in OPEN)
+        + " | -ERR leads to | where | defined in |"
     )
-    return "\n".join([head, "|---" * 8 + "|", *map(_row, RULES)])
+    return "\n".join([head, "|---" * 9 + "|", *map(_row, RULES)])
 
 
 def _row(rule: Rule) -> str:
     cells = [after.value if (after := rule.after(state)) else "" for state in OPEN]
     failed = rule.failed.value if rule.failed else ""
-    return "| " + " | ".join([f"`{rule.usage}`", rule.reply.value, *cells, failed, HOMES[rule.home], rule.rfc]) + " |"
+    secret = f"`{rule.secret.name}`" if rule.secret else ""
+    return (
+        "| "
+        + " | ".join([f"`{rule.usage}`", secret, rule.reply.value, *cells, failed, HOMES[rule.home], rule.rfc])
+        + " |"
+    )
 
 
 def diagram() -> str:

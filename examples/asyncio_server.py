@@ -12,7 +12,7 @@ from example_mailbox import Mailbox, Visit
 
 from pop3core import ServerConfig, ServerConnection
 from pop3core.answers import TlsEstablished
-from pop3core.events import Closed, NeedData, SendData
+from pop3core.events import Closed, MoreWork, NeedData, SendData
 
 IDLE_SECONDS = 600  # RFC 1939 §3: no server is less patient
 
@@ -37,6 +37,8 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mail
                     writer.write(data)
                     async with asyncio.timeout(IDLE_SECONDS):
                         await writer.drain()
+                case MoreWork():
+                    await asyncio.sleep(0)  # the other connections have their turn
                 case _:
                     visit.answer(conn, event)
     except OSError as fault:  # of the network; TimeoutError is one too

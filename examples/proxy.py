@@ -14,7 +14,7 @@ import socket
 import socketserver
 import ssl
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from pop3core import ClientConfig, ClientConnection, Listing, ServerConfig, ServerConnection
 from pop3core import events as e
@@ -133,7 +133,7 @@ class Upstream:
             if isinstance(self._event(), e.ContentEnded):
                 self._reading = None
 
-    def commit(self, numbers: tuple[int, ...]) -> ServerAnswer:
+    def commit(self, numbers: Collection[int]) -> ServerAnswer:
         """Delete, and quit: only upstream's word that it has removed all is passed on."""
         left: set[int] = set()
         code = "SYS/TEMP"

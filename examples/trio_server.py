@@ -10,7 +10,7 @@ from functools import partial
 from example_mailbox import Mailbox, Visit
 
 from pop3core import ServerConfig, ServerConnection
-from pop3core.events import Closed, NeedData, SendData
+from pop3core.events import Closed, MoreWork, NeedData, SendData
 
 try:
     import trio
@@ -35,6 +35,8 @@ async def serve(stream: trio.SocketStream, *, mailbox: Mailbox) -> None:
                 case SendData(data):
                     with trio.fail_after(IDLE_SECONDS):
                         await stream.send_all(data)
+                case MoreWork():
+                    await trio.lowlevel.checkpoint()  # the other connections have their turn
                 case _:
                     visit.answer(conn, event)
     except (trio.BrokenResourceError, trio.TooSlowError) as fault:

@@ -98,10 +98,10 @@ def parse_account(text: str, *, user_required: bool = True) -> Account:
     """
     scheme, separator, _ = text.partition("://")
     if not separator:
-        raise UsageFault(f"account {text!r}", "not a POP3 URL", _FORM)
+        raise UsageFault("account", "not a POP3 URL", _FORM)
     stls = scheme.lower() == "pop3"
     if not stls and scheme.lower() != "pop3s":
-        raise UsageFault(f"account {scheme}://...", "not a POP3 URL", _FORM)
+        raise UsageFault("account", "not a POP3 URL: another scheme", _FORM)
     try:
         url = urlsplit(text)
         port = url.port

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from pop3cli.accounts import Account, Settings, parse_account
 from pop3cli.errors import OutputFailed, SettingFault, UsageFault
-from pop3cli.files import whole_file
+from pop3cli.files import keep_out_of_others, whole_file
 
 __all__ = ["Entry", "add", "book_path", "find", "read_book", "remove", "said"]
 
@@ -60,7 +60,7 @@ def find(text: str, said: Settings, *, user_required: bool = True) -> tuple[Acco
         remedy = "give pop3s://user@host"
         if re.fullmatch(r"[^@\s/]+@[^@\s/]+\.[^@\s/]+", text):
             remedy += f"; the server of an address is found by pop3cli discover {text}"
-        raise UsageFault(f"account {text!r}", "neither a URL nor a name", remedy)
+        raise UsageFault("account" if ":" in text else f"account {text!r}", "neither a URL nor a name", remedy)
     book = read_book()
     if text not in book:
         known = f"there are: {', '.join(sorted(book)[:20])}" if book else "none has been added yet"
@@ -121,6 +121,7 @@ def remove(name: str) -> Entry:
 @contextlib.contextmanager
 def _locked() -> Iterator[None]:
     folder = book_path().parent
+    keep_out_of_others(folder)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

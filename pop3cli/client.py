@@ -29,7 +29,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from email.message import EmailMessage
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from pop3cli.accounts import parse_account
 from pop3cli.connection import TIMEOUT
@@ -46,6 +46,7 @@ from pop3cli.errors import (
     TryLater,
     refusal,
 )
+from pop3cli.mime import Parts
 from pop3cli.opening import Index, Reconnect, connect, read_index
 from pop3cli.session import Session
 from pop3cli.tls import client_context
@@ -56,6 +57,9 @@ __all__ = ["Client", "Message", "Reconnect"]
 
 READ_MAX: Final = 64 * 1024 * 1024
 """Octets that `Message.read` and `Message.parse` take at most, unless said otherwise."""
+
+_VALUE_MAX: Final = 4096
+"""Characters of a header value that are parsed: the parser's time grows faster than its input."""
 
 _AHEAD: Final = 64
 """Messages whose headers are held at once."""
@@ -313,7 +317,7 @@ class Message:
         """Its headers, by TOP. Raises `CommandRefused` where the server has no TOP, `NoSuchMessage` if it is gone."""
         if self._headers is None:
             self._headers = await self._client._again(self._top)
-        return _parsed(self._headers)
+        return _parsed_header(self._headers)
 
     async def _top(self, session: Session) -> bytes:
         number = self._client._number(self.uid)
@@ -341,7 +345,11 @@ class Message:
         return bytes(content)
 
     async def parse(self, octets_max: int = READ_MAX) -> EmailMessage:
-        """The whole message, parsed with ``email.policy.default``, line ends as LF; as `read` otherwise."""
+        """The whole message, parsed with ``email.policy.default``, line ends as LF; as `read` otherwise.
+
+        Of a header value the first 4,096 characters are parsed; one that the library cannot parse is text. Raises
+        `TooLarge` as well for a message of more parts or header fields than mail has.
+        """
         return _parsed(await self.read(octets_max))
 
     def delete(self) -> None:
@@ -358,8 +366,40 @@ class Message:
         return self.uid in self._client._marked
 
 
+class _Policy(email.policy.EmailPolicy):
+    """``email.policy.default`` for what strangers have sent.
+
+    The library's parser of header values goes one call deeper for each parenthesis, fails on some values, and takes
+    minutes for long ones; a value that it cannot read is text.
+    """
+
+    def header_fetch_parse(self, name: str, value: str) -> Any:
+        """What `email.message.EmailMessage` returns for a header."""
+        value = value[:_VALUE_MAX]
+        try:
+            return super().header_fetch_parse(name, value)
+        except Exception:  # it raises what it likes
+            return super().header_fetch_parse("Comments", value)
+
+
+_POLICY: Final = _Policy()
+
+
 def _parsed(content: bytes) -> EmailMessage:
+    """Raises `TooLarge` for a message of more parts or header fields than mail has."""
+    if not Parts.of(content).whole:
+        raise TooLarge("a message", "it has more parts or header fields than can be parsed", "read it with stream()")
+    return _parsed_as_it_is(content)
+
+
+def _parsed_header(content: bytes) -> EmailMessage:
+    """The header alone: some servers answer TOP n 0 with more."""
+    header, _, _ = content.partition(b"\r\n\r\n")
+    return _parsed_as_it_is(header + b"\r\n\r\n")
+
+
+def _parsed_as_it_is(content: bytes) -> EmailMessage:
     # as a program has it that reads mail from a file: the text that is got from it has "\n" at its line ends
-    message = email.message_from_bytes(content.replace(b"\r\n", b"\n"), policy=email.policy.default)
+    message = email.message_from_bytes(content.replace(b"\r\n", b"\n"), policy=_POLICY)
     assert isinstance(message, EmailMessage)
     return message

@@ -21,7 +21,7 @@ from pop3cli.errors import CommandRefused, NoSuchMessage, Refused, TooLarge, Usa
 from pop3cli.exit_status import ExitStatus
 from pop3cli.files import whole_file
 from pop3cli.listing import NUMBER, Row, as_json, count_of, gather, mail_table
-from pop3cli.mail import Readable, parse_headers, read_message, summarize
+from pop3cli.mail import BEGINNING, HEADERS_MAX, WHOLE_MAX, Readable, parse_headers, read_message, summarize
 from pop3cli.options import Options
 from pop3cli.render import ContentPrinter, Terminal
 from pop3cli.session import Session
@@ -31,8 +31,8 @@ from pop3cli.units import human_size
 
 __all__ = ["Visit", "delete", "get", "list_messages", "logged_in", "show", "stat", "uidl"]
 
-_SHOWN_MAX: Final = 64 * 1024 * 1024
-"""Octets of a message that is parsed, which takes several times as much memory."""
+_SAVED_MAX: Final = 64 * 1024 * 1024
+"""Octets of a message whose attachments are saved, which takes several times as much memory."""
 
 _NAMED_MAX: Final = 20
 """Messages that are named before they are deleted; of more, only how many."""
@@ -130,13 +130,23 @@ def show(
     save_to: Path | None = None,
 ) -> ExitStatus:
     """A message as a person reads it, or all its headers. ``save_to``: a folder for what is attached."""
+    most = WHOLE_MAX if save_to is None else _SAVED_MAX
     with logged_in(account, options) as visit:
-        content = visit.do(_fetch(visit.session, number, terminal, headers_only=headers_only))
-        visit.do(visit.session.quit())
+        session = visit.session
+        work = (
+            _fetch_headers(session, number, terminal) if headers_only else _fetch(session, number, terminal, most=most)
+        )
+        content = visit.do(work)
+        if session.connected:
+            visit.do(session.quit())
     if headers_only:
         _show_headers(parse_headers(content), number, options, terminal)
     else:
-        message = read_message(content)
+        whole = len(content) <= most
+        if not whole and save_to is not None:
+            why = f"larger than {human_size(_SAVED_MAX)}, too large to take apart"
+            raise TooLarge(f"message {number}", why, "use get with -o FILE")
+        message = read_message(content if whole else content[:BEGINNING], whole=whole)
         saved = [] if save_to is None else save_attachments(message.attachments, save_to)
         _show_message(message, saved, number, options, terminal)
         if save_to is not None and len(saved) < len(message.attachments):
@@ -145,26 +155,35 @@ def show(
     return ExitStatus.OK
 
 
-async def _fetch(session: Session, number: int, terminal: Terminal, *, headers_only: bool) -> bytes:
+async def _fetch_headers(session: Session, number: int, terminal: Terminal) -> bytes:
+    """A message's header, of which no more is read than is shown."""
     octets = await session.size(number)
-    if headers_only:
-        try:
-            return await _collect(session.top(number, 0), number, terminal, 0)
-        except CommandRefused:
-            pass  # TOP is optional (RFC 1939 §7)
-    content = await _collect(session.retrieve(number), number, terminal, octets)
-    return content.partition(b"\r\n\r\n")[0] if headers_only else content
+    try:
+        content = await _collect(session.top(number, 0), number, terminal, 0, HEADERS_MAX)
+    except CommandRefused:  # TOP is optional (RFC 1939 §7)
+        content = await _collect(session.retrieve(number), number, terminal, octets, HEADERS_MAX)
+    if len(content) > HEADERS_MAX:  # some servers answer TOP with the whole message
+        await session.close()
+    return content
 
 
-async def _collect(pieces: AsyncIterator[bytes], number: int, terminal: Terminal, octets: int) -> bytes:
+async def _fetch(session: Session, number: int, terminal: Terminal, *, most: int) -> bytes:
+    """A message; of one with more than ``most`` octets so many and one, and the connection is dropped behind them."""
+    octets = await session.size(number)
+    content = await _collect(session.retrieve(number), number, terminal, octets, most)
+    if len(content) > most:
+        await session.close()  # the rest may be gigabytes; without QUIT nothing is deleted (RFC 1939 §6)
+    return content
+
+
+async def _collect(pieces: AsyncIterator[bytes], number: int, terminal: Terminal, octets: int, most: int) -> bytes:
     content = bytearray()
     with terminal.progress(f"message {number}", octets) as meter:
         async for piece in pieces:
-            content += piece
+            content += piece[: most + 1 - len(content)]
             meter.advance(len(piece))
-            if len(content) > _SHOWN_MAX:
-                limit = human_size(_SHOWN_MAX)
-                raise TooLarge(f"message {number}", f"larger than {limit}, too large to show", "use get with -o FILE")
+            if len(content) > most:
+                break
     return bytes(content)
 
 
@@ -184,7 +203,8 @@ def _show_message(message: Readable, saved: Sequence[Path], number: int, options
             for a, file in zip(message.attachments, files, strict=True)
         ]
         headers = {name.lower(): value for name, value in message.headers}
-        terminal.json({"number": number, **headers, "text": message.text, "attachments": attachments})
+        found = {"number": number, **headers, "text": message.text, "attachments": attachments}
+        terminal.json(found | ({"cut": message.cut} if message.cut else {}))
         return
     for name, value in message.headers:
         terminal.line((f"{name + ':':<9}", "label"), (value, "strong" if name == "Subject" else ""))
@@ -196,6 +216,8 @@ def _show_message(message: Readable, saved: Sequence[Path], number: int, options
         name = attachment.name or "(no name)"
         kind = (f"{attachment.type}, {human_size(attachment.octets)}", "faint")
         terminal.line(("Attached:", "label"), f" {name} ", kind, "" if file is None else f" saved as {file}")
+    if message.cut:
+        terminal.note(f"{message.cut}; get -o FILE has all of it")
 
 
 def get(account: Account, number: int, file: Path | None, options: Options, terminal: Terminal) -> ExitStatus:

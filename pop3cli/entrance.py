@@ -4,6 +4,11 @@
 `Entrance`, by which one session or several get in. How to log in is chosen from what the server announces behind TLS,
 the strongest first: SCRAM bound to the channel, SCRAM, and then the mechanisms that say the password, which TLS with a
 verified server keeps secret. What was announced and failed is not followed by something weaker: the person decides.
+
+Somebody who can change what the server announces could remove the strong mechanisms from it. Against the removal of
+-PLUS alone the server helps: SCRAM tells it that this client could have bound (RFC 5802 §6), and a server that did
+announce -PLUS refuses. Against the removal of SCRAM only ``--auth`` helps, for who answers has proved by its
+certificate to be the server (or ``--insecure`` says that nobody need prove it).
 """
 
 from __future__ import annotations
@@ -72,14 +77,17 @@ class Entrance:
         Raises `LoginRefused`, `TryLater`, `UsageFault` when nothing is known that the server would take, and what
         `Session.authenticate` raises.
         """
-        mechanism = self.auth or self._choose(await _announced(session), lambda: _binding(session) is not None)
+        announced = await _announced(session) if self.auth in (None, _SCRAM) else Capabilities()
+        mechanism = self.auth or self._choose(announced, lambda: _binding(session) is not None)
         user = self.account.user or ""
         if mechanism == _USER:
             return _USER, await session.login(user, self._password())
         try:
-            return mechanism, await session.authenticate(mechanism, self._steps(mechanism, session))
+            return mechanism, await session.authenticate(mechanism, self._steps(mechanism, session, announced))
         except LoginRefused as fault:
-            if mechanism in (_PLUS, _SCRAM) and self.auth is None:
+            if "binding" in fault.text:  # as pop3d words it; no other mechanism is advised then
+                fault.add_note(f"somebody between may have hidden {_PLUS}; do not log in on this connection")
+            elif mechanism in (_PLUS, _SCRAM) and self.auth is None:
                 fault.add_note(f"by {mechanism}, which needs a verifier on the server; --auth plain does not")
             raise
 
@@ -87,7 +95,7 @@ class Entrance:
         """The best mechanism for what is known; ``bindable``: whether the channel has a binding, for which the
         certificate has to be read. Raises `LoginRefused`.
         """
-        offered = [name.upper() for name in announced.get("SASL", ())]
+        offered = _mechanisms(announced)
         if self.token is not None:
             return self._first_of(_TOKENS, offered, "it takes no tokens of OAuth 2")
         if self.has_certificate and "EXTERNAL" in offered:
@@ -111,7 +119,7 @@ class Entrance:
         what = f"{self.account.server} offers {' '.join(offered) or 'no mechanism'}"
         raise LoginRefused(what, why, "choose another way with --auth", code=None, text="")
 
-    def _steps(self, mechanism: str, session: Session) -> ClientSteps:
+    def _steps(self, mechanism: str, session: Session, announced: Capabilities) -> ClientSteps:
         user = self.account.user or ""
         if mechanism in (_PLUS, _SCRAM) and not _can_be_prepared(user, self._password()):
             raise NotValid(f"AUTH {mechanism}", "a character in name or password is not for SCRAM", "use --auth plain")
@@ -123,7 +131,9 @@ class Entrance:
                     raise NotValid(f"AUTH {_PLUS}", why, "use --auth scram-sha-256")
                 return scram.client(user, self._password(), _nonce(), channel_binding=binding)
             case "SCRAM-SHA-256":
-                return scram.client(user, self._password(), _nonce())
+                # RFC 5802 §6: a client that could bind, and sees no -PLUS announced, MUST say so
+                could_bind = _PLUS not in _mechanisms(announced) and _binding(session) is not None
+                return scram.client(user, self._password(), _nonce(), could_bind=could_bind)
             case "PLAIN":
                 return plain.client(user, self._password())
             case "LOGIN":
@@ -197,6 +207,10 @@ async def _announced(session: Session) -> Capabilities:
         return await session.capa()
     except CommandRefused:
         return Capabilities()  # RFC 2449 §5: CAPA is optional
+
+
+def _mechanisms(announced: Capabilities) -> list[str]:
+    return [name.upper() for name in announced.get("SASL", ())]
 
 
 def _can_be_prepared(user: str, password: bytes) -> bool:

@@ -11,8 +11,10 @@ from typing import ClassVar, Final
 
 from pop3cli.exit_status import ExitStatus
 from pop3cli.harmless import harmless
+from pop3cli.trace import Echo
 from pop3core.commands import Auth, Command, Dele, List, Pass, Quit, Retr, Top, Uidl, User
 from pop3core.events import Replied
+from pop3core.grammar import initial_response
 
 __all__ = [
     "BadState",
@@ -39,7 +41,11 @@ __all__ = [
     "TryLater",
     "UsageFault",
     "refusal",
+    "text_of",
 ]
+
+
+_REASON_MAX: Final = 1000  # characters: servers may say 16 KiB, and an error is a line
 
 
 class MailError(Exception):
@@ -48,6 +54,8 @@ class MailError(Exception):
     status: ClassVar[ExitStatus] = ExitStatus.SOME_FAILED
 
     def __init__(self, what: str, why: str, remedy: str = "") -> None:
+        if len(why) > _REASON_MAX:
+            why = f"{why[:_REASON_MAX]}..."
         super().__init__(harmless(f"{what}: {why}; {remedy}" if remedy else f"{what}: {why}"))
 
 
@@ -212,9 +220,12 @@ _NO_SUCH_MESSAGE: Final = re.compile(
 )
 
 
-def refusal(where: str, said: Replied) -> Refused:
-    """The error that a reply of -ERR means. ``where``: the server, for the text."""
-    command, code, text = said.command, said.code, said.text
+def refusal(where: str, said: Replied, echo: Echo | None = None) -> Refused:
+    """The error that a reply of -ERR means. ``where``: the server, for the text.
+
+    ``echo``: what else was secret in the exchange. The text has none of it, nor of the command's own secret.
+    """
+    command, code, text = said.command, said.code, text_of(said, echo)
     keyword = command.keyword
     shown = " ".join(filter(None, (f"[{code}]" if code else "", text))) or "no reason given"
     passing = _passing(code)
@@ -231,6 +242,19 @@ def refusal(where: str, said: Replied) -> Refused:
     # RFC 1939 §6: whatever happened to the messages, the session has ended
     remedy = "not all marked messages were deleted; `list` shows what is left" if isinstance(command, Quit) else ""
     return CommandRefused(f"{_form(command)} refused by {where}", shown, remedy, code=code, text=text)
+
+
+def text_of(said: Replied, echo: Echo | None = None) -> str:
+    """What the server said, without a password that it repeats."""
+    echo = echo or Echo(everyday=False)
+    match said.command:
+        case Pass(secret):
+            echo.remember(secret)
+        case Auth(_, bytes(message)):
+            echo.remember(initial_response.write(message))
+        case _:
+            pass
+    return echo.masked(said.text.encode()).decode("utf-8", "replace")
 
 
 def _is_about_the_number(command: Command, text: str) -> bool:

@@ -3,6 +3,8 @@
 Content goes to a new file beside the one asked for, reaches the disk, and only then takes the name. Whatever happens
 before, what stood under that name is untouched and nothing half is left behind. What is no regular file (``/dev/null``,
 a pipe) cannot be replaced like that, and is written to as it is.
+
+Root keeps nothing in a folder of somebody else, who could put links in it.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from pop3cli.errors import OutputFailed
+from pop3cli.errors import OutputFailed, SettingFault
 
-__all__ = ["whole_file"]
+__all__ = ["keep_out_of_others", "whole_file"]
 
 
 @contextlib.contextmanager
@@ -46,6 +48,22 @@ def whole_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
             raise
     except OSError as fault:
         raise OutputFailed(str(path), fault) from fault
+
+
+def keep_out_of_others(folder: Path) -> None:
+    """Raises `SettingFault` where root would keep accounts, tokens or state in another user's folder.
+
+    As happens when ``HOME`` or an ``XDG_`` variable came through sudo. The folder need not be there yet.
+    """
+    if os.geteuid() != 0:
+        return
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if owner := there.stat().st_uid:
+        raise SettingFault(
+            str(folder),
+            f"{there} belongs to user {owner}, and root keeps nothing there",
+            "run this as that user, or unset HOME and the XDG_ variables (sudo -H)",
+        )
 
 
 def _is_special(path: Path) -> bool:

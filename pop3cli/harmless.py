@@ -15,7 +15,18 @@ from typing import Final
 __all__ = ["harmless", "harmless_lines"]
 
 _JOINERS: Final = "\u200c\u200d"  # invisible, but scripts and emoji are written with them
+_REMEMBERED: Final = 20_000  # characters: more than any language writes, and some megabytes
 _SUSPECT: Final = re.compile(r"[^\x20-\x7e]")
+
+
+class _Shown(dict[int, str | None]):
+    """What is shown of each character, found out when it comes for the first time."""
+
+    def __missing__(self, number: int) -> str | None:
+        shown = _shown(chr(number))
+        if len(self) < _REMEMBERED:
+            self[number] = shown
+        return shown
 
 
 def harmless(text: str) -> str:
@@ -24,17 +35,16 @@ def harmless(text: str) -> str:
     Control characters become their pictures (``␛``), line ends among them; what turns the direction of writing or
     cannot be seen is dropped; what is no character becomes U+FFFD.
     """
-    return _SUSPECT.sub(_shown, text)
+    return text.translate(_ONE_LINE) if _SUSPECT.search(text) else text
 
 
 def harmless_lines(text: str) -> str:
     """The same for text of many lines: line ends and tabs stay; CRLF and a lone CR become LF."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n")
-    return "\n".join(harmless(line.expandtabs(8)) for line in text.split("\n"))
+    return (text.expandtabs(8) if "\t" in text else text).translate(_LINES)
 
 
-def _shown(found: re.Match[str]) -> str:
-    character = found[0]
+def _shown(character: str) -> str:
     match unicodedata.category(character):
         case "Cc":
             octet = ord(character)
@@ -47,3 +57,7 @@ def _shown(found: re.Match[str]) -> str:
             return "\ufffd"
         case _:
             return character
+
+
+_ONE_LINE: Final = _Shown()
+_LINES: Final = _Shown({ord("\n"): "\n"})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from pop3cli.accounts import Account
 from pop3cli.errors import CommandRefused, NoTls, NoUniqueIds, ServerBroken, refusal
@@ -17,7 +18,11 @@ from pop3cli.tls import Dial
 from pop3core.commands import List, Uidl
 from pop3core.events import Greeted, ListItem, Replied, UidItem
 
-__all__ = ["Index", "Place", "Reconnect", "connect", "read_index"]
+__all__ = ["UNIQUE_ID_MAX", "Index", "Place", "Reconnect", "connect", "read_index"]
+
+
+UNIQUE_ID_MAX: Final = 250
+"""Octets of a unique-id that is kept. RFC 1939 §7 allows 70; some servers' have a few more, and a million are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +70,8 @@ class Index:
     """A mailbox, as one session sees it.
 
     ``places``: unique-id to place, in the order of the numbers. ``shared``: unique-ids that several messages have
-    (RFC 1939 §7 forbids it), ``nameless``: how many messages have none. Nobody can tell those from one another in
-    another session, so they are not among the places.
+    (RFC 1939 §7 forbids it), ``nameless``: how many messages have none, or one that is too long to keep. Nobody can
+    tell those from one another in another session, so they are not among the places.
     """
 
     places: dict[str, Place]
@@ -77,7 +82,8 @@ class Index:
 async def read_index(session: Session) -> Index:
     """LIST and UIDL, together. Raises `NoUniqueIds` where the server knows no UIDL, `ServerBroken` if they disagree."""
     sizes: dict[int, int] = {}
-    named: set[int] = set()
+    listed: set[int] = set()  # by UIDL
+    named = 0
     places: dict[str, Place] = {}
     shared: set[str] = set()
     refused: CommandRefused | None = None
@@ -90,9 +96,12 @@ async def read_index(session: Session) -> Index:
             case UidItem(number, uid):
                 if number not in sizes:
                     raise ServerBroken(session.where, f"UIDL names message {number}, LIST does not", "nothing was done")
-                if number in named:
+                if number in listed:
                     raise _twice(session, "UIDL", number)
-                named.add(number)
+                listed.add(number)
+                if len(uid) > UNIQUE_ID_MAX:
+                    continue  # as good as none
+                named += 1
                 if uid in places:
                     shared.add(uid)
                 else:
@@ -111,7 +120,7 @@ async def read_index(session: Session) -> Index:
         raise refused
     for uid in shared:
         del places[uid]
-    return Index(places, frozenset(shared), len(sizes) - len(named))
+    return Index(places, frozenset(shared), len(sizes) - named)
 
 
 def _twice(session: Session, command: str, number: int) -> ServerBroken:

@@ -123,12 +123,14 @@ class Terminal:
 
     def body(self, text: str) -> None:
         """Text of many lines, foreign; on a terminal it is broken between words, and quotations stand out."""
+        text = harmless_lines(text).rstrip("\n")
+        if not self.is_terminal or len(text) > _WRAPPED_MAX:  # rich takes a minute for what is shown at once
+            self.write(text + "\n")
+            return
         from rich.text import Text
 
-        text = harmless_lines(text).rstrip("\n")
         shown = Text("\n").join(Text(line, style="quoted" if line.startswith(">") else "") for line in text.split("\n"))
-        wrapped = self.is_terminal and len(text) <= _WRAPPED_MAX
-        self._print(self._out, shown, soft_wrap=not wrapped)
+        self._print(self._out, shown)
 
     def table(self, columns: Sequence[Column], *, aside: bool = False) -> Table:
         """A table whose rows are shown as they come."""

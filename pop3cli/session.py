@@ -34,14 +34,15 @@ from pop3cli.errors import (
     TimedOut,
     refusal,
 )
-from pop3cli.trace import Trace
+from pop3cli.trace import Echo, Trace
 from pop3core.answers import SaslCancelled, SaslResponse
 from pop3core.capabilities import Capabilities
 from pop3core.client import ClientConfig
 from pop3core.commands import Auth, Capa, Command, Dele, List, Noop, Pass, Quit, Retr, Rset, Stat, Stls, Top, Uidl, User
 from pop3core.events import Challenged, ContentEnded, ContentReceived, ListItem, Replied, StatItem, UidItem
+from pop3core.grammar import initial_response
 from pop3core.limits import Limits
-from pop3core.sasl.base import ClientSteps, SaslError
+from pop3core.sasl.base import ClientSteps, SaslError, ServerRefused
 
 __all__ = ["TIMEOUT", "Said", "Session"]
 
@@ -82,8 +83,8 @@ class Session(Connection):
     async def authenticate(self, mechanism: str, steps: ClientSteps) -> str:
         """AUTH with a generator of `pop3core.sasl`; what the server says to it. Raises as `login` does.
 
-        Raises `ServerBroken` as well, when the server's challenge is none of the mechanism's, or it does not know the
-        password itself.
+        Raises `ServerBroken` as well, when the server's challenge is none of the mechanism's, or it does not prove that
+        it knows the password itself, where the mechanism has such a proof (RFC 5802 §5).
         """
         await self._settle()
         try:
@@ -91,18 +92,26 @@ class Session(Connection):
         except SaslError as fault:
             raise NotValid(f"AUTH {mechanism}", str(fault)) from None
         self._asked_capa = False
+        echo = Echo(everyday=False)
         while isinstance(said := await self._next(), Challenged):
-            assert self._conn is not None
-            try:
-                # SCRAM hashes a password thousands of times, as often as the server says
-                response = await asyncio.to_thread(steps.send, said.data)
-            except SaslError as fault:
-                raise await self._ended(ServerBroken(f"{self._where} broke the protocol in AUTH", str(fault))) from None
-            self._conn.answer(SaslResponse(response or b""))
+            response = await self._response(steps, said.data)
+            if isinstance(response, SaslResponse):
+                echo.remember(initial_response.write(response.data))
+            self.respond(response)
         assert isinstance(said, Replied)
         if not said.ok:
-            raise refusal(self._where, said)
+            raise refusal(self._where, said, echo)
         return said.text
+
+    async def _response(self, steps: ClientSteps, challenge: bytes) -> SaslResponse | SaslCancelled:
+        try:
+            # SCRAM hashes a password thousands of times, as often as the server says
+            response = await asyncio.to_thread(steps.send, challenge)
+        except ServerRefused:
+            return SaslCancelled()  # the server's -ERR follows, and says the rest
+        except SaslError as fault:
+            raise await self._ended(ServerBroken(f"{self._where} broke the protocol in AUTH", str(fault))) from None
+        return SaslResponse(b"" if response is None else response)
 
     async def capa(self) -> Capabilities:
         """CAPA: what the server can do. Raises `CommandRefused` where it does not know CAPA itself."""

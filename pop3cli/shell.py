@@ -22,7 +22,7 @@ from pop3cli.book import find
 from pop3cli.commands import Visit
 from pop3cli.credentials import prompt_password
 from pop3cli.entrance import MECHANISMS, Entrance, way_to, with_secret
-from pop3cli.errors import MailError, NotConnected, UsageFault, refusal
+from pop3cli.errors import MailError, NotConnected, UsageFault, refusal, text_of
 from pop3cli.exit_status import ExitStatus
 from pop3cli.explain import explained
 from pop3cli.options import Options
@@ -52,6 +52,7 @@ _OURS: Final = {
     "open": "connect to a named account, or pop3s://[user@]host[:port]",
     "raw": "say a line as it is, unchecked",
 }
+_REMARK_MAX: Final = 80  # characters of a remark beside a completion
 _KNOWN_MAX: Final = 1000  # messages whose numbers are completed
 _RULES: Final = {rule.keyword.lower(): rule for rule in RULES}
 
@@ -171,8 +172,9 @@ class Shell:
             # RFC 1939 §7 PASS: blanks are part of a password, at its end too
             command = parse((line if is_pass else line.rstrip()).encode("utf-8", "surrogateescape"))
         except BadCommand as fault:
+            # a word that is none of ours may be a password that was typed too early
             known = word.lower() in _RULES
-            raise UsageFault(word if known else f"{word[:40]!r}", str(fault), "" if known else "see help") from None
+            raise UsageFault(word if known else "this line", str(fault), "" if known else "see help") from None
         if isinstance(command, Stls):
             raise UsageFault(word, "not spoken in the shell", "open pop3://HOST, which begins with it")
         return command
@@ -192,7 +194,7 @@ class Shell:
 
     def _see(self, number: int, remark: str) -> None:
         if len(self._known) < _KNOWN_MAX or number in self._known:
-            self._known[number] = remark
+            self._known[number] = remark[:_REMARK_MAX]
 
     def _explain(self) -> None:
         if self._last is None:
@@ -278,7 +280,7 @@ class Shell:
                 case Replied():
                     status = said
                     self._last = (said, before)
-                    self._status_line(said.ok, said.code, said.text)
+                    self._status_line(said.ok, said.code, text_of(said))
                 case ListItem(number, octets) if lines:
                     self._see(number, f"{octets} octets")
                     self._terminal.line((str(number), "number"), f" {octets}")

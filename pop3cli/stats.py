@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from email.utils import parseaddr
 from typing import Any, Final
 
 from pop3cli.mail import Summary
@@ -112,8 +112,17 @@ class Statistics:
 
 
 def _sender(text: str) -> str:
-    address = parseaddr(text)[1] or text
+    address = _address(text)
     return address.strip().lower()[:_SENDER_MAX] or _NOBODY
+
+
+def _address(text: str) -> str:
+    """The address in a From, or all of it. The library's parser goes one call deeper for each parenthesis."""
+    _, bracket, behind = text.rpartition("<")
+    if bracket:
+        return behind.partition(">")[0]
+    words = re.split(r"[\s(),;:\"]+", text)
+    return next((word for word in words if "@" in word), text)
 
 
 def _of(shares: dict[str, Share], key: str, most: int) -> Share:

@@ -22,7 +22,7 @@ from typing import Final
 from pop3cli.accounts import Account, Settings
 from pop3cli.credentials import forget_in_keyring, from_keyring, store_in_keyring
 from pop3cli.errors import LoginRefused, OutputFailed, SettingFault
-from pop3cli.files import whole_file
+from pop3cli.files import keep_out_of_others, whole_file
 from pop3cli.oauth import Client, Provider, Tokens, renewed
 from pop3cli.tls import Dial
 
@@ -93,9 +93,10 @@ def _key(name: str) -> str:
 @contextlib.contextmanager
 def _locked(name: str) -> Iterator[None]:
     path = _path(name).with_suffix(".lock")
+    keep_out_of_others(path.parent)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as fault:
         raise OutputFailed(str(path), fault) from fault
     try:
@@ -142,6 +143,8 @@ def _read_file(path: Path) -> str | None:
         return None
     except OSError as fault:
         raise SettingFault(str(path), f"cannot be read: {fault.strerror or fault}") from None
+    if status.st_uid not in (os.geteuid(), 0):
+        raise SettingFault(str(path), "it belongs to another user, who knows what is in it", "log in again as yourself")
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise SettingFault(str(path), "others may read it, and it opens a mailbox", f"chmod 600 {path}")
     return content.decode("utf-8", "replace")

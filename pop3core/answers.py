@@ -112,7 +112,10 @@ class TlsEstablished:
 
 @value
 class SaslResponse:
-    """A client's answer to a challenge: octets, not base64."""
+    """A client's answer to a challenge: octets, not base64.
+
+    ``data``: what the client's generator yields, as it is: a `ServerProved` also says that the server's proof is good.
+    """
 
     data: bytes = field(repr=False)
 

@@ -54,13 +54,14 @@ from pop3core.grammar import BadArgument, decode_base64, initial_response, is_pr
 from pop3core.limits import DEFAULT_LIMITS, Limits
 from pop3core.replies import Status, decode
 from pop3core.sasl import MECHANISMS
+from pop3core.sasl.base import ServerProved
 from pop3core.sasl.prep import prepared
 from pop3core.syntax import BadCommand, encode
 from pop3core.table import AFTER, RULE_OF, Home, State
 
 __all__ = ["ClientConfig", "ClientConnection", "apop_digest"]
 
-_TIMESTAMP = re.compile(r"<[^<>\s]+@[^<>\s]+>")  # RFC 1939 §7 APOP: a msg-id in the greeting
+_TIMESTAMP = re.compile(r"<[^<>\s@]+@[^<>\s]+>")  # RFC 1939 §7 APOP: a msg-id in the greeting
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +94,14 @@ class ClientConnection:
         self._barrier = False  # one is among those sent
         self._events: deque[ClientEvent] = deque()
         self._content: DotUnstuffer | None = None  # of the reply under way
-        self._octets = 0  # of that content
+        self._octets = 0  # of that content, or of what is announced
         self._items: int | None = None  # so far, of the list under way
         self._announced: list[str] = []
         self._response: bytes | None = None  # a line of a SASL exchange that may leave
         self._challenged = False  # the driver's answer to a challenge is wanted
         self._held: bytes | None = None  # an initial response that may not stand in the line of AUTH
         self._cancelled = False  # the exchange under way was broken off by us
+        self._proved = False  # in the exchange under way the server has proved that it knows the password
         self._utf8 = False  # UTF8 was said
         self._capa_answered = False  # by +OK or -ERR, on the connection as it is now
         self._tls_wanted = False  # STLS was accepted: nothing is said or heard before the handshake
@@ -144,9 +146,10 @@ class ClientConnection:
                 self.capabilities = Capabilities()  # RFC 2595 §4: what was learned before TLS is worth nothing
             case a.SaslResponse(data) if self._challenged:
                 self._challenged = False
+                self._proved = isinstance(data, ServerProved)
                 self._response = b"" if not data else initial_response.write(data)
             case a.SaslCancelled() if self._challenged:
-                self._challenged = False
+                self._challenged = self._proved = False
                 self._response = b"*"
             case _:
                 raise LocalProtocolError(f"{type(answer).__name__} answers nothing")
@@ -308,7 +311,12 @@ class ClientConnection:
             self._challenge(command, line[2:])
             return
         self._held, self._cancelled = None, False
+        proved, self._proved = self._proved, False
         status = self._decode(line)
+        if isinstance(command, Auth) and status.ok and command.mechanism.startswith("SCRAM-") and not proved:
+            # RFC 5802 §5: without its signature anybody could be the server
+            text = "+OK without proof that the server knows the password: it may be an impostor"
+            self._broken(text, code="unproved", rfc="RFC 5802 §5")
         rule = RULE_OF[type(command)]
         self._barrier = self._barrier and not rule.barrier
         self._events.append(Replied(command, status.ok, status.code, status.text))
@@ -323,7 +331,7 @@ class ClientConnection:
             if isinstance(command, Retr | Top):
                 self._content, self._octets = DotUnstuffer(), 0
             elif rule.has_lines(command):
-                self._items, self._announced = 0, []
+                self._items, self._announced, self._octets = 0, [], 0
             else:
                 self._single(command, status.text.encode())
                 self._sent.popleft()
@@ -341,6 +349,7 @@ class ClientConnection:
             # RFC 5034 §4: the exchange is cancelled; the server's -ERR tells the driver
             self._response, self._held, self._cancelled = b"*", None, True
             return
+        self._proved = False  # what follows the proof is another exchange's
         if self._held is not None and not data:
             self._response, self._held = initial_response.write(self._held), None
             return
@@ -379,8 +388,11 @@ class ClientConnection:
             return
         assert self._items is not None
         self._items += 1
-        limits = self._limits
-        if self._items > (limits.capabilities_max if isinstance(command, Capa | Lang) else limits.list_items_max):
+        limits, most = self._limits, self._limits.list_items_max
+        if isinstance(command, Capa | Lang):
+            self._octets += len(line)
+            most = limits.capabilities_max
+        if self._items > most or self._octets > limits.capabilities_octets_max:
             self._broken("a list does not end", code="endless-list", rfc="RFC 1939 §3")
         line = line.removeprefix(b".")  # RFC 1939 §3: byte-stuffing holds for every multi-line reply
         if isinstance(command, Capa):

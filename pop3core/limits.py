@@ -61,7 +61,10 @@ class Limits:
     """Lines the client takes in one LIST or UIDL answer."""
 
     capabilities_max: int = 1_000
-    """Lines the client takes in one CAPA answer; it keeps them."""
+    """Lines the client takes in one CAPA or LANG answer; it keeps them."""
+
+    capabilities_octets_max: int = 64 * 1024
+    """Octets of such lines together: a hundred times what the longest real ones have."""
 
 
 DEFAULT_LIMITS = Limits()

@@ -10,12 +10,13 @@ A million messages must fit: sizes may come as an ``array("Q")``, unique-ids as 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import compress, count
 from typing import Final, TypeVar, overload
 
 from pop3core.errors import LocalProtocolError
 
-__all__ = ["UID_OCTETS_MAX", "Listing", "Marks", "PackedOctets", "is_unique_id"]
+__all__ = ["UID_OCTETS_MAX", "Listing", "MarkedNumbers", "Marks", "PackedOctets", "is_unique_id"]
 
 T = TypeVar("T")
 
@@ -134,17 +135,47 @@ class Marks:
         self.marked += 1
         self.octets -= self._listing.sizes[number - 1]
 
-    def numbers(self) -> tuple[int, ...]:
-        """The marked messages, ascending."""
-        found, at = [], self._flags.find(1)
-        while at >= 0:
-            found.append(at + 1)
-            at = self._flags.find(1, at + 1)
-        return tuple(found)
+    def numbers(self) -> MarkedNumbers:
+        """The marked messages, ascending; as long as no mark changes."""
+        return MarkedNumbers(self._flags, self.marked)
 
-    def present(self, values: Iterable[T]) -> Iterator[tuple[int, T]]:
-        """The messages that are not marked, ascending, each with its own of ``values``; all messages have one."""
-        numbered = enumerate(values, 1)
-        if not self.marked:
-            return numbered
-        return (message for message, marked in zip(numbered, self._flags, strict=True) if not marked)
+    def present(self, values: Sequence[T]) -> Iterator[tuple[int, T]]:
+        """The messages that are not marked, ascending, each with its own of ``values``; all messages have one.
+
+        To go over marked ones takes no time: a hundred thousand of them, some microseconds.
+        """
+        return self._between(values) if self.marked else enumerate(values, 1)
+
+    def _between(self, values: Sequence[T]) -> Iterator[tuple[int, T]]:
+        find = self._flags.find
+        place = find(0)
+        while place >= 0:
+            yield place + 1, values[place]
+            place = find(0, place + 1)
+
+
+class MarkedNumbers(Collection[int]):
+    """The numbers of marked messages, ascending: a view of the marks, equal to a tuple of the same numbers."""
+
+    __slots__ = ("_flags", "_marked")
+
+    def __init__(self, flags: bytearray, marked: int) -> None:
+        self._flags, self._marked = flags, marked
+
+    def __len__(self) -> int:
+        return self._marked
+
+    def __iter__(self) -> Iterator[int]:
+        return compress(count(1), self._flags)
+
+    def __contains__(self, number: object) -> bool:
+        return isinstance(number, int) and 0 < number <= len(self._flags) and bool(self._flags[number - 1])
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == tuple(other) if isinstance(other, MarkedNumbers | tuple) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))

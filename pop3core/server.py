@@ -3,6 +3,7 @@
 The driver asks for the next event and does what it says:
 
     NeedData           read, `receive_data`
+    MoreWork           nothing; ask again, or let others have their turn first
     SendData           write, wait until it has left
     ...Requested       find out, `answer`
     ContentDropped     release the message
@@ -11,7 +12,8 @@ The driver asks for the next event and does what it says:
 Order decides everything, and stands in one place, `next_event`: output over a threshold leaves first; then a multi-line
 reply under way gives its next piece; then a question is put; then the end is told; then the next line is executed; and
 only when no line is left does what was answered leave, and the peer gets its turn. So the replies to a pipelined batch
-leave in one write, one piece of content is asked for at a time, and memory stays bounded without a queue.
+leave in one write, one piece of content is asked for at a time, and memory stays bounded without a queue. What is done
+for one event is bounded too, whatever a client sends: that is what `MoreWork` is for.
 
 A SASL exchange is a generator of `pop3core.sasl` that is fed line by line; STLS is a question to the driver, and
 nothing that was read before the handshake survives it.
@@ -25,8 +27,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Final, NoReturn
 
 from pop3core import answers as a
@@ -59,6 +62,7 @@ from pop3core.events import (
     ContentRequested,
     Credential,
     LoginRequested,
+    MoreWork,
     NeedData,
     Password,
     ProofFailed,
@@ -73,7 +77,7 @@ from pop3core.maildrop import Listing, Marks
 from pop3core.reading import Reading
 from pop3core.replies import Code, encode_challenge, encode_err, encode_ok
 from pop3core.sasl import MECHANISMS, Mechanism, SaslError
-from pop3core.sasl.base import Challenge, SecretWanted, Tls
+from pop3core.sasl.base import Challenge, SecretWanted, Tls, VerdictWanted
 from pop3core.sasl.exchange import Exchange, Failed, Step
 from pop3core.sasl.prep import prepared
 from pop3core.settings import ServerConfig, Summary, check_policy
@@ -89,10 +93,15 @@ _TIMESTAMP = re.compile(r"<[\x21-\x3b\x3d\x3f-\x7e]{1,200}>")  # RFC 1939 §7 AP
 _END_OF_STREAM: Final = "the client went away without QUIT"
 _NEED: Final = NeedData(False)
 _RESUMED: Final = NeedData(True)
+_MORE: Final = MoreWork()
+_COMMANDS_MAX: Final = 16  # executed for one event: some 0.3 ms
+_LIST_OCTETS: Final = 2048  # of a LIST, that count like one command
+_NAMED_MAX: Final = 1_000  # of the messages that a driver could not remove: so many are looked at
 _ENDLESS_LINE: Final = "a line without end"
 _BAD_COMMANDS: Final = "too many bad commands"
 _FAILED_LOGINS: Final = "too many failed logins"
 _INJECTION: Final = "clear text behind STLS"
+_NOT_COMPLETED: Final = "the client broke its login off"
 
 CUT_OFF: Final = frozenset((_ENDLESS_LINE, _BAD_COMMANDS, _FAILED_LOGINS, _INJECTION))
 """Reasons of `Closed` for which the client was cut off, and may still be sending: a driver that reads on for a little
@@ -118,6 +127,7 @@ class ServerConnection:
         "_failed",
         "_finishing",
         "_flush_first",
+        "_granted",
         "_greeted",
         "_language",
         "_limits",
@@ -164,6 +174,7 @@ class ServerConnection:
         self._utf8 = False
         self._mechanism: Mechanism | None = None  # of the last AUTH
         self._exchange: Exchange | None = None  # while it goes on
+        self._granted: a.LoginAccepted | None = None  # waits for the client's last answer in the exchange
         self._refusal = b""  # said once the client has taken note of the mechanism's own word of failure
         self._apop: Apop | None = None  # waits for the user's secret
         self._expire, self._login_delay = self._config.expire, self._config.login_delay
@@ -231,7 +242,7 @@ class ServerConnection:
         """What is to be done next. Raises `LocalProtocolError` while a question is open."""
         if not self._greeted and self._closed is None:
             self._greet()
-        limits = self._limits
+        limits, commands = self._limits, 0
         while True:
             if self._unsent >= limits.output_octets:
                 return self._flush()
@@ -239,7 +250,9 @@ class ServerConnection:
                 number, self._dropped = self._dropped, None
                 return ContentDropped(number)
             if self._pieces is not None:
-                self._next_piece()
+                if commands >= _COMMANDS_MAX:
+                    return _MORE
+                commands += self._next_piece() // _LIST_OCTETS
                 continue
             if self._question is not None:
                 if self._asked:
@@ -253,6 +266,8 @@ class ServerConnection:
                 self._close(self._finishing)
             if self._closed is not None:
                 return self._flush() if self._unsent else self._closed
+            if commands >= _COMMANDS_MAX and len(self._lines):
+                return _MORE
             waiting = self._exchange is not None or self._refusal
             line = self._lines.next_line(limits.sasl_octets_max if waiting else limits.command_octets_max)
             if line is None:
@@ -264,6 +279,7 @@ class ServerConnection:
                 resumed, self._resumed = self._resumed, True
                 return _RESUMED if resumed else _NEED
             self._resumed = False
+            commands += 1
             self._execute(line)  # RFC 2449 §6.6: in turn, one behind the other
 
     def answer(self, answer: a.ServerAnswer) -> None:
@@ -287,9 +303,13 @@ class ServerConnection:
             case LoginRequested(credential), a.LoginAccepted() if not isinstance(credential, ProofFailed):
                 check_policy(answer.expire, answer.login_delay)
                 self._question = None
-                self._login_accepted(credential, answer)
+                if self._exchange is None:
+                    self._login_accepted(credential, answer)
+                else:  # RFC 5802 §3: the server proves itself too, and only to whom it lets in
+                    self._granted = answer
+                    self._follow(self._exchange.given(b""))
             case LoginRequested(), a.LoginRejected(code, text):
-                self._question = None
+                self._question = self._exchange = None
                 self._login_rejected(code, text)
             case SecretRequested(), a.LoginRejected(code, text) if code is not None:  # without one: nothing was refused
                 self._question = self._exchange = self._apop = None
@@ -309,8 +329,11 @@ class ServerConnection:
                 self._ask(question, flush_first=True)
             case CommitRequested(numbers), a.Committed():
                 self._committed(len(numbers))
-            case CommitRequested(numbers), a.CommitFailed(left, code) if set(left) <= set(numbers):
-                self._commit_failed(len(set(left)), len(numbers), code)
+            case CommitRequested(numbers), a.CommitFailed(left, code) if all(
+                map(numbers.__contains__, some := _some_of(left))
+            ):
+                there = len(some) if len(left) <= _NAMED_MAX else min(len(left), len(numbers))
+                self._commit_failed(there, len(numbers), code)
             case _:
                 raise LocalProtocolError(f"{type(answer).__name__} is no answer to {type(question).__name__}")
 
@@ -464,10 +487,11 @@ class ServerConnection:
             self._close(_ENDLESS_LINE)
         else:
             # RFC 2449 §4: 255 octets, CRLF included; an answer to a challenge may be longer
-            limits = self._limits
-            octets = limits.command_octets_max if self._exchange is None else limits.sasl_octets_max
-            self._exchange = None
-            self._bad_command("a command has at most {octets} octets", octets=octets)
+            text = "a command has at most {octets} octets"
+            if self._exchange is None:
+                self._bad_command(text, octets=self._limits.command_octets_max)
+            else:
+                self._break_off(text, octets=self._limits.sasl_octets_max)
 
     def _bad_command(self, text: str, usage: str = "", **values: object) -> None:
         self.summary.bad_commands += 1
@@ -597,12 +621,23 @@ class ServerConnection:
                 self._say(encode_challenge(data))
             case SecretWanted(username, kind):
                 self._ask(SecretRequested(username, kind), flush_first=True)
+            case VerdictWanted(credential):
+                self._check(credential)
             case Failed(text):
-                self._exchange = None
-                self._fail(text)
+                self._break_off(text)
             case credential:
                 self._exchange = None
-                self._check(credential)
+                if self._granted is None:
+                    self._check(credential)
+                else:
+                    self._login_accepted(credential, self._granted)
+
+    def _break_off(self, text: str, **values: object) -> None:
+        """End the exchange under way without a login."""
+        self._exchange = None
+        self._fail(text, **values)
+        if self._granted is not None:
+            self._close(_NOT_COMPLETED)  # the maildrop is open, and who it is for does not want it
 
     def _fail(self, text: str, **values: object) -> None:
         # RFC 5034 §4: -ERR, and as if the command had not been said
@@ -670,7 +705,7 @@ class ServerConnection:
         elif self._exists(command.number):
             self._say(b"+OK %d %b\r\n" % (command.number, uids[command.number - 1]))
 
-    def _lines_of(self, line: bytes, values: Iterable[object]) -> Iterator[bytes]:
+    def _lines_of(self, line: bytes, values: Sequence[object]) -> Iterator[bytes]:
         """A line for each message that is not marked, some at a time: a million of them are never in memory at once.
 
         ``line``: to be filled in with message number and value; ``values``: one for each message.
@@ -684,13 +719,15 @@ class ServerConnection:
                 piece, octets = [], 0
         yield b"".join((*piece, TERMINATOR))
 
-    def _next_piece(self) -> None:
+    def _next_piece(self) -> int:
+        """Say the next piece of a list; how many octets it has."""
         assert self._pieces is not None
         piece = next(self._pieces, None)
         if piece is None:
             self._pieces = None
-        else:
-            self._say(piece)
+            return 0
+        self._say(piece)
+        return len(piece)
 
     def _retr(self, command: Retr) -> None:
         if self._exists(command.number):
@@ -788,3 +825,8 @@ class ServerConnection:
         Quit: _quit,
     }
     assert _HANDLERS.keys() == RULE_OF.keys()
+
+
+def _some_of(left: Collection[int]) -> frozenset[int]:
+    """What a driver could not remove; of very many the first: to look at a million would take too long."""
+    return frozenset(islice(left, _NAMED_MAX))

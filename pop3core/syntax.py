@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from pop3core.commands import Command
-from pop3core.grammar import BadArgument
+from pop3core.grammar import BadArgument, Reader
 from pop3core.table import RULE_BY_KEYWORD, RULE_OF, RULES, Rule
 
-__all__ = ["BadCommand", "encode", "parse", "read_arguments", "split"]
+__all__ = ["BadCommand", "encode", "parse", "read_arguments", "split", "words"]
 
 
 class BadCommand(ValueError):
@@ -54,18 +54,19 @@ def read_arguments(rule: Rule, rest: bytes | None) -> Command:
             return rule.make(arguments[0].read(rest))
         except BadArgument as fault:
             raise BadCommand(str(fault), rule.usage) from None
-    words = [] if rest is None else _words(arguments, rest)
+    found = [] if rest is None else words(arguments, rest)
     try:
-        values = [reader.read(octets) for reader, octets in zip(arguments, words, strict=False)]
+        values = [reader.read(octets) for reader, octets in zip(arguments, found, strict=False)]
     except BadArgument as fault:
         raise BadCommand(str(fault), rule.usage) from None
     # the optional ones stand last
-    if len(words) > len(arguments) or (len(words) < len(arguments) and not arguments[len(words)].optional):
+    if len(found) > len(arguments) or (len(found) < len(arguments) and not arguments[len(found)].optional):
         raise BadCommand("", rule.usage)
     return rule.make(*values)
 
 
-def _words(arguments: Sequence[object], rest: bytes) -> list[bytes]:
+def words(arguments: Sequence[Reader], rest: bytes) -> list[bytes]:
+    """What stands behind a keyword, cut as its arguments are: one word or more, perhaps more than arguments."""
     # RFC 1939 §3: one space between arguments. A second one makes an empty word, which no reader takes. The last
     # argument takes all that is left, so a blank in it is its reader's business: part of a password, refused elsewhere.
     return rest.split(b" ", max(len(arguments) - 1, 0))

@@ -3,15 +3,18 @@
 Each row is a command: its arguments, whether its +OK has lines behind it, and one cell per state. A cell holds the state
 that +OK leads to; an empty cell (``_``) means that the command is not valid there. IDENTIFIED is AUTHORIZATION after a
 USER that was accepted, so that "PASS only after USER" is a cell and not a flag. RFC 1939's UPDATE state is no column:
-no command is valid in it; it is what the server does between QUIT and its reply. The three last columns:
+no command is valid in it; it is what the server does between QUIT and its reply. The other columns:
 
+- *secret*: the argument that is a password, or proves to know one. All others are harmless, where they are valid: what is
+  neither (a line that is no command, or a command with arguments it does not take) may hold a password in the wrong
+  place, and is shown to nobody (`pop3core.secrecy`);
 - *failed*: where -ERR leads, when it moves at all;
 - *home*: where the command is at home: on any connection, on a plain one only, or (with secrets in clear text) on one
   with TLS only, unless the configuration relaxes it;
 - *barrier*: a client sends nothing behind it before its reply has come.
 
-The parser, the server's validity check, the texts of refusals, CAPA, the client's `send`, completion and
-``docs/protocol.md`` are all made from these rows.
+The parser, the server's validity check, the texts of refusals, CAPA, the client's `send`, completion, what transcripts,
+traces and histories mask, and ``docs/protocol.md`` are all made from these rows.
 """
 
 from __future__ import annotations
@@ -91,6 +94,7 @@ class Rule:
     command: type[Command]
     example: str
     arguments: tuple[Reader, ...]
+    secret: Reader | None
     reply: Reply
     authorization: State | None
     identified: State | None
@@ -139,28 +143,30 @@ _ANY, _TLS, _PLAIN = Home.ANY, Home.TLS, Home.PLAIN
 _LOGIN = "AUTH PLAIN AGFsaWNlAHMgZSBj"
 _APOP = "APOP alice c4c9334bac560ecc979e58001b3e22fb"
 _SASL = (mechanism, optional(initial_response))
+_NUMBER = (optional(number),)
+_TAG = (optional(language_tag),)
 _WAIT, _GO = True, False
 
 # fmt: off
 RULES: Final = (
-    #    command  example       arguments           reply    AUTHOR. IDENTIF. TRANSACT. failed home  barrier  defined in
-    Rule(User, "USER alice",    (word,),            _LINE,   _I,     _I,      _,        _A,    _TLS, _WAIT, "RFC 1939 §7"),
-    Rule(Pass, "PASS s e c",    (password,),        _LINE,   _,      _T,      _,        _A,    _TLS, _WAIT, "RFC 1939 §7"),
-    Rule(Apop, _APOP,           (word, digest),     _LINE,   _T,     _T,      _,        _A,    _ANY, _WAIT, "RFC 1939 §7"),
-    Rule(Auth, _LOGIN,          _SASL,              _LINE,   _T,     _T,      _,        _A,    _ANY, _WAIT, "RFC 5034 §4"),
-    Rule(Stls, "STLS",          (),                 _LINE,   _A,     _A,      _,        _,     _PLAIN, _WAIT, "RFC 2595 §4"),
-    Rule(Utf8, "UTF8",          (),                 _LINE,   _A,     _I,      _,        _,     _ANY, _WAIT, "RFC 6856 §2, §2.1"),
-    Rule(Lang, "LANG de",       (optional(language_tag),), _EITHER, _A, _I,   _T,       _,     _ANY, _WAIT, "RFC 6856 §3"),
-    Rule(Capa, "CAPA",          (),                 _LINES,  _A,     _I,      _T,       _,     _ANY, _GO,   "RFC 2449 §5"),
-    Rule(Stat, "STAT",          (),                 _LINE,   _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),
-    Rule(List, "LIST 1",        (optional(number),), _EITHER, _,     _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),
-    Rule(Uidl, "UIDL 1",        (optional(number),), _EITHER, _,     _,       _T,       _,     _ANY, _GO,   "RFC 1939 §7"),
-    Rule(Retr, "RETR 1",        (number,),          _LINES,  _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),
-    Rule(Top,  "TOP 1 10",      (number, count),    _LINES,  _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §7"),
-    Rule(Dele, "DELE 1",        (number,),          _LINE,   _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),
-    Rule(Noop, "NOOP",          (),                 _LINE,   _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),
-    Rule(Rset, "RSET",          (),                 _LINE,   _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),
-    Rule(Quit, "QUIT",          (),                 _LINE,   _C,     _C,      _C,       _C,    _ANY, _WAIT, "RFC 1939 §4, §6"),
+    #    command  example       arguments       secret            reply     AUTHOR. IDENTIF. TRANSACT. failed home  barrier  defined in
+    Rule(User, "USER alice",    (word,),        _,                _LINE,    _I,     _I,      _,        _A,    _TLS, _WAIT, "RFC 1939 §7"),
+    Rule(Pass, "PASS s e c",    (password,),    password,         _LINE,    _,      _T,      _,        _A,    _TLS, _WAIT, "RFC 1939 §7"),
+    Rule(Apop, _APOP,           (word, digest), digest,           _LINE,    _T,     _T,      _,        _A,    _ANY, _WAIT, "RFC 1939 §7"),
+    Rule(Auth, _LOGIN,          _SASL,          initial_response, _LINE,    _T,     _T,      _,        _A,    _ANY, _WAIT, "RFC 5034 §4"),
+    Rule(Stls, "STLS",          (),             _,                _LINE,    _A,     _A,      _,        _,     _PLAIN, _WAIT, "RFC 2595 §4"),
+    Rule(Utf8, "UTF8",          (),             _,                _LINE,    _A,     _I,      _,        _,     _ANY, _WAIT, "RFC 6856 §2, §2.1"),
+    Rule(Lang, "LANG de",       _TAG,           _,                _EITHER,  _A,     _I,      _T,       _,     _ANY, _WAIT, "RFC 6856 §3"),
+    Rule(Capa, "CAPA",          (),             _,                _LINES,   _A,     _I,      _T,       _,     _ANY, _GO,   "RFC 2449 §5"),
+    Rule(Stat, "STAT",          (),             _,                _LINE,    _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),
+    Rule(List, "LIST 1",        _NUMBER,        _,                _EITHER,  _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),
+    Rule(Uidl, "UIDL 1",        _NUMBER,        _,                _EITHER,  _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §7"),
+    Rule(Retr, "RETR 1",        (number,),      _,                _LINES,   _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),
+    Rule(Top,  "TOP 1 10",      (number, count), _,               _LINES,   _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §7"),
+    Rule(Dele, "DELE 1",        (number,),      _,                _LINE,    _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),
+    Rule(Noop, "NOOP",          (),             _,                _LINE,    _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),
+    Rule(Rset, "RSET",          (),             _,                _LINE,    _,      _,       _T,       _,     _ANY, _GO,   "RFC 1939 §5"),
+    Rule(Quit, "QUIT",          (),             _,                _LINE,    _C,     _C,      _C,       _C,    _ANY, _WAIT, "RFC 1939 §4, §6"),
 )
 # fmt: on
 

@@ -4,10 +4,11 @@
 driver's answers. The engine has no clock and no randomness, so `replay` against a new engine must bring about the same
 events, octet for octet; `explain` sets the dialogue beside the rules that it follows.
 
-*Secrets never get in.* What a line means is known only when it is executed, so that is when it is written down, with
-placeholders of equal length: x for a password's or token's octets. A proof (SCRAM, APOP) is replaced by one that a
-placeholder key gives, and the driver's stored secret by that key, so that what succeeded succeeds again and what failed
-fails. Everything else is kept as it was, message content too: a transcript is as private as the mail in it.
+*Secrets never get in.* What a line means is known only when it is executed, so that is when it is written down. What
+may be shown of it `pop3core.secrecy` says; all else gets a stand-in of equal length (`pop3core.stand_ins`), also what
+was typed in the wrong place. A proof (SCRAM, APOP) is replaced by one that a placeholder key gives, and the driver's
+stored secret by that key, so that what succeeded succeeds again and what failed fails. Everything else is kept as it
+was, message content too: a transcript is as private as the mail in it.
 """
 
 from __future__ import annotations
@@ -16,18 +17,22 @@ import binascii
 import hashlib
 import hmac
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypeAlias
 
 from pop3core import answers as a
+from pop3core.commands import Auth
 from pop3core.errors import LocalProtocolError
 from pop3core.events import LoginRequested, ProofFailed, SendData, ServerEvent
 from pop3core.framing import LineFault
+from pop3core.grammar import Reader, initial_response
 from pop3core.maildrop import Listing
 from pop3core.replies import encode_challenge
+from pop3core.sasl.scram import FINAL, FIRST
+from pop3core.secrecy import masked
 from pop3core.server import ServerConfig, ServerConnection
+from pop3core.stand_ins import for_argument, for_message, of_equal_length
 from pop3core.syntax import BadCommand, split
 
 __all__ = ["Difference", "Entry", "RecordingServer", "Transcript", "explain", "replay"]
@@ -130,6 +135,7 @@ class RecordingServer(ServerConnection):
         self._segments: list[tuple[Entry, int]] = []  # what was received, as octets to be filled in
         self._received = 0
         self._stream = bytearray()  # the same octets, redacted, as far as they were executed
+        self._began = False  # the line executed last is of an exchange, or begins one
         self._answered = 0  # answers in the exchange under way
         self._scram: tuple[bytes, bytes, bytes] | None = None  # the first messages, while the proof is awaited
 
@@ -185,7 +191,9 @@ class RecordingServer(ServerConnection):
     def _execute(self, line: bytes | LineFault) -> None:
         octets = self._received - len(self._lines) - len(self._stream)  # of this line, its end included
         in_exchange = self._exchange is not None or bool(self._refusal)
+        counted = self.summary.by_keyword.get(Auth.keyword, 0)
         super()._execute(line)
+        self._began = in_exchange or self.summary.by_keyword.get(Auth.keyword, 0) > counted
         if isinstance(line, LineFault):
             redacted = b"x" * (octets - 1)
         elif in_exchange:
@@ -197,61 +205,62 @@ class RecordingServer(ServerConnection):
     # --- secrets ---
 
     def _redacted_command(self, line: bytes) -> bytes:
-        self._answered = 0
-        keyword, blank, rest = line.partition(b" ")
-        try:
-            rule, _ = split(line)
-        except BadCommand:
-            # perhaps a secret said at the wrong moment: nothing of an unknown command is kept but its length
-            return b"x" * len(line)
-        name = rule.keyword
-        if name == "PASS":
-            return keyword + blank + _mask(rest)
-        if name == "APOP":
-            user, blank2, digest = rest.partition(b" ")
-            return keyword + blank + user + blank2 + b"0" * len(digest)
-        if name == "AUTH":
-            mechanism, blank2, initial = rest.partition(b" ")
-            return keyword + blank + mechanism + blank2 + self._redacted_answer(initial)
-        return line
+        self._answered, self._scram = 0, None
+        return masked(line, self._redacted_argument)
+
+    def _redacted_argument(self, secret: bytes, reader: Reader | None) -> bytes:
+        if reader is not None and reader.name == initial_response.name:
+            return self._redacted_answer(secret)
+        return for_argument(secret, reader)
 
     def _redacted_answer(self, line: bytes) -> bytes:
-        """A line of an exchange, with x for its secret; it stays base64 of the same length."""
-        if line in (b"", b"*", b"="):
+        """A line of an exchange, with stand-ins for its secrets; it stays base64 of the same length."""
+        if line == b"*":
             return line
         self._answered += 1
+        if line in (b"", b"="):
+            return line
         try:
             data = binascii.a2b_base64(line, strict_mode=True)
         except binascii.Error:
             return b"x" * (len(line) - 1) + b"!"  # still no base64
-        mechanism = self._mechanism.name if self._mechanism is not None else ""
+        return binascii.b2a_base64(self._redacted_message(data), newline=False)
+
+    def _redacted_message(self, data: bytes) -> bytes:
+        # a command that was refused begins no exchange: its mechanism is not known here
+        mechanism = self._mechanism.name if self._mechanism is not None and self._began else ""
         if mechanism.startswith("SCRAM"):
-            data = self._redacted_scram(data)
-        elif mechanism == "PLAIN":
-            head, nul, secret = data.rpartition(b"\0")
-            data = head + nul + b"x" * len(secret)
-        elif mechanism in ("OAUTHBEARER", "XOAUTH2"):
-            data = re.sub(rb"(auth=\w+ )([^\x01]*)", lambda found: found[1] + b"x" * len(found[2]), data)
-        elif mechanism == "LOGIN" and self._answered == 1:
-            pass  # the name
-        elif mechanism != "EXTERNAL":
-            data = b"x" * len(data)
-        return binascii.b2a_base64(data, newline=False)
+            return self._redacted_scram(data)
+        if mechanism == "EXTERNAL" and data == (self._tls.identity or "").encode():
+            return data
+        return for_message(mechanism, self._answered, data)
 
     def _redacted_scram(self, data: bytes) -> bytes:
-        if self._answered == 1:
-            self._scram = (data[data.find(b"n=") :], b"", b"")
+        if self._answered == 1 and (first := FIRST.fullmatch(data)) is not None:
+            kept = first.end("nonce")
+            data = data[:kept] + _extensions(data[kept:])
+            self._scram = (data[first.start("bare") :], b"", b"")
             return data
-        without_proof, _, proof = data.rpartition(b",p=")
-        bare, server_first, _ = self._scram or (b"", b"", b"")
-        failed = isinstance(self._question, LoginRequested) and isinstance(self._question.credential, ProofFailed)
+        final = FINAL.fullmatch(data)
+        if self._scram is None or self._answered != 2 or final is None:
+            return of_equal_length(data)
+        kept = final.end("nonce")
+        without_proof = data[:kept] + _extensions(data[kept : final.start("proof") - len(",p=")])
+        bare, server_first, _ = self._scram
         message = b",".join((bare, server_first, without_proof))
         self._scram = (bare, server_first, message)
-        if failed:
-            return without_proof + b",p=" + b"A" * len(proof.rstrip(b"=")) + proof[len(proof.rstrip(b"=")) :]
+        return without_proof + b",p=" + self._forged_proof(message, final["proof"])
+
+    def _forged_proof(self, message: bytes, proof: bytes) -> bytes:
+        """One that placeholder keys give, where the real one was good; else one that is as bad."""
+        padding = b"=" * (len(proof) - len(proof.rstrip(b"=")))
+        if isinstance(self._question, LoginRequested) and isinstance(self._question.credential, ProofFailed):
+            return b"A" * (len(proof) - len(padding)) + padding
+        if self._exchange is None:  # it was no base64
+            return of_equal_length(proof[:-1]) + b"!" * len(proof[-1:])
         signature = hmac.digest(hashlib.sha256(_KEY).digest(), message, "sha256")
         forged = bytes(one ^ other for one, other in zip(_KEY, signature, strict=True))
-        return without_proof + b",p=" + binascii.b2a_base64(forged, newline=False)
+        return binascii.b2a_base64(forged, newline=False)
 
     def _redacted_output(self, data: bytes) -> bytes:
         """What the server sends has one secret: the signature that proves it to a SCRAM client."""
@@ -261,7 +270,7 @@ class RecordingServer(ServerConnection):
         bare, _, message = self._scram
         if challenge.startswith(b"r="):
             self._scram = (bare, challenge, b"")
-        elif challenge.startswith(b"v="):
+        else:  # the server's proof
             self._scram = None
             signature = hmac.digest(_KEY, message, "sha256")
             return encode_challenge(b"v=" + binascii.b2a_base64(signature, newline=False))
@@ -278,9 +287,9 @@ class RecordingServer(ServerConnection):
         self._stream[at : at + len(digest)] = digest
 
 
-def _mask(secret: bytes) -> bytes:
-    """x for each octet; what the grammar refuses is refused again."""
-    return bytes(octet if octet < 0x20 or octet == 0x7F else 0x78 for octet in secret)
+def _extensions(octets: bytes) -> bytes:
+    """Stand-ins for extensions of a SCRAM message, with the comma before them."""
+    return octets[:1] + of_equal_length(octets[1:])
 
 
 # --- replaying ---
@@ -349,7 +358,7 @@ def _dialogue(transcript: Transcript) -> Iterator[_Line]:
         elif entry.kind == "event" and entry.octets:
             for line in entry.octets.split(b"\r\n")[:-1]:
                 yield f"S: {_shown(line)}", "RFC 1939 §3 +OK" if line.startswith(b"+OK") else ""
-        elif entry.kind != "event" or not entry.text.startswith("NeedData"):
+        elif entry.kind != "event" or not entry.text.startswith(("NeedData", "MoreWork")):
             yield f"-- {entry.text or entry.answer}", ""
 
 

@@ -11,6 +11,8 @@ from pop3d.auth import Account, Authenticator, AuthError, KeepsSecrets, KnowsUse
 from pop3d.auth.users_file import UsersFile
 from pop3d.certificates import authority_faults, load_faults
 from pop3d.config import Config, ConfigError, OAuth, Pam
+from pop3d.known_users import KnownUsers
+from pop3d.ownership import acting
 from pop3d.plugins import AUTHENTICATORS, STORES, PluginError, plugin
 from pop3d.report import Observer
 from pop3d.secret import secret_of
@@ -50,11 +52,16 @@ def assemble(config: Config, observer: Observer | None = None) -> Server:
     plug-ins.
     """
     faults: list[str] = []
-    authenticator = _collected(faults, config, _authenticator)
-    store = _collected(faults, config, _store)
+    with acting(config.owner):
+        secret = secret_of(config.state)
+    authenticator = _collected(faults, config, lambda config: _authenticator(config, secret))
+    with acting(config.owner):
+        store = _collected(faults, config, _store)
     if authenticator is None or store is None:
         raise ConfigError(faults)
-    return Server(config, authenticator, store, tls_of(config), observer)
+    tls = tls_of(config)
+    with acting(config.owner):
+        return Server(config, authenticator, store, tls, observer, KnownUsers(config.state), secret)
 
 
 def plugin_faults(config: Config) -> list[str]:
@@ -97,12 +104,14 @@ def tls_faults(config: Config) -> list[str]:
     return list(dict.fromkeys(faults))  # two names may share a file
 
 
-def _authenticator(config: Config) -> Authenticator:
-    """As configured. Raises `pop3d.auth.AuthError`, and `ConfigError` for a plug-in."""
+def _authenticator(config: Config, salts: bytes | None = None) -> Authenticator:
+    """As configured. ``salts``: see `pop3d.auth.stored`.
+
+    Raises `pop3d.auth.AuthError`, and `ConfigError` for a plug-in.
+    """
     auth = config.auth
     others: Authenticator | None = None
     guessable = [name for name in auth.mechanisms if name in _SHARED_SECRETS]
-    salts = secret_of(config.state) if guessable and not auth.is_plugin else None
     if auth.is_plugin:
         others = _plugin_authenticator(config)
         if guessable and not isinstance(others, KeepsSecrets):
@@ -116,7 +125,8 @@ def _authenticator(config: Config) -> Authenticator:
     elif auth.backend == "postgres":
         others = postgres_users(config, salts)
     if auth.oauth is not None:
-        return with_tokens(auth.oauth, others)
+        with acting(config.owner):  # a secret that it reads is sent to where the configuration says
+            return with_tokens(auth.oauth, others)
     assert others is not None  # with backend = "oauth" there is [auth.oauth]: the configuration has seen to that
     return others
 
@@ -218,7 +228,8 @@ def _plugin(config: Config, group: str, methods: tuple[str, ...]) -> object:
     table, found = ("store", config.store) if group == STORES else ("auth", config.auth)
     folder = config.file.absolute().parent if config.file is not None else Path.cwd()
     try:
-        return plugin(group, table, found.backend, found.options, folder, methods)
+        with acting(config.owner):
+            return plugin(group, table, found.backend, found.options, folder, methods, config.trusted)
     except PluginError as fault:
         raise ConfigError([f"{config.file or folder}: {text}" for text in fault.faults]) from None
 

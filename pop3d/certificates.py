@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from pop3d.ownership import open_as_root
+
 __all__ = [
     "ClientName",
     "Shown",
@@ -54,14 +56,18 @@ def create_self_signed(hosts: Sequence[str], out: Path, days: int = 365) -> tupl
     for path in (out / "cert.pem", out / "key.pem"):
         if path.exists():
             raise FileExistsError(f"{path} is there already; choose another folder with --out, or move it away")
-    _write(out / "key.pem", secret, 0o600)
-    _write(out / "cert.pem", pem, 0o644)
+    folder = open_as_root(out) if os.geteuid() == 0 else os.open(out, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _write(folder, "key.pem", secret, 0o600)
+        _write(folder, "cert.pem", pem, 0o644)
+    finally:
+        os.close(folder)
     return out / "cert.pem", out / "key.pem"
 
 
-def _write(path: Path, octets: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with open(descriptor, "wb") as file:
+def _write(folder: int, name: str, octets: bytes, mode: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(name, flags, mode, dir_fd=folder), "wb") as file:
         file.write(octets)
 
 
@@ -114,22 +120,28 @@ def _certificate(
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What clients look at. ``names``: subjectAltNames, lower case, addresses as text; ``ends``: in UTC."""
+    """What clients look at.
+
+    ``names``: subjectAltNames, lower case, addresses as text; ``ends``: in UTC; ``rsa_bits``: of the key; 0: not RSA.
+    """
 
     names: frozenset[str]
     ends: datetime.datetime
+    rsa_bits: int = 0
 
 
 def shown_by(certificate: Path) -> Shown:
     """Of the first certificate in the file. Raises OSError, and ValueError when there is none."""
     first = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+    key = first.public_key()
+    rsa_bits = key.key_size if isinstance(key, RSAPublicKey) else 0
     try:
         alternatives = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return Shown(frozenset(), first.not_valid_after_utc)
+        return Shown(frozenset(), first.not_valid_after_utc, rsa_bits)
     names = [name.lower() for name in alternatives.get_values_for_type(x509.DNSName)]
     addresses = [str(address) for address in alternatives.get_values_for_type(x509.IPAddress)]
-    return Shown(frozenset(names + addresses), first.not_valid_after_utc)
+    return Shown(frozenset(names + addresses), first.not_valid_after_utc, rsa_bits)
 
 
 def covers(names: Collection[str], host: str) -> bool:

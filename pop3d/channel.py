@@ -203,6 +203,10 @@ class Channel:
         if data and not self._wire.write(data):
             await self._wire.left()
 
+    async def gone(self) -> None:
+        """Wait until the peer sends nothing more; for one who does not read meanwhile."""
+        await self._wire.gone()
+
     def interrupt(self) -> None:
         """Make a `read` under way, and all later ones, see the end of the stream."""
         self._wire.interrupt()

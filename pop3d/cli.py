@@ -14,6 +14,7 @@ import typer
 from pop3d.config import ConfigError
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
+from pop3d.process import no_core
 
 __all__ = ["main"]
 
@@ -196,6 +197,7 @@ def cert_create(
 
 def main() -> NoReturn:
     """The program: exits with an `ExitStatus`."""
+    no_core()
     try:
         status = app(standalone_mode=False)
     except ConfigError as fault:

@@ -19,7 +19,7 @@ __all__ = ["Exposition"]
 
 _REQUEST_OCTETS_MAX: Final = 8 * 1024  # octets of a request, header fields included
 _SECONDS_MAX: Final = 5.0  # seconds from the connection to the end of the answer
-_VISITS_MAX: Final = 16  # connections at a time; one more is closed without a word
+_VISITS_MAX: Final = 16  # connections at a time; one more takes the place of the oldest, which is closed
 _TEXT: Final = "text/plain; charset=utf-8"
 
 
@@ -29,7 +29,7 @@ class Exposition:
     def __init__(self, registry: CollectorRegistry, serving: Callable[[], bool]) -> None:
         self._registry, self._serving = registry, serving
         self._server: asyncio.Server | None = None
-        self._visits: set[asyncio.Task[None]] = set()
+        self._visits: dict[asyncio.Task[None], None] = {}  # the oldest first
 
     async def start(self, host: str, port: int) -> None:
         """Listen. Raises OSError."""
@@ -52,10 +52,12 @@ class Exposition:
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        # who asks something is answered at once, so the oldest is one who says nothing: it must not keep others out
         if len(self._visits) >= _VISITS_MAX:
-            writer.transport.abort()
-            return
-        self._visits.add(task)
+            oldest = next(iter(self._visits))
+            del self._visits[oldest]
+            oldest.cancel()
+        self._visits[task] = None
         try:
             # a client that goes, or dawdles, is nobody's business
             with contextlib.suppress(OSError, TimeoutError):
@@ -65,7 +67,7 @@ class Exposition:
                     writer.close()
                     await writer.wait_closed()
         finally:
-            self._visits.discard(task)
+            self._visits.pop(task, None)
             writer.transport.abort()
 
     async def _answer(self, reader: asyncio.StreamReader) -> bytes:

@@ -1,8 +1,10 @@
-"""Who may connect: limits on connections, in all and per address, before and after login.
+"""Who may connect: limits on connections, in all and per address (of IPv6: its /64), before and after login.
 
 Pure bookkeeping without I/O. A connection over a limit is closed without a word: to say why would take a handshake,
 which is what the limit is there to save. When too many have not logged in, the oldest of them goes, so that a crowd
 of connections cannot keep honest users out.
+
+Of trusted addresses, behind which there are many users, only the limits on all count.
 
 Behind a proxy a connection's address is not known when it comes in: it is admitted without one, and introduced later.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Protocol
 
+from pop3d.addresses import Trusted, source_of
 from pop3d.config import Limits
 
 __all__ = ["Guard", "Guarded"]
@@ -31,10 +34,11 @@ class Guarded(Protocol):
 
 
 class Guard:
-    """Counts connections against the limits of the configuration."""
+    """Counts connections against the limits of the configuration. ``trusted``: no limit per address counts for them."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, trusted: Trusted | None = None) -> None:
         self.limits = limits
+        self._trusted = trusted or Trusted()
         self._connections = 0
         self._addresses: dict[Guarded, str] = {}  # as counted
         self._of_address: Counter[str] = Counter()
@@ -61,7 +65,9 @@ class Guard:
 
     def introduce(self, connection: Guarded) -> str | None:
         """Count a connection's address: None; or why it may not stay."""
-        address = connection.address
+        if connection.address in self._trusted:
+            return None
+        address = source_of(connection.address)
         if self._of_address[address] >= self.limits.connections_per_ip:
             return "too many connections from this address"
         if self._strangers_of_address[address] >= self.limits.unauthenticated_per_ip:

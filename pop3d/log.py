@@ -30,6 +30,7 @@ __all__ = [
     "refused_login",
     "session_line",
     "unraisable",
+    "unserved_login",
 ]
 
 log = logging.getLogger("pop3d")
@@ -172,6 +173,12 @@ def unraisable(fault: sys.UnraisableHookArgs) -> None:
 def failed_login(address: str, username: str) -> None:
     """One line of stable form for a refused login, that examples/fail2ban reads; the name is cut, so it stays short."""
     log.warning(Event("authentication failed", ip=address, user=_clipped(username, _NAME_OCTETS_MAX)))
+
+
+def unserved_login(address: str, username: str, mechanism: str) -> None:
+    """One line for a login by a mechanism that the user's stored secret does not serve: nobody guessed."""
+    name = _clipped(username, _NAME_OCTETS_MAX)
+    log.info(Event("mechanism not served by the stored secret", ip=address, user=name, mechanism=mechanism))
 
 
 def refused_login(address: str, username: str, reason: str) -> None:

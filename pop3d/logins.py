@@ -1,4 +1,8 @@
-"""The logins of one connection: checked by the authenticator, and no faster than penalties allow."""
+"""The logins of one connection: checked by the authenticator, and no faster than penalties allow.
+
+What the engine has verified (SCRAM, APOP) passes the same limits as a password before anything is told of it, right or
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,16 @@ import logging
 import secrets
 
 from pop3core.answers import LoginRejected, NoSecret
-from pop3core.events import Credential, Verified
+from pop3core.events import Credential, ProofFailed, Verified
 from pop3core.sasl.base import SecretKind, Stored
-from pop3d.auth import Account, Authenticator, AuthUnavailable, KeepsSecrets
+from pop3d.addresses import source_of
+from pop3d.attempts import Attempt
+from pop3d.auth import Account, Authenticator, AuthUnavailable, CannotServe, KeepsSecrets
+from pop3d.auth.names import spelled
 from pop3d.channel import Channel
 from pop3d.config import Limits
-from pop3d.log import failed_login, refused_login
-from pop3d.penalties import Attempt, Penalties, TooMany, source_of
+from pop3d.log import failed_login, refused_login, unserved_login
+from pop3d.penalties import Penalties, TooMany
 
 __all__ = ["Logins"]
 
@@ -26,13 +33,14 @@ _UNAVAILABLE = LoginRejected("SYS/TEMP", "logins cannot be checked now, try agai
 class Logins:
     """What a session asks of an authenticator."""
 
-    __slots__ = ("_attempt", "_authenticator", "_channel", "_hurried", "_limits", "_penalties", "_waits")
+    __slots__ = ("_attempt", "_authenticator", "_channel", "_hurried", "_limits", "_penalties", "_served", "_waits")
 
     def __init__(self, authenticator: Authenticator, penalties: Penalties, limits: Limits, channel: Channel) -> None:
         self._authenticator, self._penalties, self._limits = authenticator, penalties, limits
         self._channel = channel
         self._attempt: Attempt | None = None
         self._hurried = False
+        self._served = True  # the mechanism whose proof is awaited, by what is stored
         self._waits: asyncio.Event | None = None  # while it waits: an event takes 800 octets
 
     def hurry(self) -> None:
@@ -53,9 +61,11 @@ class Logins:
         if not isinstance(self._authenticator, KeepsSecrets):
             return NoSecret(server_nonce=nonce)
         try:
-            return await self._authenticator.secret(username, kind, nonce)
+            stored = await self._authenticator.secret(username, kind, nonce)
         except AuthUnavailable as fault:
             return _unavailable(fault)
+        self._served = not isinstance(stored, CannotServe)
+        return stored
 
     async def account(self, credential: Credential) -> Account | LoginRejected:
         """Whose credential it is, or why it is refused."""
@@ -69,9 +79,10 @@ class Logins:
         if isinstance(credential, Verified) and credential.mechanism == "EXTERNAL":
             # nothing was guessed: the certificate's owner proved himself in the handshake
             found = await self._authenticator.authenticate(credential)
-            return found if found is not None else self._refused(credential)
+            return found if found is not None else self._refused(credential, served=True)
+        served = self._served or not isinstance(credential, ProofFailed)
         try:
-            await self._begin(credential.username)
+            await self._begin(credential.username, served=served)
         except TooMany as fault:
             if not self._hurried:
                 refused_login(self._channel.peer, credential.username, str(fault))
@@ -82,23 +93,33 @@ class Logins:
         found = await self._authenticator.authenticate(credential, source_of(self._channel.peer))
         self._attempt = None
         if found is not None:
-            self._penalties.accepted(attempt)
+            self._penalties.accepted(attempt, self._channel.peer, self._account_name(found.name))
             return found
         wait = self._penalties.failed(attempt)
-        refusal = self._refused(credential)
+        refusal = self._refused(credential, served=served)
         await self._pause(wait)
         return refusal
 
-    async def _begin(self, username: str) -> None:
-        attempt = self._attempt = self._penalties.begin(self._channel.peer, username)
+    async def _begin(self, username: str, *, served: bool) -> None:
+        name = self._account_name(username)
+        attempt = self._attempt = self._penalties.begin(self._channel.peer, name, served=served)
         if not attempt.turn.is_set():
             await self._wait(self._limits.auth_penalty_max, attempt.turn)
         if not attempt.turn.is_set():
             self.close()
-            raise TooMany("too many failed logins from this address")
+            raise TooMany("too many failed logins before this one")
 
-    def _refused(self, credential: Credential) -> LoginRejected:
-        failed_login(self._channel.peer, credential.username)
+    def _account_name(self, username: str) -> str:
+        """What limits go by: the account, and not how it was spelled."""
+        # Protocol `KnowsSpellings`: to ask isinstance() costs 40 us with Python 3.11
+        name: str = getattr(self._authenticator, "account_name", spelled)(username)
+        return name
+
+    def _refused(self, credential: Credential, *, served: bool) -> LoginRejected:
+        if served:
+            failed_login(self._channel.peer, credential.username)
+        else:
+            unserved_login(self._channel.peer, credential.username, getattr(credential, "mechanism", ""))
         return LoginRejected(None, "wrong user name or password")
 
     async def _pause(self, seconds: float) -> None:
@@ -106,13 +127,16 @@ class Logins:
             await self._wait(seconds)
 
     async def _wait(self, seconds: float, *events: asyncio.Event) -> None:
-        """Until one of the events is set, we are hurried, or the time is over."""
+        """Until one of the events is set, we are hurried, the client is gone, or the time is over."""
         if self._hurried:
             return
         self._waits = asyncio.Event()
-        waits = [asyncio.ensure_future(one.wait()) for one in (self._waits, *events)]
+        gone = asyncio.ensure_future(self._channel.gone())
+        waits = [gone, *(asyncio.ensure_future(one.wait()) for one in (self._waits, *events))]
         try:
             await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            # whoever goes keeps no connection's place: others at the address need it. That of the login is held on.
+            self._hurried |= gone.done()
         finally:
             self._waits = None
             for one in waits:

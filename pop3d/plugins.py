@@ -16,6 +16,7 @@ Whatever goes wrong on the way is a fault of the configuration, a line each.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import traceback
 from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
@@ -26,6 +27,7 @@ from pydantic import ValidationError
 
 from pop3d.auth import AuthError
 from pop3d.config import described
+from pop3d.ownership import Owners, distrusted
 
 __all__ = ["AUTHENTICATORS", "STORES", "OptionsError", "PluginError", "plugin"]
 
@@ -53,15 +55,24 @@ class PluginError(Exception):
 
 
 def plugin(
-    group: str, table: str, name: str, options: Mapping[str, Any], folder: Path, methods: Iterable[str]
+    group: str,
+    table: str,
+    name: str,
+    options: Mapping[str, Any],
+    folder: Path,
+    methods: Iterable[str],
+    owners: Owners | None = None,
 ) -> object:
     """A plug-in, made.
 
     ``table``: of the configuration, such as "store"; ``name``: its ``backend``; ``methods``: what the plug-in must
-    have. Raises `PluginError`. Blocking: for the start.
+    have; ``owners``: whose its modules must be; None for anybody's. Raises `PluginError`. Blocking: for the start.
     """
     where = f"`{table}.backend` = {name!r}"
-    factory = _imported(where, *_located(where, group, name))
+    module, attribute = _located(where, group, name)
+    if owners is not None and (why := _of_strangers(module, owners)):
+        raise PluginError(f"{where}: {why}")
+    factory = _imported(where, module, attribute)
     if not callable(factory):
         raise PluginError(f"{where}: it is {_a(factory)}, and not a class; name the class, as package.module:Class")
     try:
@@ -93,6 +104,24 @@ def _located(where: str, group: str, name: str) -> tuple[str, str]:
         known = ", ".join(sorted({point.name for point in entry_points(group=group)})) or "none"
         raise PluginError(f"{where}: no installed package has such a plug-in (there are: {known}); install it")
     return found.pop()
+
+
+def _of_strangers(module: str, owners: Owners) -> str | None:
+    """Why root does not import a module. Those beside pop3d itself are as trusted as pop3d is."""
+    ours = Path(__file__).absolute().parents[1]
+    parts = module.split(".")
+    for count in range(1, len(parts) + 1):
+        try:
+            spec = importlib.util.find_spec(".".join(parts[:count]))  # which imports what is above it: looked at by now
+        except Exception:
+            return None  # importing it tells
+        if spec is None:
+            return None
+        files = [spec.origin] if spec.has_location and spec.origin else spec.submodule_search_locations or []
+        for file in map(Path, files):
+            if not file.is_relative_to(ours) and (why := distrusted(file, owners)):
+                return why
+    return None
 
 
 def _imported(where: str, module: str, attribute: str) -> object:

@@ -1,20 +1,22 @@
-"""What this process asks of the C library and the kernel: less memory, and no privileges for ever."""
+"""What this process asks of the C library and the kernel: less memory, no privileges for ever, no core files."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
+import resource
 import sys
 from typing import Final
 
-__all__ = ["SWITCH_SECONDS", "no_new_privileges", "tune"]
+__all__ = ["SWITCH_SECONDS", "no_core", "no_new_privileges", "tune"]
 
 SWITCH_SECONDS: Final = 0.001
 """How long a thread that lists a mailbox may hold the interpreter while the event loop wants it; Python's own 5 ms add
 up, several times over in one reply."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
-_PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
+_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38  # linux/prctl.h
 
 
 def tune() -> None:
@@ -39,3 +41,16 @@ def no_new_privileges() -> None:
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def no_core() -> None:
+    """A crash writes no core file: passwords, keys and tokens would be in it.
+
+    The limit alone does not hold where the kernel pipes cores to a program; the flag does, and lets nobody but root
+    look into the process. An exec and a change of user take the flag back.
+    """
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:  # Linux only
+        prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

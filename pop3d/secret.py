@@ -1,7 +1,7 @@
-"""A secret of this site's own, from which salts of users who do not exist are made: always the same, known to nobody.
+"""A secret of this site's own: salts of users who do not exist are made from it, and hashes of users who are known.
 
 It lies in ``keep/`` of the state folder. Without it, or where it cannot be written, there is a new one at each start:
-then a name's salt changes, by which one could tell that there is no such user.
+then a name's salt changes, by which one could tell that there is no such user, and nobody is known any more.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def secret_of(state: Path) -> bytes:
         with contextlib.suppress(OSError):
             if old := _kept(state / _NAME):
                 return old  # of version 0.1, and it could not be moved
-        log.warning("%s: %s; salts of unknown users change at each start", state / KEEP / _NAME, fault.strerror)
+        what = "salts of unknown users change, and known ones are forgotten, at each start"
+        log.warning("%s: %s; %s", state / KEEP / _NAME, fault.strerror, what)
     return os.urandom(_OCTETS)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import functools
 import ipaddress
@@ -18,11 +17,13 @@ from dataclasses import replace
 
 from pop3core.limits import Limits as ProtocolLimits
 from pop3core.server import ServerConfig
+from pop3d.addresses import Trusted
 from pop3d.auth import Authenticator
 from pop3d.certificates import ClientName
 from pop3d.channel import Channel
 from pop3d.config import Config, Listen
 from pop3d.guard import Guard
+from pop3d.known_users import KnownUsers
 from pop3d.log import refused_connection
 from pop3d.penalties import Penalties
 from pop3d.report import Observer
@@ -36,6 +37,8 @@ __all__ = ["ListenError", "Server"]
 log = logging.getLogger("pop3d.server")
 
 _SWEEP = 1.0  # seconds between two looks at all deadlines
+_KEPT_EACH = 60.0  # seconds between two writings of who is known
+_ENDED_AT_ONCE = 16  # sessions whose deadline has passed, before others have their turn: some 2 ms
 _CUT = 5.0  # seconds for a session that was cut to free what it holds: a removal under way runs to its end
 _BACKLOG = 1024  # connections the system holds while we are busy
 _ACCEPTED_AT_ONCE = 16  # before any of them is looked at, and perhaps refused; within the spare descriptors
@@ -59,7 +62,8 @@ class ListenError(Exception):
 class Server:
     """Serves a configuration: `start`, or `bind` and `serve`; then `drain` when it is to end.
 
-    ``context``: TLS of the listeners that have it; may be exchanged at any time, for the connections that follow.
+    ``tls``: of the listeners that have it; may be exchanged at any time, for the connections that follow. ``known``:
+    keeps who is known across restarts, by hashes with ``secret``; None: that is forgotten.
     """
 
     def __init__(
@@ -69,14 +73,20 @@ class Server:
         store: Store,
         tls: ServerTls | None,
         observer: Observer | None = None,
+        known: KnownUsers | None = None,
+        secret: bytes = b"",
     ) -> None:
         self._config = config
         self._observer = observer or Observer()
         self.tls = tls
         limits = config.limits.model_copy(update={"connections": _connections_possible(config.limits.connections)})
         self._limits = limits
-        self._guard = Guard(limits)
-        self._penalties = Penalties(limits)
+        trusted = Trusted(config.auth.trusted_networks)
+        self._guard = Guard(limits, trusted)
+        self._penalties = Penalties(limits, trusted, secret)
+        self._known = known
+        if known is not None:
+            self._penalties.remember(known.load())
         engine_limits = ProtocolLimits(bad_commands_max=limits.bad_commands, auth_failures_max=limits.max_auth_failures)
         names = config.auth.mechanisms
         self._engine = ServerConfig(
@@ -89,7 +99,7 @@ class Server:
         self.authenticator, self._store = authenticator, store
         self._listeners: list[asyncio.Server] = []
         self._sessions: dict[Session, asyncio.Task[None]] = {}
-        self._sweeper: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
         self._draining = False
         self._made: dict[int, tuple[ServerTls | None, Services]] = {}  # by the identity of a listener's configuration
 
@@ -119,7 +129,7 @@ class Server:
             for sock in server.sockets:
                 with sock.dup() as same:
                     same.listen(_BACKLOG)
-        self._sweeper = asyncio.create_task(self._sweep())
+        self._beside = [asyncio.create_task(self._sweep()), asyncio.create_task(self._keep_known())]
 
     async def _bound(self, listen: Listen, activated: Sequence[socket.socket]) -> list[asyncio.Server]:
         def accepted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -208,8 +218,27 @@ class Server:
             await asyncio.sleep(_SWEEP)
             now = time.monotonic()
             self._observer.lag(max(0.0, now - due))
-            for session in [session for session in self._sessions if session.deadline <= now]:
-                session.overdue()
+            overdue = [session for session in self._sessions if session.deadline <= now]
+            for number, session in enumerate(overdue, 1):
+                if session.deadline <= now:  # still, for others have had their turn
+                    session.overdue()
+                if number % _ENDED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+
+    async def _keep_known(self) -> None:
+        while True:
+            await asyncio.sleep(_KEPT_EACH)
+            await self._save_known()
+
+    async def _save_known(self) -> None:
+        """Keep who is known, if that has changed; a thread does it."""
+        if self._known is None or not self._penalties.changed:
+            return
+        self._penalties.changed = False
+        try:
+            await asyncio.to_thread(lambda known: known.save(self._penalties.known()), self._known)
+        except OSError as fault:
+            log.warning("who is known is not kept: %s; make the state folder writable", fault)
 
     # --- stop ---
 
@@ -226,10 +255,10 @@ class Server:
         if tasks := list(self._sessions.values()):
             log.warning("%d sessions did not end in time and were cut", len(tasks))
             await asyncio.wait(tasks, timeout=_CUT)
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._sweeper
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
+        await self._save_known()
         await self.authenticator.close()
         if isinstance(self._store, Closes):
             await self._store.close()

@@ -3,14 +3,16 @@
 The engine says what is to be done, and `_advance` does it: one `match`, one line for most. What needs no waiting is
 done as soon as the client says it; for the rest there is the connection's task. What this module adds is time. Each
 wait has a deadline on the monotonic clock, held in `deadline` with what is to happen then; the server sweeps all
-sessions together, which costs less than a timer for each.
+sessions together, which costs less than a timer for each. And whatever a client says, others get their turn after some
+milliseconds of work for it: the engine comes back often, and here is the clock.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias, assert_never
@@ -33,6 +35,7 @@ from pop3core.events import (
     ContentRequested,
     Credential,
     LoginRequested,
+    MoreWork,
     NeedData,
     SecretRequested,
     SendData,
@@ -58,6 +61,7 @@ __all__ = ["Services", "Session"]
 
 log = logging.getLogger("pop3d.session")
 
+_TURN = 0.001  # seconds of work for one client, behind which all others get their turn
 _SHUTDOWN = 5.0  # seconds for the last octets to leave, then the connection is cut
 
 
@@ -262,8 +266,8 @@ class Session:
         return self._step is None
 
     def _advance(self) -> _Step:
-        """Do what the engine says, up to what has to be awaited."""
-        conn = self._conn
+        """Do what the engine says, up to what has to be awaited, or as long as a turn may take."""
+        conn, turn_ends = self._conn, time.monotonic() + _TURN
         while True:
             match conn.next_event():  # the most frequent one stands first
                 case ContentRequested() as asked:
@@ -271,12 +275,17 @@ class Session:
                     if answer is None:
                         return partial(self._content, asked)
                     conn.answer(answer)
+                    if time.monotonic() >= turn_ends:
+                        return self._give_way
                 case NeedData(resumed):
                     self._wait_for_command(resumed)
                     return None
                 case SendData(data):
                     if not self._send(data):
                         return self._sent
+                case MoreWork():
+                    if time.monotonic() >= turn_ends:
+                        return self._give_way
                 case LoginRequested(credential, utf8):
                     return partial(self._login, credential, utf8)
                 case SecretRequested(username, kind):
@@ -292,6 +301,9 @@ class Session:
                     return closed
                 case unknown:
                     assert_never(unknown)
+
+    async def _give_way(self) -> None:
+        await asyncio.sleep(0)
 
     def _wait_for_command(self, resumed: bool) -> None:
         if not self._logged_in:
@@ -404,7 +416,7 @@ class Session:
         log.warning(Event("RETR or TOP failed", user=self._conn.username, why=fault.text, detail=fault.detail))
         return ContentFailed(fault.code, fault.text)
 
-    async def _commit(self, numbers: tuple[int, ...]) -> Committed | CommitFailed:
+    async def _commit(self, numbers: Collection[int]) -> Committed | CommitFailed:
         drop = self._drop
         assert drop is not None
         try:

@@ -4,7 +4,8 @@
 Version 0.1 had neither: its files lay in the state folder itself, and `prepare` moves them.
 
 A daemon that is started as root works here before it becomes `user`, to whom the folder belongs and who may have put
-links in it. So the two parts are opened without following links, and all below them by descriptor.
+links in it, or on the way to it. So root follows no links but its own (`pop3d.ownership.open_as_root`) and none below
+the folder, and works by descriptor.
 
 Blocking code, for the start or a worker thread.
 """
@@ -20,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from pop3d.ownership import open_as_root
+
 __all__ = ["CACHE", "KEEP", "make_folders", "opened_part", "prepare", "sync_folder", "write_durably"]
 
 CACHE: Final = "cache"
@@ -33,19 +36,12 @@ def prepare(state: Path, owner: tuple[int, int] | None = None) -> None:
     ``owner``: numbers of the user and group that all of it belongs to from now on, for a process of root. Several
     processes may do this at once. Raises OSError.
     """
-    make_folders(state)
-    if owner is not None:
-        os.chown(state, *owner)
-    with opened_part(state, CACHE) as cache, opened_part(state, KEEP) as keep:
+    with _opened(state) as root, _part(root, CACHE) as cache, _part(root, KEEP) as keep:
         if owner is not None:
-            os.fchown(cache, *owner)
-            os.fchown(keep, *owner)
-        root = os.open(state, _FOLDER)
-        try:
-            _move_listings(root, cache)
-            _move_secret(root, keep)
-        finally:
-            os.close(root)
+            for folder in (root, cache, keep):
+                os.fchown(folder, *owner)
+        _move_listings(root, cache)
+        _move_secret(root, keep)
         if owner is not None:
             _own_secret(keep, owner)
 
@@ -53,15 +49,29 @@ def prepare(state: Path, owner: tuple[int, int] | None = None) -> None:
 @contextlib.contextmanager
 def opened_part(state: Path, name: str) -> Iterator[int]:
     """A descriptor of `CACHE` or `KEEP` of a state folder; both are made where they are missing. Raises OSError."""
-    make_folders(state)
-    root = os.open(state, _FOLDER)
+    with _opened(state) as root, _part(root, name) as part:
+        yield part
+
+
+@contextlib.contextmanager
+def _opened(state: Path) -> Iterator[int]:
+    if os.geteuid() == 0:
+        folder = open_as_root(state, make=True)
+    else:
+        make_folders(state)
+        folder = os.open(state, _FOLDER)
     try:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=root)
-            os.fsync(root)
-        part = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=root)
+        yield folder
     finally:
-        os.close(root)
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _part(root: int, name: str) -> Iterator[int]:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=root)
+        os.fsync(root)
+    part = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=root)
     try:
         yield part
     finally:

@@ -60,6 +60,7 @@ class Wire(asyncio.BufferedProtocol):
     """``writer``: of a connection that has just been made, and of which nothing was read yet."""
 
     __slots__ = (
+        "_departure",
         "_ended",
         "_hear",
         "_held",
@@ -92,6 +93,7 @@ class Wire(asyncio.BufferedProtocol):
         self._reader: asyncio.Future[bool] | None = None
         self._hear: Callable[[bytes], bool] | None = None  # of a reader that listens
         self._waits_to_leave: asyncio.Future[bool] | None = None
+        self._departure: asyncio.Future[bool] | None = None  # somebody waits for the peer to go
         # `paused` then says whether all has left: a reply is made only when the last one is gone
         self._transport.set_write_buffer_limits(high=0)
         self._transport.set_protocol(self)
@@ -190,6 +192,15 @@ class Wire(asyncio.BufferedProtocol):
         if self._lost:
             raise ConnectionGone
 
+    async def gone(self) -> None:
+        """Wait until the peer sends nothing more, as far as that is seen without reading. One may wait at a time."""
+        if not (self._ended or self._lost):
+            self._departure = self._loop.create_future()
+            try:
+                await self._departure
+            finally:
+                self._departure = None
+
     def interrupt(self) -> None:
         """Make a `read` under way, and all later ones, see the end of the stream."""
         self._interrupted = True
@@ -199,7 +210,8 @@ class Wire(asyncio.BufferedProtocol):
         """Send nothing more; what comes can be read, also behind an `interrupt`."""
         self.leave()
         if not self._lost and self._transport.can_write_eof():
-            self._transport.write_eof()
+            with contextlib.suppress(OSError):  # the peer has reset the connection, and asyncio does not know it yet
+                self._transport.write_eof()
         self._interrupted = False
 
     def abort(self) -> None:
@@ -241,6 +253,7 @@ class Wire(asyncio.BufferedProtocol):
         """See `asyncio.BaseProtocol`: we may still have something to say."""
         self._ended = True
         _wake(self._reader)
+        _wake(self._departure)
         return True
 
     def pause_writing(self) -> None:
@@ -258,6 +271,7 @@ class Wire(asyncio.BufferedProtocol):
         if self._turn.last is self:
             self._turn.last = None  # nothing keeps a connection that is gone
         _wake(self._reader)
+        _wake(self._departure)
         _wake(self._waits_to_leave)
 
 

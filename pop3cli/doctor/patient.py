@@ -20,7 +20,7 @@ from pop3cli.doctor.findings import Finding, NotSo, Skip
 from pop3cli.doctor.wire import Reply, Wire, WireFault, WireTally
 from pop3cli.harmless import harmless
 from pop3cli.tls import Dial
-from pop3cli.trace import Trace
+from pop3cli.trace import Echo, Trace
 from pop3core.capabilities import Capabilities
 
 __all__ = ["SAMPLES_MAX", "SAMPLE_OCTETS_MAX", "LoginFailed", "Patient"]
@@ -66,8 +66,9 @@ class Patient:
         self._new_trace, self._dial = new_trace, dial
         self._tls, self._password, self._patience = tls, password, patience
         self._user = (account.user or "").encode()
-        plain = base64.b64encode(b"\0" + self._user + b"\0" + password)
-        self._secrets = sorted({password, base64.b64encode(password), plain}, key=len, reverse=True)
+        self._echo = Echo()
+        for secret in (password, base64.b64encode(password), base64.b64encode(b"\0" + self._user + b"\0" + password)):
+            self._echo.remember(secret)
         self._by_auth = False
         self._shared: Wire | None = None
         self._announced: dict[bool, Capabilities] = {}
@@ -76,18 +77,16 @@ class Patient:
 
     def shown(self, octets: bytes) -> str:
         """What a server said, harmless, short, and without the password."""
-        for secret in self._secrets:
-            octets = octets.replace(secret, b"***") if secret else octets
-        text = harmless(octets.decode("utf-8", "replace"))
+        text = harmless(self._echo.masked(octets).decode("utf-8", "replace"))
         return repr(text if len(text) <= _SHOWN_MAX else text[:_SHOWN_MAX] + "...")[1:-1]
 
     def cleaned(self, finding: Finding) -> Finding:
         """The same finding, whatever it holds: harmless, and once more without the password."""
 
         def clean(text: str) -> str:
-            for secret in self._secrets:
-                text = text.replace(secret.decode("utf-8", "replace"), "***")
-            return harmless(text)[:_FINDING_MAX]
+            return harmless(self._echo.masked(text.encode("utf-8", "replace")).decode("utf-8", "replace"))[
+                :_FINDING_MAX
+            ]
 
         return replace(finding, seen=clean(finding.seen), remedy=harmless(finding.remedy))
 

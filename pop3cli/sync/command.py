@@ -20,6 +20,7 @@ from pop3cli.accounts import Account, Settings
 from pop3cli.entrance import Entrance, prepare, with_secret
 from pop3cli.errors import UsageFault
 from pop3cli.exit_status import ExitStatus
+from pop3cli.files import keep_out_of_others
 from pop3cli.session import Session
 from pop3cli.sync.importing import remembered
 from pop3cli.sync.maildir import Maildir
@@ -119,6 +120,7 @@ def state_path(account: Account, destination: Path, given: str | None) -> Path:
         return Path(given.replace("{account}", _safe(account.name))).expanduser()
     home = os.environ.get("XDG_STATE_HOME", "")
     folder = Path(home if home.startswith("/") else Path.home() / ".local/state") / "pop3cli"
+    keep_out_of_others(folder)
     digest = hashlib.sha256(f"{key_of(account)}\n{os.path.realpath(destination)}".encode()).hexdigest()
     return folder / f"{_safe(account.name)}-{digest[:16]}"
 

@@ -217,7 +217,7 @@ class Run:
         for uid in sorted(index.shared):
             self.report.problem(f"several messages have the unique-id {uid}, and stay on the server (RFC 1939 §7)")
         for _ in range(min(index.nameless, PROBLEMS_MAX)):
-            self.report.problem("a message has no unique-id, and stays on the server (RFC 1939 §7)")
+            self.report.problem("a message has no unique-id, or a too long one, and stays on the server (RFC 1939 §7)")
 
     # --- fetching ---
 

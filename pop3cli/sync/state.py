@@ -98,7 +98,7 @@ class State:
     def _take(self) -> None:
         make_folder(self._path.parent)
         # a file of its own, for the log itself is replaced when it is rewritten
-        self._lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -270,7 +270,8 @@ class State:
         if self.pending is not None:
             lines.append(self.pending.line())
         beside = f"{self._path}.new"
-        fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(beside, flags, 0o600)
         try:
             write_all(fd, _HEADER + self._account.encode() + b"\n" + b"".join(lines))
             os.fsync(fd)

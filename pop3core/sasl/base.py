@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 __all__ = [
+    "SURPLUS",
     "Challenge",
     "ClientSteps",
     "NoSecret",
@@ -18,9 +19,12 @@ __all__ = [
     "ScramSecret",
     "SecretKind",
     "SecretWanted",
+    "ServerProved",
+    "ServerRefused",
     "ServerSteps",
     "Tls",
     "Token",
+    "VerdictWanted",
     "Verified",
 ]
 
@@ -30,6 +34,19 @@ SecretKind: TypeAlias = Literal["SCRAM-SHA-256", "APOP"]
 
 class SaslError(ValueError):
     """The other side's message is none of this mechanism's; the text says why and repeats nothing sent."""
+
+
+class ServerRefused(SaslError):
+    """The server gives, inside the exchange, its reason to refuse the client (RFC 5802 §7 server-error)."""
+
+
+class ServerProved(bytes):
+    """A client's last response in a mechanism in which the server proves itself too: that proof is verified.
+
+    Only behind this response does `pop3core.client.ClientConnection` accept +OK to such a mechanism.
+    """
+
+    __slots__ = ()
 
 
 # --- what a client proves itself with ---
@@ -58,7 +75,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The proof was checked inside the engine and is good: only open the mailbox."""
+    """The proof was checked inside the engine and is good: open the mailbox, behind the same limits as a password."""
 
     username: str
     authzid: str
@@ -93,6 +110,16 @@ class SecretWanted:
 
     username: str
     kind: SecretKind
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictWanted:
+    """The proof is good: whether ``credential`` is let in is wanted, by ``b""``; if not, the exchange is over.
+
+    Nothing that the client could tell a good proof by is said before: the driver limits guesses here.
+    """
+
+    credential: Verified
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +166,14 @@ class Tls:
 
 Stored: TypeAlias = ScramSecret | PlainSecret | NoSecret
 
-ServerSteps: TypeAlias = Generator[Challenge | SecretWanted, bytes | Stored, Outcome]
+ServerSteps: TypeAlias = Generator[Challenge | SecretWanted | VerdictWanted, bytes | Stored, Outcome]
 """A server's mechanism at work."""
 
 ClientSteps: TypeAlias = Generator[bytes | None, bytes, None]
-"""A client's mechanism at work."""
+"""A client's mechanism at work. Raises `SaslError` for a challenge that the mechanism does not have."""
+
+SURPLUS: Final = "the server sends a challenge after the last one of the mechanism"
+"""Why a client's mechanism fails when all its responses were given."""
 
 
 def text_of(octets: bytes) -> str:

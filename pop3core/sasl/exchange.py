@@ -5,13 +5,12 @@ Base64, ``*`` and what a mechanism raises are dealt with here, so that mechanism
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias, cast
 
 from pop3core.grammar import BadArgument, decode_base64
 from pop3core.sasl import Mechanism
-from pop3core.sasl.base import Challenge, Outcome, Password, SaslError, SecretWanted, Stored, Tls, Verified
-from pop3core.sasl.prep import saslprep
+from pop3core.sasl.base import Challenge, Outcome, SaslError, SecretWanted, Stored, Tls, VerdictWanted
 
 __all__ = ["Exchange", "Failed", "Step"]
 
@@ -23,7 +22,7 @@ class Failed:
     text: str
 
 
-Step: TypeAlias = Challenge | SecretWanted | Outcome | Failed
+Step: TypeAlias = Challenge | SecretWanted | VerdictWanted | Outcome | Failed
 """What is to be done next; behind an outcome or a failure, nothing."""
 
 
@@ -51,22 +50,10 @@ class Exchange:
         return self.given(data)
 
     def given(self, answer: bytes | Stored) -> Step:
-        """The step behind octets of the client's, or behind a secret of the driver's."""
+        """The step behind octets of the client's, or behind what the driver was asked for."""
         try:
             return self._steps.send(answer)
         except StopIteration as done:
-            return _acting_as(done.value)
+            return cast("Outcome", done.value)
         except SaslError as fault:
             return Failed(str(fault))
-
-
-def _acting_as(outcome: Outcome) -> Step:
-    """The same, with the identity to act as prepared (RFC 5034 §4)."""
-    if not isinstance(outcome, Password | Verified) or not outcome.authzid:
-        return outcome
-    try:
-        authzid = saslprep(outcome.authzid)
-    except SaslError as fault:
-        return Failed(str(fault))
-    # empty now, it would mean the user's own
-    return replace(outcome, authzid=authzid) if authzid else Failed("an identity is not empty")

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from pop3core.sasl.base import Challenge, ClientSteps, ProofFailed, ServerSteps, Tls, Verified, text_of
+from pop3core.sasl.base import (
+    SURPLUS,
+    Challenge,
+    ClientSteps,
+    ProofFailed,
+    SaslError,
+    ServerSteps,
+    Tls,
+    Verified,
+    text_of,
+)
+from pop3core.sasl.prep import acting_as
 
 __all__ = ["client", "server"]
 
@@ -12,7 +23,7 @@ def server(tls: Tls) -> ServerSteps:
     message = yield Challenge(b"")
     assert isinstance(message, bytes)
     assert tls.identity is not None
-    authzid = text_of(message)
+    authzid = acting_as(text_of(message))
     if authzid not in ("", tls.identity):
         return ProofFailed(tls.identity, "EXTERNAL")
     return Verified(tls.identity, authzid, "EXTERNAL")
@@ -21,3 +32,4 @@ def server(tls: Tls) -> ServerSteps:
 def client(authzid: str = "") -> ClientSteps:
     """The client's side."""
     yield authzid.encode()
+    raise SaslError(SURPLUS)

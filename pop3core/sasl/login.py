@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pop3core.sasl.base import Challenge, ClientSteps, Password, SaslError, ServerSteps, Tls, text_of
+from pop3core.sasl.base import SURPLUS, Challenge, ClientSteps, Password, SaslError, ServerSteps, Tls, text_of
 
 __all__ = ["client", "server"]
 
@@ -23,3 +23,4 @@ def client(username: str, password: bytes) -> ClientSteps:
     yield None
     yield username.encode()
     yield password
+    raise SaslError(SURPLUS)

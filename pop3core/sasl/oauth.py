@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pop3core.sasl.base import Challenge, ClientSteps, SaslError, ServerSteps, Tls, Token, text_of
+from pop3core.sasl.base import SURPLUS, Challenge, ClientSteps, SaslError, ServerSteps, Tls, Token, text_of
 
 __all__ = ["FAILURE", "XFAILURE", "bearer_client", "bearer_server", "xoauth2_client", "xoauth2_server"]
 
@@ -55,9 +55,11 @@ def bearer_client(username: str, token: str, host: str = "", port: int = 0) -> C
     fields = [f"n,a={name},"] + ([f"host={host}", f"port={port}"] if host else []) + [f"auth=Bearer {token}", "", ""]
     yield "\x01".join(fields).encode()
     yield b"\x01"  # RFC 7628 §3.2.3
+    raise SaslError(SURPLUS)
 
 
 def xoauth2_client(username: str, token: str) -> ClientSteps:
     """XOAUTH2, the client's side."""
     yield f"user={username}\x01auth=Bearer {token}\x01\x01".encode()
     yield b""
+    raise SaslError(SURPLUS)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pop3core.sasl.base import Challenge, ClientSteps, Password, SaslError, ServerSteps, Tls, text_of
+from pop3core.sasl.base import SURPLUS, Challenge, ClientSteps, Password, SaslError, ServerSteps, Tls, text_of
+from pop3core.sasl.prep import acting_as
 
 __all__ = ["client", "server"]
 
@@ -16,7 +17,7 @@ def server(_tls: Tls) -> ServerSteps:
     # all that a line may hold is taken.
     if len(parts) != 3 or not parts[1] or not parts[2]:
         raise SaslError("PLAIN is authzid, NUL, name, NUL, password")
-    return Password(text_of(parts[1]), text_of(parts[0]), parts[2])
+    return Password(text_of(parts[1]), acting_as(text_of(parts[0])), parts[2])
 
 
 def client(username: str, password: bytes, authzid: str = "") -> ClientSteps:
@@ -24,3 +25,4 @@ def client(username: str, password: bytes, authzid: str = "") -> ClientSteps:
     if "\0" in username or "\0" in authzid or b"\0" in password:
         raise SaslError("a name and a password have no NUL")
     yield b"\0".join((authzid.encode(), username.encode(), password))
+    raise SaslError(SURPLUS)

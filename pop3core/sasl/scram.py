@@ -13,6 +13,7 @@ import re
 from typing import Final
 
 from pop3core.sasl.base import (
+    SURPLUS,
     Challenge,
     ClientSteps,
     NoSecret,
@@ -20,23 +21,33 @@ from pop3core.sasl.base import (
     SaslError,
     ScramSecret,
     SecretWanted,
+    ServerProved,
+    ServerRefused,
     ServerSteps,
     Tls,
+    VerdictWanted,
     Verified,
 )
-from pop3core.sasl.prep import prepared, saslprep
+from pop3core.sasl.prep import acting_as, prepared, saslprep
 
-__all__ = ["client", "plus_server", "server", "verifier"]
+__all__ = ["FINAL", "FIRST", "client", "plus_server", "server", "verifier"]
 
 _ITERATIONS_MIN: Final = 4096  # RFC 7677 §4
 _ITERATIONS_MAX: Final = 10_000_000
 """A server that asks a client for more is not serious: some seconds of work."""
 
-_FIRST = re.compile(
-    rb"(?:([ny])|p=([A-Za-z0-9.-]+)),(?:a=([^,]*))?,(n=([^,]*),r=([\x21-\x2b\x2d-\x7e]+)(?:,.*)?)", re.DOTALL
+FIRST: Final = re.compile(
+    rb"(?:([ny])|p=([A-Za-z0-9.-]+)),(?:a=([^,]*))?,"
+    rb"(?P<bare>n=([^,]*),r=(?P<nonce>[\x21-\x2b\x2d-\x7e]+)(?:,.*)?)",
+    re.DOTALL,
 )
-_FINAL = re.compile(rb"(c=([^,]*),r=([^,]*)(?:,.*)?),p=([^,]*)", re.DOTALL)
+"""A client's first message (RFC 5802 §7)."""
+
+FINAL: Final = re.compile(rb"(c=([^,]*),r=(?P<nonce>[^,]*)(?:,.*)?),p=(?P<proof>[^,]*)", re.DOTALL)
+"""A client's final message."""
+
 _SERVER_FIRST = re.compile(rb"r=([\x21-\x2b\x2d-\x7e]+),s=([^,]*),i=([0-9]{1,9})(?:,.*)?", re.DOTALL)
+_SERVER_ERROR = re.compile(rb"e=([A-Za-z0-9-]{1,64})(?:,|$)")  # RFC 5802 §7
 _BINDING = "tls-server-end-point"
 
 
@@ -96,19 +107,19 @@ def plus_server(tls: Tls) -> ServerSteps:
 def _server(tls: Tls, mechanism: str) -> ServerSteps:
     first = yield Challenge(b"")
     assert isinstance(first, bytes)
-    match = _FIRST.fullmatch(first)
+    match = FIRST.fullmatch(first)
     if match is None:
         raise SaslError("this is no first message of SCRAM")
     flag, binding, authzid, bare, name, nonce = match.groups()
     _check_binding(tls, mechanism, flag, binding)
-    username = _name(name)
+    username, acts_as = _name(name), acting_as(_name(authzid or b""))
     stored = yield SecretWanted(username, "SCRAM-SHA-256")
     assert isinstance(stored, ScramSecret | NoSecret)
     both = nonce + stored.server_nonce.encode("ascii")
     server_first = b"r=%b,s=%b,i=%d" % (both, _base64(stored.salt), stored.iterations)
     final = yield Challenge(server_first)
     assert isinstance(final, bytes)
-    match = _FINAL.fullmatch(final)
+    match = FINAL.fullmatch(final)
     if match is None:
         raise SaslError("this is no final message of SCRAM")
     without_proof, nonces = match[1], match[3]
@@ -121,11 +132,13 @@ def _server(tls: Tls, mechanism: str) -> ServerSteps:
     if not good or isinstance(stored, NoSecret):
         return ProofFailed(username, mechanism)
     signature = _hmac(stored.server_key, message)
+    verified = Verified(username, acts_as, mechanism)
+    yield VerdictWanted(verified)
     # RFC 5034 §4 has no room in +OK for it: it is one more challenge, whose answer is empty
     last = yield Challenge(b"v=" + _base64(signature))
     if last:
         raise SaslError("the last answer of SCRAM is empty")
-    return Verified(username, _name(authzid or b""), mechanism)
+    return verified
 
 
 def _check_binding(tls: Tls, mechanism: str, flag: bytes | None, binding: bytes | None) -> None:
@@ -149,14 +162,24 @@ def _proves(stored: ScramSecret | NoSecret, message: bytes, proof: bytes) -> boo
 
 
 def client(
-    username: str, password: bytes, nonce: str, *, channel_binding: bytes | None = None, authzid: str = ""
+    username: str,
+    password: bytes,
+    nonce: str,
+    *,
+    channel_binding: bytes | None = None,
+    could_bind: bool = False,
+    authzid: str = "",
 ) -> ClientSteps:
     """The client's side, of -PLUS when ``channel_binding`` is given.
 
-    ``nonce``: fresh printable ASCII without commas. Raises `SaslError` when the server does not know the password
-    either: it is not the one it says it is, and nothing more must be said to it.
+    ``nonce``: fresh printable ASCII without commas. ``could_bind``: the client knows a binding of this channel, and the
+    server did not announce -PLUS; the server is told so (``y``), and refuses if somebody removed -PLUS from what it
+    announced (RFC 5802 §6). Raises `ServerRefused` for a reason that the server gives, and `SaslError` when the server
+    does not prove that it knows the password: it may be an impostor, and nothing more must be said to it.
     """
-    header = b"p=%b," % _BINDING.encode() if channel_binding is not None else b"n,"
+    header = b"y," if could_bind else b"n,"
+    if channel_binding is not None:
+        header = b"p=%b," % _BINDING.encode()
     header += b"a=%b," % _escaped(authzid) if authzid else b","
     bare = b"n=%b,r=%b" % (_escaped(username), nonce.encode("ascii"))
     server_first = yield header + bare
@@ -173,6 +196,9 @@ def client(
     proof = _xor(client_key, _hmac(hashlib.sha256(client_key).digest(), message))
     server_final = yield without_proof + b",p=" + _base64(proof)
     signature = _hmac(_hmac(salted, b"Server Key"), message)
+    if refused := _SERVER_ERROR.match(server_final):
+        raise ServerRefused(f"the server refuses the proof: {refused[1].decode()}")
     if not hmac.compare_digest(server_final, b"v=" + _base64(signature)):
         raise SaslError("the server does not prove that it knows the password: it may be an impostor")
-    yield b""
+    yield ServerProved()
+    raise SaslError(SURPLUS)

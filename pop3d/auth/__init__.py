@@ -14,7 +14,17 @@ from pop3core.answers import NoSecret, PlainSecret, ScramSecret
 from pop3core.events import Credential
 from pop3core.sasl.base import SecretKind
 
-__all__ = ["Account", "AuthError", "AuthUnavailable", "Authenticator", "KeepsSecrets", "KnowsUsers", "check_user_name"]
+__all__ = [
+    "Account",
+    "AuthError",
+    "AuthUnavailable",
+    "Authenticator",
+    "CannotServe",
+    "KeepsSecrets",
+    "KnowsSpellings",
+    "KnowsUsers",
+    "check_user_name",
+]
 
 _NAME_OCTETS_MAX: Final = 255  # what fits into one component of a path
 
@@ -35,16 +45,22 @@ class Account:
     home: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CannotServe(NoSecret):
+    """There is such a user, whose secret does not serve this mechanism. The client sees what it sees of `NoSecret`."""
+
+
 class Authenticator(Protocol):
     """Checks credentials."""
 
     async def authenticate(self, credential: Credential, source: str = "") -> Account | None:
         """Whose credential it is; None when it is refused, for whatever reason. Never blocks the event loop.
 
-        ``source``: where it comes from (see `pop3d.penalties.source_of`); work that waits is done in turn for each.
+        ``source``: where it comes from (see `pop3d.addresses.source_of`); work that waits is done in turn for each.
         `Verified` was checked by the engine already, with what `KeepsSecrets.secret` gave or by the client's
-        certificate: only the account is wanted. A kind of credential that is not known is refused. Raises
-        `AuthUnavailable` when it cannot be known now.
+        certificate: only the account is wanted. `ProofFailed` is refused, but it takes the time that `Verified` takes,
+        and raises what that raises, so that neither tells whether the proof was good. A kind of credential that is not
+        known is refused. Raises `AuthUnavailable` when it cannot be known now.
         """
         ...
 
@@ -63,8 +79,20 @@ class KeepsSecrets(Protocol):
 
     async def secret(self, username: str, kind: SecretKind, server_nonce: str) -> ScramSecret | PlainSecret | NoSecret:
         """What is stored for SCRAM or APOP. An unknown user is answered in the same time as a known one, by a
-        `NoSecret` with the same salt each time. ``server_nonce``: fresh, to be passed on. Raises `AuthUnavailable` when
-        it cannot be known now.
+        `NoSecret` with the same salt and iterations each time, such as users have. A user whose secret does not serve
+        it is answered likewise, by a `CannotServe`: that is no failed login. ``server_nonce``: fresh, to be passed on.
+        Raises `AuthUnavailable` when it cannot be known now.
+        """
+        ...
+
+
+@runtime_checkable
+class KnowsSpellings(Protocol):
+    """An authenticator that lets a user log in by more than one spelling of the name."""
+
+    def account_name(self, username: str) -> str:
+        """What limits of one account go by: the same for all spellings of it, as far as that is known without asking
+        anybody. See `pop3d.auth.names.spelled`, which is used where there is no such method.
         """
         ...
 

@@ -29,6 +29,7 @@ from typing import Final, ParamSpec, TypeVar
 from pop3d.auth import AuthUnavailable
 from pop3d.auth.passwords import PLAIN, SHA256_CRYPT, SHA512_CRYPT, SSHA256, SSHA512, Secret, matches
 from pop3d.auth.turns import Turns
+from pop3d.process import no_core
 
 __all__ = ["HOLDS_THE_LOCK", "WAITING_MAX", "Hashing", "variants"]
 
@@ -139,6 +140,7 @@ def _any_matches(stored: Secret, passwords: tuple[bytes, ...]) -> bool:
 def _begin_worker() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    no_core()  # an exec took it back
     with contextlib.suppress(OSError):
         os.nice(_NICE)
     threading.Thread(target=_die_with_the_daemon, daemon=True).start()

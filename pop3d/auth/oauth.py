@@ -29,8 +29,17 @@ from joserfc.util import base64_to_int
 from pop3core.answers import NoSecret, PlainSecret, ScramSecret
 from pop3core.events import Credential, Token, Verified
 from pop3core.sasl.base import SecretKind
-from pop3d.auth import Account, Authenticator, AuthError, AuthUnavailable, KeepsSecrets, check_user_name
+from pop3d.auth import (
+    Account,
+    Authenticator,
+    AuthError,
+    AuthUnavailable,
+    KeepsSecrets,
+    KnowsSpellings,
+    check_user_name,
+)
 from pop3d.auth.https import Asker
+from pop3d.auth.names import spelled
 from pop3d.config import OAuth
 
 __all__ = ["ALGORITHMS", "OAuthTokens", "oauth_tokens"]
@@ -363,6 +372,10 @@ class OAuthTokens:
         if isinstance(self._others, KeepsSecrets):
             return await self._others.secret(username, kind, server_nonce)
         return NoSecret(server_nonce=server_nonce)
+
+    def account_name(self, username: str) -> str:
+        """See `pop3d.auth.KnowsSpellings`."""
+        return self._others.account_name(username) if isinstance(self._others, KnowsSpellings) else spelled(username)
 
     async def reload(self) -> None:
         """See `pop3d.auth.Authenticator.reload`."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import OrderedDict
 from typing import Final
 
 from psycopg.rows import dict_row
 
 from pop3d.auth import AuthUnavailable, check_user_name
-from pop3d.auth.passwords import Secret, cost_of, lacks_extra, parse_secret
-from pop3d.auth.stored import StoredPasswords, User, usual
+from pop3d.auth.names import spelled
+from pop3d.auth.passwords import Secret, lacks_extra, parse_secret
+from pop3d.auth.stored import StoredPasswords, User
 from pop3d.postgres import TIMEOUT, Database, DatabaseFault
 
 __all__ = ["PostgresUsers"]
@@ -18,7 +19,8 @@ __all__ = ["PostgresUsers"]
 log = logging.getLogger("pop3d.users")
 
 _CONNECTIONS: Final = 4  # a query takes less than a millisecond
-_SEEN_MAX: Final = 100  # secrets that tell what is usual
+_SEEN_MAX: Final = 100  # users whose secrets tell what is usual
+_SPELLINGS_MAX: Final = 10_000  # of other names than the users' own; each has two names of 255 octets at most
 
 
 class PostgresUsers(StoredPasswords):
@@ -41,7 +43,8 @@ class PostgresUsers(StoredPasswords):
         super().__init__(salts, latin1_passwords=latin1_passwords)
         self.database = Database(conninfo, _CONNECTIONS, timeout)
         self._query = query
-        self._seen: deque[Secret] = deque(maxlen=_SEEN_MAX)
+        self._seen: OrderedDict[str, Secret] = OrderedDict()
+        self._spellings: OrderedDict[str, str] = OrderedDict()
 
     async def find(self, name: str) -> User | None:
         """See `StoredPasswords.find`."""
@@ -78,14 +81,24 @@ class PostgresUsers(StoredPasswords):
         except ValueError as fault:
             log.error("user %r in PostgreSQL cannot log in: %s", name, fault)
             return None
-        self._learn(secret)
+        if called != name:
+            self._spellings[spelled(name)] = str(called)
+            if len(self._spellings) > _SPELLINGS_MAX:
+                self._spellings.popitem(last=False)
         return User(str(called), secret, str(home) if home else None)
 
-    def _learn(self, secret: Secret) -> None:
-        if not lacks_extra(secret.scheme):
-            self._seen.append(secret)
-            if cost_of(secret) != cost_of(self._dummy):
-                self._dummy = usual(self._seen)
+    def account_name(self, username: str) -> str:
+        """See `pop3d.auth.KnowsSpellings`: as the database said when that name was last looked for."""
+        name = spelled(username)
+        return spelled(self._spellings.get(name, name))
+
+    def _logged_in(self, user: User) -> None:
+        # Only of who has logged in: what can be learned by asking for a name could be seen in the answers for others.
+        if not lacks_extra(user.secret.scheme) and self._seen.get(user.name) != user.secret:
+            self._seen[user.name] = user.secret
+            if len(self._seen) > _SEEN_MAX:
+                self._seen.popitem(last=False)
+            self._learn(list(self._seen.values()))
 
     async def trouble(self) -> str | None:
         """What is wrong with database or query, in one line; None when nothing is."""

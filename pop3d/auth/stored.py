@@ -5,23 +5,24 @@ a secret of the scheme and parameters that most users have. A user whose scheme 
 cannot log in, and costs the same.
 
 SCRAM needs a verifier: stored as such, or made from a plain secret. What an unknown user's would be is made up from a
-secret of ours, so that the same name has the same salt for ever, and looks like a known one.
+secret of ours, as `pop3d.auth.invented` says: the same for a name for ever, and such as a known user's.
 """
 
 from __future__ import annotations
 
 import abc
-import hmac
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from pop3core.answers import NoSecret, PlainSecret, ScramSecret
-from pop3core.events import Credential, Password, Verified
+from pop3core.events import Credential, Password, ProofFailed, Verified
 from pop3core.sasl.base import SecretKind
-from pop3d.auth import Account
+from pop3d.auth import Account, CannotServe
 from pop3d.auth.hashing import Hashing, variants
+from pop3d.auth.invented import USUAL, Invented, Shape
+from pop3d.auth.names import spelled
 from pop3d.auth.passwords import (
     ARGON2ID,
     DUMMY,
@@ -56,7 +57,7 @@ class StoredPasswords(abc.ABC):
     """
 
     def __init__(self, salts: bytes | None = None, *, latin1_passwords: bool = False) -> None:
-        self._salts = salts or os.urandom(32)
+        self._invented = Invented(salts or os.urandom(32))
         self._latin1 = latin1_passwords
         self._dummy = Secret(ARGON2ID, DUMMY)
         self._hashing = Hashing()
@@ -76,14 +77,29 @@ class StoredPasswords(abc.ABC):
 
     async def authenticate(self, credential: Credential, source: str = "") -> Account | None:
         """See `pop3d.auth.Authenticator.authenticate`. To act as somebody else is refused."""
-        if not isinstance(credential, Password | Verified):
+        if not isinstance(credential, Password | Verified | ProofFailed):
             return None
         user = await self.find(credential.username)
+        if isinstance(credential, ProofFailed):
+            return None
         if isinstance(credential, Password) and not await self._matches(user, credential.secret, source):
             return None
         if user is None or credential.authzid not in ("", user.name):
             return None
+        self._logged_in(user)
         return Account(user.name, user.home)
+
+    def account_name(self, username: str) -> str:
+        """See `pop3d.auth.KnowsSpellings`."""
+        return spelled(username)
+
+    def _logged_in(self, user: User) -> None:  # noqa: B027  # most have nothing to do
+        """A user has logged in: who cannot read all users learns from it what is usual."""
+
+    def _learn(self, secrets: Collection[Secret]) -> None:
+        """What the site's users have is what unknown ones shall look like."""
+        self._dummy = usual(secrets)
+        self._invented.learn(filter(None, map(_shape, secrets)))
 
     async def _matches(self, user: User | None, password: bytes, source: str) -> bool:
         passwords = variants(password, latin1=self._latin1)
@@ -96,15 +112,18 @@ class StoredPasswords(abc.ABC):
         """See `pop3d.auth.KeepsSecrets.secret`."""
         user = await self.find(username)
         plain = user.secret.value.encode() if user is not None and user.secret.scheme == PLAIN else None
-        salt = hmac.digest(self._salts, username.encode("utf-8", "surrogateescape"), "sha256")[:16]
-        # always made, whatever is stored, so that the time does not tell
-        made = await self._hashing.in_a_thread(Verifier.made, plain or b"nobody", salt)
+        salt = self._invented.salt(username)
+        iterations, octets = self._invented.shape(username)
+        lacking = NoSecret if user is None else CannotServe
+        absent = lacking(self._invented.salt(username, octets), iterations, server_nonce)
         if kind == "APOP":
-            return PlainSecret(plain) if plain is not None else NoSecret(salt, made.iterations, server_nonce)
+            return PlainSecret(plain) if plain is not None else absent
+        # always made, whatever is stored, so that the time does not tell
+        made = await self._hashing.in_a_thread(Verifier.made, plain or b"nobody", salt, USUAL[0])
         if user is not None and user.secret.scheme == SCRAM:
             made = verifier_of(user.secret.value)
         elif plain is None:
-            return NoSecret(salt, made.iterations, server_nonce)
+            return absent
         return ScramSecret(made.salt, made.iterations, made.stored_key, made.server_key, server_nonce)
 
     async def close(self) -> None:
@@ -123,3 +142,13 @@ def usual(secrets: Iterable[Secret]) -> Secret:
     if not count:
         return Secret(ARGON2ID, DUMMY)
     return kinds[max(count, key=lambda cost: (count[cost], -SCHEMES.index(cost[0])))]
+
+
+def _shape(secret: Secret) -> Shape | None:
+    """What SCRAM tells of a user with this secret; None where it cannot be used."""
+    if secret.scheme == PLAIN:
+        return USUAL
+    if secret.scheme != SCRAM:
+        return None
+    kept = verifier_of(secret.value)
+    return kept.iterations, len(kept.salt)

@@ -7,17 +7,20 @@ The fields of a Dovecot passwd-file are accepted; of those behind the secret onl
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from pop3d.auth import AuthError, check_user_name
 from pop3d.auth.edit import edit
 from pop3d.auth.passwords import ARGON2ID, CRYPT_EXTRA, hashed, lacks_extra, parse_secret
-from pop3d.auth.stored import StoredPasswords, User, usual
+from pop3d.auth.stored import StoredPasswords, User
 
 __all__ = [
     "Line",
@@ -105,9 +108,13 @@ def _parse_line(line: str) -> User:
 def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            octets = file.read(_FILE_OCTETS_MAX + 1)
+            return _text(file, path)
     except OSError as fault:
         raise AuthError(f"users file {path}: {fault.strerror}; make it with `pop3d user add`") from None
+
+
+def _text(file: BinaryIO, path: Path) -> str:
+    octets = file.read(_FILE_OCTETS_MAX + 1)
     if len(octets) > _FILE_OCTETS_MAX:
         raise AuthError(f"users file {path}: larger than {_FILE_OCTETS_MAX} octets")
     try:
@@ -123,7 +130,7 @@ class UsersFile(StoredPasswords):
         self._path = path
         self._users: Mapping[str, User] = parse_users(_read(path), str(path))
         super().__init__(salts, latin1_passwords=latin1_passwords)
-        self._dummy = usual(user.secret for user in self._users.values())
+        self._learn([user.secret for user in self._users.values()])
 
     async def find(self, name: str) -> User | None:
         """See `StoredPasswords.find`."""
@@ -132,7 +139,7 @@ class UsersFile(StoredPasswords):
     async def reload(self) -> None:
         """See `pop3d.auth.Authenticator.reload`."""
         self._users = await asyncio.to_thread(lambda: parse_users(_read(self._path), str(self._path)))
-        self._dummy = usual(user.secret for user in self._users.values())
+        await asyncio.to_thread(self._learn, [user.secret for user in self._users.values()])
         self.tell_who_cannot_log_in()
 
     def tell_who_cannot_log_in(self) -> None:
@@ -156,8 +163,8 @@ def add_user(path: Path, name: str, password: str, scheme: str = ARGON2ID) -> No
         raise ValueError('a user name does not begin with "#", which begins a comment')
     line = f"{name}:{_hashed(password, scheme)}\n"
 
-    def change(found: Path) -> bytes:
-        text = _read(found) if found.exists() else ""
+    def change(found: BinaryIO | None) -> bytes:
+        text = "" if found is None else _text(found, path)
         if name in parse_users(text, str(path)):
             raise UserExists(f"{path} has a user {name!r} already")
         return (text + ("\n" if text and not text.endswith("\n") else "") + line).encode()
@@ -172,8 +179,8 @@ def set_password(path: Path, name: str, password: str, scheme: str = ARGON2ID) -
     """
     secret = _hashed(password, scheme)
 
-    def change(found: Path) -> bytes:
-        lines = _read(found).split("\n")
+    def change(found: BinaryIO | None) -> bytes:
+        lines = _text(_there(found, path), path).split("\n")
         numbers = [number for number, line in enumerate(lines) if _is_of(line, name)]
         if not numbers:
             raise UnknownUser(f"{path} has no user {name!r}")
@@ -192,14 +199,20 @@ def set_password(path: Path, name: str, password: str, scheme: str = ARGON2ID) -
 def remove_user(path: Path, name: str) -> None:
     """Remove every line of a user; every other one stays. Raises `UnknownUser`, `AuthError` and OSError."""
 
-    def change(found: Path) -> bytes:
-        lines = re.findall(r"[^\n]*\n|[^\n]+", _read(found))
+    def change(found: BinaryIO | None) -> bytes:
+        lines = re.findall(r"[^\n]*\n|[^\n]+", _text(_there(found, path), path))
         left = [line for line in lines if not _is_of(line, name)]
         if len(left) == len(lines):
             raise UnknownUser(f"{path} has no user {name!r}")
         return "".join(left).encode()
 
     edit(path, change)
+
+
+def _there(found: BinaryIO | None, path: Path) -> BinaryIO:
+    if found is None:
+        raise AuthError(f"users file {path}: {os.strerror(errno.ENOENT)}; make it with `pop3d user add`")
+    return found
 
 
 def _hashed(password: str, scheme: str) -> str:

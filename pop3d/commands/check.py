@@ -32,13 +32,15 @@ from pop3d.certificates import covers, shown_by
 from pop3d.commands import check_asked, check_missing
 from pop3d.commands.check_compressed import CompressedMail
 from pop3d.commands.check_listeners import listeners
+from pop3d.commands.configured import configured
 from pop3d.commands.finding import Finding
 from pop3d.commands.finding import fault as _fault
 from pop3d.commands.finding import mode_faults as _mode
 from pop3d.commands.finding import warning as _warning
-from pop3d.config import Config, ConfigError, Pam, are_one_mailbox, find, load
+from pop3d.config import Config, ConfigError, Pam, are_one_mailbox
 from pop3d.exit_status import ExitStatus
 from pop3d.log import harmless
+from pop3d.ownership import acting
 from pop3d.privileges import Identity, become, resolve
 from pop3d.state_folder import CACHE, KEEP
 from pop3d.stores import MaildropBusy, StoreError
@@ -48,6 +50,7 @@ from pop3d.stores.seen_mailboxes import SeenMailboxes, mailboxes_root
 
 __all__ = ["Finding", "check", "findings"]
 
+_RSA_BITS_MAX: Final = 3072  # a handshake with 4096 takes 5 ms of the event loop, with 2048 one
 _DAYS_LEFT: Final = 14  # a certificate that ends sooner should have been renewed: those of ACME last 90 days, or 47
 _IDLE_LEAST: Final = 600  # seconds (RFC 1939 §3)
 _FILES_MAX: Final = 100_000
@@ -74,10 +77,12 @@ def _counted(number: int, word: str) -> str:
 def findings(path: Path | None) -> list[Finding]:
     """All there are. A process of root becomes the configured `user` on the way."""
     try:
-        config = load(find(path))
+        config = configured(path, serves=True)
     except ConfigError as fault:
         return [Finding(True, text) for text in fault.faults]
-    found = [*_limits(config), *listeners(config), *_certificates(config), *_state(config.state)]
+    found = [*_limits(config), *listeners(config), *_certificates(config)]
+    with acting(config.owner):
+        found += _state(config.state)
     identity = _identity(config, found)
     found += (Finding(True, text) for text in plugin_faults(config))
     lines: list[Line] = []
@@ -87,12 +92,13 @@ def findings(path: Path | None) -> list[Finding]:
             found += _users(config, lines)
     except AuthError as fault:
         found.append(Finding(True, str(fault)))
-    found += check_asked.databases(config)
-    if config.auth.oauth is not None:
-        found += check_asked.tokens(config.auth.oauth)
     pam = (config.auth.pam or Pam()) if config.auth.backend == "pam" else None
-    if pam is not None:
-        found += check_asked.pam(pam)
+    with acting(config.owner):
+        found += check_asked.databases(config)
+        if config.auth.oauth is not None:
+            found += check_asked.tokens(config.auth.oauth)
+        if pam is not None:
+            found += check_asked.pam(pam)
     root = os.geteuid() == 0
     if root and identity is not None and identity.uid != 0:
         become(identity)
@@ -130,11 +136,11 @@ def _certificates(config: Config) -> Iterator[Finding]:
     given = "hostname" in config.model_fields_set
     for files, hosts in ((config.tls, (config.hostname,)), *((sni, sni.hosts) for sni in config.tls.sni)):
         for certificate, private_key in files.pairs:
-            yield from _dates_and_names(certificate, hosts, sure=given or files is not config.tls)
+            yield from _certificate(certificate, hosts, sure=given or files is not config.tls)
             yield from _mode(private_key, "the private key")
 
 
-def _dates_and_names(certificate: Path, hosts: tuple[str, ...], *, sure: bool) -> Iterator[Finding]:
+def _certificate(certificate: Path, hosts: tuple[str, ...], *, sure: bool) -> Iterator[Finding]:
     """``sure``: the names were given, and are not this machine's own, which clients may know by another."""
     try:
         shown = shown_by(certificate)
@@ -143,6 +149,9 @@ def _dates_and_names(certificate: Path, hosts: tuple[str, ...], *, sure: bool) -
     where, left = f"certificate {certificate}", shown.ends - datetime.datetime.now(datetime.UTC)
     if datetime.timedelta() <= left < datetime.timedelta(days=_DAYS_LEFT):
         yield _warning(where, f"ends on {shown.ends:%Y-%m-%d}, in {left.days} days", "renew it")
+    if shown.rsa_bits > _RSA_BITS_MAX:
+        what = f"its RSA key has {shown.rsa_bits} bits, and each handshake holds up all connections for milliseconds"
+        yield _warning(where, what, "request one with an ECDSA key (P-256), or RSA of 2048 bits")
     for host in hosts:
         if not covers(shown.names, host):
             names = ", ".join(sorted(shown.names)) or "no name at all"
@@ -191,7 +200,7 @@ def _reloadable(config: Config) -> Iterator[Finding]:
     """As the configured user."""
     files = [config.auth.users] if config.auth.backend == "file" else []
     if config.auth.oauth is not None:
-        files += check_asked.read_again(config.auth.oauth)
+        files += config.auth.oauth.files
     if config.tls is not None:
         files += config.tls.files
     for file in dict.fromkeys(files):
@@ -207,7 +216,9 @@ def _reloadable(config: Config) -> Iterator[Finding]:
 def _processes() -> Iterator[Finding]:
     """As the configured user, who checks passwords of SHA-crypt in processes."""
     try:
-        started = subprocess.run([sys.executable, "-c", "import pop3d.auth.hashing"], capture_output=True)
+        # as `serve` starts them, from a folder that is nobody else's
+        asked = [sys.executable, "-c", "import pop3d.auth.hashing"]
+        started = subprocess.run(asked, capture_output=True, cwd=Path(__file__).parents[2])  # noqa: S603
         works = started.returncode == 0
     except OSError:
         works = False

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pop3d.auth.postgres import PostgresUsers
     from pop3d.stores.postgres import PostgresStore
 
-__all__ = ["as_user", "databases", "pam", "read_again", "tokens"]
+__all__ = ["as_user", "databases", "pam", "tokens"]
 
 PAM_PLACES: Final = tuple(map(Path, ("/etc/pam.d", "/usr/local/etc/pam.d", "/usr/lib/pam.d", "/usr/etc/pam.d")))
 """Where services of PAM are, the first that is there; systems without such folders have /etc/pam.conf instead."""
@@ -46,14 +46,6 @@ def tokens(oauth: OAuth) -> Iterator[Finding]:
         asyncio.run(ask(with_tokens(oauth, None)))
     except AuthError as found:
         yield Finding(True, str(found))
-
-
-def read_again(oauth: OAuth) -> Iterator[Path]:
-    """The files that are read at the start and on SIGHUP."""
-    if oauth.client_secret_file is not None:
-        yield oauth.client_secret_file
-    if oauth.jwks is not None and "://" not in oauth.jwks:
-        yield Path(oauth.jwks)
 
 
 def pam(settings: Pam) -> Iterator[Finding]:

@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pop3d.auth import Account
+from pop3d.commands.configured import configured
 from pop3d.commands.whose import become_user, known_account
-from pop3d.config import Config, find, load
+from pop3d.config import Config
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.stores import StoreError, mbox
@@ -77,7 +78,7 @@ class _InPostgres:
 
 def _mailbox(user: str, path: Path | None) -> _Mailbox:
     """Where a user's mail is. On the way this process becomes whom the configuration says."""
-    config = load(find(path))
+    config = configured(path)
     store = config.store
     if store.backend not in ("maildir", "postgres"):
         raise CommandError(f'the store is "{store.backend}": there is no Maildir to deliver into', ExitStatus.CONFIG)

@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pop3d.auth import Account, check_user_name
+from pop3d.commands.configured import configured
 from pop3d.commands.whose import become_user, known_account
-from pop3d.config import Config, find, load
+from pop3d.config import Config
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.log import harmless
@@ -116,7 +117,7 @@ def _forget_root(root: str, records: MailboxRecords) -> None:
 
 
 def _settings(path: Path | None) -> Config:
-    config = load(find(path))
+    config = configured(path)
     if config.store.backend != "maildir":
         what = f'the store is "{config.store.backend}": there is no Maildir to look at'
         raise CommandError(what, ExitStatus.CONFIG)

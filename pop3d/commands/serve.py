@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING
 
 from pop3d.assembly import assemble, tls_faults
 from pop3d.auth import AuthError
-from pop3d.config import Config, find, is_loopback, load
+from pop3d.commands.configured import configured
+from pop3d.config import Config, is_loopback
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.log import configure, unraisable
 from pop3d.log_writing import beside
+from pop3d.ownership import acting
 from pop3d.privileges import Identity, become, resolve
-from pop3d.process import no_new_privileges, tune
+from pop3d.process import no_core, no_new_privileges, tune
 from pop3d.renewal import Renewal
 from pop3d.server import ListenError, Server
 from pop3d.state_folder import prepare
@@ -39,7 +41,8 @@ log = logging.getLogger("pop3d.serve")
 
 def serve(path: Path | None) -> None:
     """Serve the configuration at ``path``, or the one found. Returns when SIGTERM or SIGINT has ended it."""
-    config = load(find(path))
+    config = configured(path, serves=True)
+    os.chdir("/")  # processes that are started import from where they start, and there is nobody else's file
     configure(config.log.level, config.log.format)
     sys.unraisablehook = unraisable
     notifier = Notifier(os.environ)
@@ -126,6 +129,7 @@ async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[
         await server.bind(sockets)
         if identity is not None:
             become(identity)
+            no_core()  # a change of user takes it back
         if config.auth.backend != "pam":  # whose modules may need helpers that have more, such as unix_chkpwd
             no_new_privileges()
         await server.serve()  # nobody is let in before
@@ -164,9 +168,10 @@ async def _exposed(config: Config, server: Server, metrics: Metrics | None) -> E
 
 
 def _prepare_state(config: Config, identity: Identity | None) -> None:
-    """The state folder belongs to whom we become; only root can see to that."""
+    """The state folder belongs to whom we become. Only root can see to that, but gives nothing away at his own word."""
     try:
-        prepare(config.state, None if identity is None else (identity.uid, identity.gid))
+        with acting(config.owner):
+            prepare(config.state, None if identity is None or config.owner else (identity.uid, identity.gid))
     except OSError as fault:
         log.warning("state folder %s: %s; nothing is cached or remembered", config.state, fault.strerror)
 

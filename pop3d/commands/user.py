@@ -25,7 +25,7 @@ from pop3d.auth.users_file import (
     remove_user,
     set_password,
 )
-from pop3d.config import find, load
+from pop3d.commands.configured import configured
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.log import harmless
@@ -61,7 +61,7 @@ class _Site:
 def _site(config: Path | None, users: Path | None) -> _Site:
     if users is not None and config is None:
         return _Site(users)
-    auth = load(find(config)).auth
+    auth = configured(config).auth
     if users is None and auth.backend != "file":
         what = (
             f'with backend = "{auth.backend}" users are in no file, and others know them; `--users FILE` names a file'

@@ -21,6 +21,7 @@ from pop3d.config.listening import Certificates, Listen, Sni, Tls
 from pop3d.config.mail import StoreConfig, are_one_mailbox, lead_to_one_mailbox
 from pop3d.config.running import Limits, Log, Metrics
 from pop3d.config.users import Auth, OAuth, Pam, PostgresUsers
+from pop3d.ownership import Owners
 
 __all__ = [
     "Auth",
@@ -75,11 +76,37 @@ class Config(Model):
     metrics: Metrics | None = None
 
     _file: Path | None = PrivateAttr(default=None)
+    _trusted: Owners | None = PrivateAttr(default=None)
+    _owner: tuple[int, int] | None = PrivateAttr(default=None)
 
     @property
     def file(self) -> Path | None:
         """What it was read from, as it was named; None when it was not."""
         return self._file
+
+    @property
+    def trusted(self) -> Owners | None:
+        """Who may have written what root obeys, besides what is `user`'s own; None for a process that is not root's."""
+        return self._trusted
+
+    @property
+    def owner(self) -> tuple[int, int] | None:
+        """User and group whose own this file is, where root obeys it nevertheless: root reads certificates, keys and
+        users for him and binds ports, and does all else with his rights (`pop3d.ownership.acting`). None: no such.
+        """
+        return self._owner
+
+    @property
+    def files(self) -> list[tuple[str, Path]]:
+        """What is read, or made, before the process becomes `user`: key and path. It may not be there."""
+        files = [("state", self.state)]
+        if self.auth.backend == "file":
+            files.append(("auth.users", self.auth.users))
+        if (oauth := self.auth.oauth) is not None:
+            files += [("auth.oauth", file) for file in oauth.files]
+        if self.tls is not None:
+            files += [("tls", file) for file in self.tls.files]
+        return list(dict.fromkeys(files))  # two names may share a file
 
     @model_validator(mode="after")
     def _certificates_of_clients(self) -> Config:
@@ -139,8 +166,8 @@ def find(path: Path | None) -> Path:
     raise ConfigError([f"no configuration: looked for {' and '.join(map(str, PLACES))}; name one with --config FILE"])
 
 
-def load(path: Path) -> Config:
-    """Reads and validates a file. Raises `ConfigError` with all faults."""
+def load(path: Path, trusted: Owners | None = None, owner: tuple[int, int] | None = None) -> Config:
+    """Reads and validates a file. ``trusted`` and ``owner``: see `Config`. Raises `ConfigError` with all faults."""
     try:
         with path.open("rb") as file:
             found = tomllib.load(file)
@@ -156,7 +183,7 @@ def load(path: Path) -> Config:
     if config.store.deleted and lead_to_one_mailbox(config.store.path, config.store.deleted):
         what = "is the mailbox itself, or another user's: messages would be deleted where they are kept"
         raise ConfigError([f'{path}: `store.deleted`: it {what}; take a folder of its own, such as "deleted/{{user}}"'])
-    config._file = path
+    config._file, config._trusted, config._owner = path, trusted, owner
     return config
 
 

@@ -6,9 +6,9 @@ import importlib.util
 import ipaddress
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr, field_validator, model_validator
 
-__all__ = ["Exchangeable", "Model", "Plugin", "Postgres", "is_loopback"]
+__all__ = ["Exchangeable", "Model", "Network", "Plugin", "Postgres", "is_loopback"]
 
 
 class Model(BaseModel):
@@ -19,6 +19,20 @@ class Model(BaseModel):
 
 Plugin = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]*$", max_length=255)]
 """The name of an entry point, or a dotted path; see `pop3d.plugins`."""
+
+
+def _network(text: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        if isinstance(text, str):
+            return ipaddress.ip_network(text)
+    except ValueError:
+        pass
+    raise ValueError(
+        'a network is like "10.0.0.0/8" or "2001:db8::/64", with no bit set behind the prefix; or an address'
+    )
+
+
+Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, PlainValidator(_network)]
 
 
 class Exchangeable(Model):

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, PlainValidator, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from pop3d.config.base import Model, is_loopback
+from pop3d.config.base import Model, Network, is_loopback
 
 __all__ = ["Certificates", "Listen", "Sni", "Tls"]
 
 _SERVER_NAME: Final = re.compile(r"(\*\.)?[a-zA-Z0-9_-]{1,63}(\.[a-zA-Z0-9_-]{1,63})*")
-
-
-def _network(text: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    try:
-        if isinstance(text, str):
-            return ipaddress.ip_network(text)
-    except ValueError:
-        pass
-    raise ValueError(
-        'a network is like "10.0.0.0/8" or "2001:db8::/64", with no bit set behind the prefix; or an address'
-    )
-
-
-Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, PlainValidator(_network)]
 
 
 class Listen(Model):

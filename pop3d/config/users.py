@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from pop3d.config.base import Exchangeable, Model, Plugin, Postgres, is_loopback
+from pop3d.config.base import Exchangeable, Model, Network, Plugin, Postgres, is_loopback
 
 __all__ = ["Auth", "OAuth", "Pam", "PostgresUsers"]
 
@@ -28,6 +28,12 @@ class OAuth(Model):
     user_claim: Text = "email"
     scope: Text | None = None
     leeway_seconds: Annotated[int, Field(ge=0, le=300)] = 30
+
+    @property
+    def files(self) -> list[Path]:
+        """All that is read for it, at the start and on SIGHUP."""
+        files = [] if self.client_secret_file is None else [self.client_secret_file]
+        return [*files, Path(self.jwks)] if self.jwks is not None and "://" not in self.jwks else files
 
     @field_validator("jwks", "introspection")
     @classmethod
@@ -81,7 +87,7 @@ class Auth(Exchangeable):
     """``[auth]``: who may log in."""
 
     _ours: ClassVar = ("file", "pam", "postgres", "oauth")
-    _for_all: ClassVar = frozenset({"backend", "options", "mechanisms", "oauth"})
+    _for_all: ClassVar = frozenset({"backend", "options", "mechanisms", "oauth", "trusted_networks"})
 
     backend: Plugin = "file"
     users: Path = Path("users")
@@ -90,9 +96,17 @@ class Auth(Exchangeable):
         ...,
     ] = ("plain",)
     latin1_passwords: bool = False
+    trusted_networks: tuple[Network, ...] = ()
     oauth: OAuth | None = None
     postgres: PostgresUsers | None = None
     pam: Pam | None = None
+
+    @field_validator("trusted_networks")
+    @classmethod
+    def _not_everybody(cls, networks: tuple[Network, ...]) -> tuple[Network, ...]:
+        if any(not network.prefixlen for network in networks):
+            raise ValueError("every address would be trusted; name those of the webmail, the fetcher or the proxy")
+        return networks
 
     @field_validator("mechanisms")
     @classmethod

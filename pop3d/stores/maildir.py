@@ -50,6 +50,7 @@ log = logging.getLogger("pop3d.maildir")
 _LOCK_PATIENCE: Final = 0.04  # seconds that a dying holder gets before the mailbox counts as in use
 _LOCK_PAUSE: Final = 0.005
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
+_TROUBLES_TOLD: Final = 10  # lines of the log for one login: who can write files into a mailbox can make many
 _LARGE: Final = 1_000  # messages from which on a listing is kept although no size in it is new
 
 _Found: TypeAlias = tuple[Scan, Stamps]
@@ -130,8 +131,10 @@ class MaildirStore:
         except BaseException:
             folder.close()
             raise
-        for trouble in found.troubles:
+        for trouble in found.troubles[:_TROUBLES_TOLD]:
             log.warning("%s: %s", path, trouble)
+        if (untold := len(found.troubles) - _TROUBLES_TOLD) > 0:
+            log.warning("%s: and %d more like these", path, untold)
         devices = {stamp[0] for stamp in stamps if stamp is not None}
         files = ListedFiles(
             -1 if folder.root is None else folder.root,
@@ -378,11 +381,15 @@ class MaildirMaildrop:
             return
         assert self._folder.root is not None
         removal = Removal(self._files, self._soft)
-        left = await hop(removal.run, numbers)
+        if left := await hop(self._remove, removal, numbers):
+            raise RemovalFailed(left, f"{self._folder.path}: {'; '.join(removal.details[:3])}")
+
+    def _remove(self, removal: Removal, numbers: Collection[int]) -> list[int]:
+        """In a thread."""
+        left = removal.run(numbers)
         if self._seen is not None:
             self._seen.difference_update(numbers)
-        if left:
-            raise RemovalFailed(left, f"{self._folder.path}: {'; '.join(removal.details[:3])}")
+        return left
 
     async def close(self) -> None:
         """See `pop3d.stores.Maildrop.close`."""

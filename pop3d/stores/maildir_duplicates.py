@@ -53,30 +53,47 @@ def unique_ids(
     ``is_taken``: whether an id belongs to a message of another unique part.
     """
     files = sorted(files)
-    given: dict[SameName, bytes] = {}
-    free = list(told)
-    for by_inode in (True, False):
-        for file in files:
-            inode = name_and_inode(file.entry)[1]
-            for one in free:
-                if file not in given and one.digest == file.digest and (one.inode == inode or not by_inode):
-                    given[file] = one.uid
-                    free.remove(one)
-                    break
+    given = _told_before(files, told)
     used = {one.uid for one in told}
+    others = _OtherIds(lambda uid: uid in used or is_taken(uid))
     for file in files:
         if file not in given:
-            uid = plain if plain not in used else _other_id(file, lambda uid: uid in used or is_taken(uid))
+            uid = plain if plain not in used else others.of(file)
             given[file] = uid
             used.add(uid)
     return [(file, given[file]) for file in files]
 
 
-def _other_id(file: SameName, is_taken: Callable[[bytes], bool]) -> bytes:
-    unique, digest = unique_part(file.entry), file.digest
-    while True:
-        uid = b"%b.%b" % (unique, digest.hex()[:32].encode())
-        uid = uid if is_unique_id(uid) else hashlib.sha256(uid).hexdigest().encode()
-        if not is_taken(uid):
-            return uid
-        digest = hashlib.sha256(digest).digest()  # the very same content: one more round of the hash tells them apart
+def _told_before(files: Sequence[SameName], told: Sequence[ToldId]) -> dict[SameName, bytes]:
+    """The ids that were told: for the same content in the same file, then for the same content in another."""
+    given: dict[SameName, bytes] = {}
+    left = dict(enumerate(told))
+    for by_inode in (True, False):
+        kept: dict[tuple[bytes, int], list[int]] = {}
+        for place in reversed(left):  # so that the first one is given first
+            one = told[place]
+            kept.setdefault((one.digest, one.inode if by_inode else 0), []).append(place)
+        for file in files:
+            key = file.digest, name_and_inode(file.entry)[1] if by_inode else 0
+            if file not in given and (places := kept.get(key)):
+                given[file] = told[place := places.pop()].uid
+                del left[place]
+    return given
+
+
+class _OtherIds:
+    """Ids made of unique part and content, none twice. ``is_taken``: true for ever once it is true."""
+
+    def __init__(self, is_taken: Callable[[bytes], bool]) -> None:
+        self._is_taken = is_taken
+        self._next: dict[bytes, bytes] = {}  # by content: many files may have the very same
+
+    def of(self, file: SameName) -> bytes:
+        unique, digest = unique_part(file.entry), self._next.get(file.digest, file.digest)
+        while True:
+            uid = b"%b.%b" % (unique, digest.hex()[:32].encode())
+            uid = uid if is_unique_id(uid) else hashlib.sha256(uid).hexdigest().encode()
+            # the very same content: one more round of the hash tells them apart
+            digest = self._next[file.digest] = hashlib.sha256(digest).digest()
+            if not self._is_taken(uid):
+                return uid

@@ -50,13 +50,40 @@ _READINGS_MAX: Final = 10
 _SENT_SIZE = re.compile(rb",W=([0-9]{1,15})(?=[,:]|$)")
 
 
+class _ByPlace(Mapping[int, bytes]):
+    """Octets by place, ascending, in two pieces of memory: a dictionary of a million holds 150 MiB, and whoever drops
+    it waits a tenth of a second.
+    """
+
+    __slots__ = ("_octets", "_places")
+
+    def __init__(self, found: Mapping[int, bytes]) -> None:
+        self._places, self._octets = array("Q", found), PackedOctets(found.values())
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._places)
+
+    def __getitem__(self, place: int) -> bytes:
+        at = bisect_left(self._places, place)
+        if at == len(self._places) or self._places[at] != place:
+            raise KeyError(place)
+        return self._octets[at]
+
+
 class UniqueIds(Sequence[bytes]):
-    """Unique-ids, made from the names when they are asked for; ``others``, by place, are not the name's unique part."""
+    """Unique-ids, made from the names when they are asked for.
+
+    ``others``, by place and ascending, are not the name's unique part.
+    """
 
     __slots__ = ("_names", "_others")
 
     def __init__(self, names: PackedOctets, others: Mapping[int, bytes]) -> None:
-        self._names, self._others = names, others
+        self._names = names
+        self._others: Mapping[int, bytes] = _ByPlace(others) if others else {}  # mostly none
 
     @property
     def others(self) -> Mapping[int, bytes]:
@@ -75,12 +102,24 @@ class UniqueIds(Sequence[bytes]):
             return [self[place] for place in range(*index.indices(len(self)))]
         if index < 0:
             index += len(self)
-        return self._others.get(index) or unique_part(self._names[index])
+        if index in self._others:
+            return self._others[index]
+        return unique_part(self._names[index])
 
     def __iter__(self) -> Iterator[bytes]:
         if not self._others:
             return map(unique_part, self._names)
-        return (self._others.get(place) or unique_part(name) for place, name in enumerate(self._names))
+        return self._mixed()
+
+    def _mixed(self) -> Iterator[bytes]:
+        others = iter(self._others.items())
+        place, other = next(others, (-1, b""))
+        for at, name in enumerate(self._names):
+            if at == place:
+                yield other
+                place, other = next(others, (-1, b""))
+            else:
+                yield unique_part(name)
 
 
 @dataclass(slots=True)
@@ -273,17 +312,19 @@ class _Collector:
         if len(same) > 1:
             self._troubles.append(f"{len(same)} files have the same unique part {os.fsdecode(unique)!r}")
         plain = self._unique_id(unique, size_key(name_and_inode(entries[0])[0]))
+        by_uid = {one.uid: one for one in told}
         for file, uid in unique_ids(plain, same, told, self._is_taken):
             name, octets = self._counted_wherever(file.entry)
             if octets is None:
                 continue
             inode = name_and_inode(file.entry)[1]
             self._taken.add(uid)
-            if file.digest and not any((one.uid, one.digest, one.inode) == (uid, file.digest, inode) for one in told):
-                told = [*(one for one in told if one.uid != uid), ToldId(unique, file.digest, inode, uid)]
+            if file.digest and by_uid.get(uid) != (now := ToldId(unique, file.digest, inode, uid)):
+                by_uid.pop(uid, None)
+                by_uid[uid] = now  # the newest stands last
                 self._telling = True
             self._append(unique, name, inode, uid, octets)
-        self.told[unique] = told
+        self.told[unique] = list(by_uid.values())
 
     def _first_before(self, same: list[SameName], inode: int, octets: int) -> list[SameName]:
         """Which of the files was listed alone before, and has the plain id: by inode number, or by its octets as sent.

@@ -101,7 +101,29 @@ class _Cursor:
         os.close(self._descriptor)  # of a file that was only read: nothing is flushed
 
 
-class _Unpacking(_Cursor):
+class _Converting(_Cursor):
+    """The same for a message that is sent as its surrogate: it is made in a thread, for a piece can take 20 ms."""
+
+    def read_here(self) -> None:
+        self._take(self._more())
+
+    def read_now(self) -> Content | None:
+        return self._give() if self._waiting or self._ended else None
+
+    async def read(self) -> Content:
+        if not self._waiting and not self._ended:
+            await hop(self._read_on)
+        return self._give()
+
+    def _read_on(self) -> None:
+        while not self._waiting and not self._ended:
+            self._take(self._more())
+
+    def _more(self) -> bytes:
+        return os.pread(self._descriptor, _READ, self._position)
+
+
+class _Unpacking(_Converting):
     """The same for a message that another server compressed: its ``pieces`` are unpacked in a thread."""
 
     def __init__(
@@ -110,14 +132,8 @@ class _Unpacking(_Cursor):
         super().__init__(number, descriptor, sys.maxsize, room, surrogate=surrogate)
         self._pieces = pieces
 
-    def read_here(self) -> None:
-        self._take(next(self._pieces, b""))
-
-    def read_now(self) -> Content | None:
-        return self._give() if self._waiting or self._ended else None
-
-    async def _read_file(self) -> bytes:
-        return await hop(next, self._pieces, b"")
+    def _more(self) -> bytes:
+        return next(self._pieces, b"")
 
 
 class MessageReader:
@@ -264,7 +280,8 @@ class MessageReader:
     def _begun(self, number: int, descriptor: int, size: int) -> _Cursor:
         form = form_of(os.pread(descriptor, HEAD, 0))
         if form is None:
-            return _Cursor(number, descriptor, size, self._room, surrogate=self._surrogates)
+            kind = _Converting if self._surrogates else _Cursor
+            return kind(number, descriptor, size, self._room, surrogate=self._surrogates)
         # a size that is not the file's was found by unpacking it to its end: nothing keeps the first piece waiting
         was_unpacked = not self._believes and self._files.sizes[number - 1] != size
         pieces = (unpacked if was_unpacked else verified)(descriptor, form, refuse=self._refuse)

@@ -26,6 +26,7 @@ from pop3core.maildrop import Listing, PackedOctets
 from pop3d.auth import Account
 from pop3d.postgres import DURABLE, TIMEOUT, Connection, Database, DatabaseFault
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
+from pop3d.stores.hops import hop
 from pop3d.stores.postgres_locks import Locks, removal_key
 
 __all__ = ["PostgresMaildrop", "PostgresStore"]
@@ -96,7 +97,8 @@ class PostgresStore:
                 if len(rows) < _ROWS:
                     break
             await lease.raw.execute(b"commit")
-        return Listing(sizes, PackedOctets(uids)), ids
+        listing = _listed(sizes, uids) if len(uids) <= _ROWS else await hop(_listed, sizes, uids)
+        return listing, ids
 
     async def remove(self, mailbox: str, holder: Connection, batches: Iterable[list[int]], deadline: float) -> None:
         """Remove messages of a mailbox whose lock ``holder`` has; all or none. Raises `DatabaseFault`.
@@ -141,6 +143,13 @@ class PostgresStore:
     async def close(self) -> None:
         """See `pop3d.stores.Closes`."""
         self.database.close()
+
+
+def _listed(sizes: array[int], uids: list[bytes]) -> Listing:
+    """A listing, of many in a thread: of a million it takes 0.2 s, with what it takes to free ``uids``."""
+    listing = Listing(sizes, PackedOctets(uids))
+    uids.clear()
+    return listing
 
 
 class _Cursor:

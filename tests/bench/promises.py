@@ -2,7 +2,8 @@
 
 Each line is one promise: what was measured, the figure, and the aim. A figure depends on the machine and on what else
 it does; the aims are for two quiet cores. The exit status is 1 when an aim was missed, so that a person looks.
-`python -m tests.bench.promises beside` (and the run of all) prints the table of docs/running.md, in its form.
+`python -m tests.bench.promises beside` (and the run of all) prints the table of docs/running.md, in its form;
+`... guesses` that of docs/security.md, in a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import defence, honest, service
+from tests.bench import defence, guessing, honest, service
 from tests.bench.site import Row, Site, make
 
 PROMISES: dict[str, Callable[[Site], Iterator[Row]]] = {
@@ -44,11 +45,13 @@ PROMISES: dict[str, Callable[[Site], Iterator[Row]]] = {
 
 
 BESIDE = "beside"
+GUESSES = "guesses"
+_GUESSED = 20.0  # seconds of each trial
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = [*PROMISES, BESIDE]
+    known = [*PROMISES, BESIDE, GUESSES]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or some of: {', '.join(known)}")
     names = parser.parse_args().names or known
     if unknown := set(names) - set(known):
@@ -58,7 +61,7 @@ def main() -> None:
     table = Table("promise", "what", "figure", "aim", "")
     missed = False
     for name in names:
-        if name == BESIDE:
+        if name in (BESIDE, GUESSES):
             continue
         console.print(name, style="dim")
         with made() as site:
@@ -77,6 +80,14 @@ def main() -> None:
             with made() as site:
                 rows.append(honest.measured(site, situation))
         print(honest.as_markdown(rows))
+    if GUESSES in names:
+        with made() as site:
+            lines = [
+                guessing.measured(site, mechanism, source, _GUESSED)
+                for source in guessing.SOURCES
+                for mechanism in guessing.MECHANISMS
+            ]
+        print(guessing.as_markdown(lines))
     sys.exit(missed)
 
 

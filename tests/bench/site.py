@@ -78,7 +78,7 @@ class Site:
                 preexec_fn=limit,
                 env={**os.environ, **(environment or {})},
             )
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60  # what was written before is made durable first
         while "listening on" not in self.log:
             assert self.process.poll() is None, self.log
             assert time.monotonic() < until, self.log

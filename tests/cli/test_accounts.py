@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import threading
 import tomllib
@@ -321,3 +322,23 @@ def test_a_missing_extra_is_named(
     assert ran.status == 78
     assert f"pip install 'pop3core[{extra}]'" in ran.err
     assert book.read_book() == {}
+
+
+# --- somebody else's folders ---
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have files of another user")
+def test_root_believes_and_writes_no_accounts_of_another_user(home: Path, pop3cli: Cli) -> None:
+    """As when HOME or XDG_CONFIG_HOME came through sudo."""
+    home.mkdir(parents=True)
+    (home / "accounts.toml").write_text('[work]\nurl = "pop3s://a@b.invalid"\npassword_command = "touch run"\n')
+    for path in (home, home / "accounts.toml"):
+        os.chown(path, 65534, 65534)
+    ran = pop3cli("stat", "work")
+    assert ran.status == 78
+    assert "others may write it" in ran.err
+    (home / "accounts.toml").unlink()
+    (home / "accounts.toml").symlink_to(home.parent / "trophy")
+    with pytest.raises(SettingFault, match="belongs to user 65534, and root keeps nothing there"):
+        book.add(Entry("work", ALICE))
+    assert not (home.parent / "trophy").exists()

@@ -315,10 +315,37 @@ def test_a_server_that_is_silent(pop3cli: Cli, serve: Serve) -> None:
     assert (ran.status, "no answer within 0.3 s" in one_line(ran)) == (69, True)
 
 
-def test_a_message_too_large_to_show(pop3cli: Cli, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pop3cli.commands._SHOWN_MAX", 10)
-    ran = pop3cli("show", server.account(), 1, "--cacert", server.certificate)
-    assert (ran.status, "too large to show; use get with -o FILE" in one_line(ran)) == (65, True)
+def test_of_a_large_message_the_beginning_is_shown(
+    pop3cli: Cli, serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    attached = b"--B\r\nContent-Type: application/pdf\r\n\r\n" + b"A" * 5000 + b"\r\n"
+    text = b"--B\r\nContent-Type: text/plain\r\n\r\nthe text\r\n"
+    head = b"Subject: large\r\nContent-Type: multipart/mixed; boundary=B\r\n\r\n"
+    server = serve(Mailbox([head + text + attached + b"--B--\r\n"]))
+    common = ("show", server.account(), 1, "--cacert", server.certificate)
+    assert "Attached" in pop3cli(*common).out.decode()
+    monkeypatch.setattr("pop3cli.commands.WHOLE_MAX", 4000)
+    monkeypatch.setattr("pop3cli.commands.BEGINNING", 1000)
+    ran = pop3cli(*common)
+    assert (ran.status, ran.out) == (0, b"Subject: large\n\nthe text\n")
+    assert ran.err == "the message is larger than 16 MiB: only its beginning is shown; get -o FILE has all of it\n"
+    assert json.loads(pop3cli(*common, "--json").out)["cut"].startswith("the message is larger")
+    assert pop3cli(*common, "--save-attachments", tmp_path / "a").status == 0
+    monkeypatch.setattr("pop3cli.commands._SAVED_MAX", 4000)
+    ran = pop3cli(*common, "--save-attachments", tmp_path / "b")
+    assert (ran.status, "too large to take apart; use get with -o FILE" in ran.err) == (65, True)
+    assert not (tmp_path / "b").exists()
+
+
+def test_headers_of_a_message_that_top_sends_whole(pop3cli: Cli, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pop3cli.commands.HEADERS_MAX", 100)
+    content = b"Subject: one\r\n\r\n" + b"x\r\n" * 5000
+    for top in (b"+OK\r\n" + content + b".\r\n", b"-ERR no such command\r\n"):
+        liar = Liar({"LIST": b"+OK 1 15000\r\n", "TOP": top, "RETR": b"+OK\r\n" + content + b".\r\n"})
+        server = serve(liar)
+        ran = pop3cli("show", server.account(), 1, "--headers", "--cacert", server.certificate)
+        assert (ran.status, ran.out) == (0, b"Subject: one\n"), ran.err
+        assert b"QUIT\r\n" not in liar.seen
 
 
 def test_settings(pop3cli: Cli, server: Server) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import hmac
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,7 @@ from pop3cli.entrance import prepare, way_to
 from pop3cli.errors import CertificateRefused, LoginRefused, SettingFault, UsageFault
 from pop3cli.session import Session
 from pop3cli.tls import client_context, parse_pin, pin_of
+from pop3core.sasl import scram
 from tests.pki import Authority
 from tests.site import Daemon, Site
 
@@ -199,6 +201,107 @@ def test_a_server_that_does_not_know_the_password_is_left(pop3cli: Cli, serve: S
     ran = pop3cli("stat", server.account(), "--cacert", server.certificate)
     assert ran.status == 76
     assert "has another nonce" in ran.err
+
+
+class Scram:
+    """A server that speaks SCRAM as far as ``until`` and then says ``last``; the password is "secret"."""
+
+    def __init__(self, until: str, last: bytes, announced: bytes = b"SCRAM-SHA-256") -> None:
+        self.until, self.last, self.announced = until, last, announced
+        self.first = b""
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def say(line: bytes) -> None:
+            writer.write(line + b"\r\n")
+
+        def challenge(data: bytes) -> None:
+            say(b"+ " + base64.b64encode(data))
+
+        say(b"+OK hello")
+        while line := await reader.readline():
+            if line.startswith(b"CAPA"):
+                say(b"+OK\r\nSASL " + self.announced + b"\r\n.")
+            elif line.startswith(b"AUTH"):
+                self.first = base64.b64decode(line.split()[2])
+                if self.until == "first":
+                    say(self.last)
+                    continue
+                bare = self.first.split(b",", 2)[2]
+                server_first = b"r=" + bare.rpartition(b"r=")[2] + b"ours,s=c2FsdA==,i=4096"
+                challenge(server_first)
+                final = base64.b64decode(await reader.readline())
+                if self.until == "proof":
+                    say(self.last)
+                    continue
+                message = b",".join((bare, server_first, final.rpartition(b",p=")[0]))
+                challenge(
+                    b"v=" + base64.b64encode(hmac.digest(scram.verifier(b"secret", b"salt")[1], message, "sha256"))
+                )
+                await reader.readline()
+                say(self.last)
+            else:
+                say(b"-ERR" if line != b"*\r\n" else self.last)
+
+
+@pytest.mark.parametrize(
+    ("until", "last", "status", "why"),
+    [
+        ("first", b"+OK welcome", 76, "may be an impostor"),
+        ("proof", b"+OK welcome", 76, "may be an impostor"),
+        ("proof", b"+ " + base64.b64encode(b"v=AAAA"), 76, "may be an impostor"),
+        ("proof", b"+", 76, "may be an impostor"),
+        ("proof", b"+ " + base64.b64encode(b"e=invalid-proof") + b"\r\n-ERR [AUTH] no", 77, "refused the login"),
+        ("proof", b"+ " + base64.b64encode(b"e=invalid-proof") + b"\r\n+OK", 76, "may be an impostor"),
+        ("proof", b"+ !!\r\n+OK", 76, "may be an impostor"),
+        ("end", b"+ " + base64.b64encode(b"more"), 76, "after the last one of the mechanism"),
+        ("end", b"-ERR [AUTH] no", 77, "refused the login"),
+    ],
+)
+def test_a_server_that_does_not_prove_itself_gets_no_further(
+    pop3cli: Cli, serve: Serve, until: str, last: bytes, status: int, why: str
+) -> None:
+    server = serve(Scram(until, last))
+    ran = pop3cli("stat", server.account(), "--cacert", server.certificate, "--password-command", "echo secret")
+    assert (ran.status, why in ran.err) == (status, True), ran.err
+
+
+@pytest.mark.parametrize(
+    ("announced", "said", "flag"),
+    [
+        (b"SCRAM-SHA-256", (), b"y"),
+        (b"SCRAM-SHA-256", ("--auth", "scram-sha-256"), b"y"),
+        (b"SCRAM-SHA-256 SCRAM-SHA-256-PLUS", ("--auth", "scram-sha-256"), b"n"),
+        (b"SCRAM-SHA-256 SCRAM-SHA-256-PLUS", (), b"p"),
+    ],
+)
+def test_what_is_said_of_channel_binding(
+    pop3cli: Cli, serve: Serve, announced: bytes, said: tuple[str, ...], flag: bytes
+) -> None:
+    liar = Scram("first", b"-ERR channel binding was offered, and somebody hid it", announced)
+    server = serve(liar)
+    ran = pop3cli("stat", server.account(), "--cacert", server.certificate, *said)
+    assert ran.status == 77
+    assert liar.first[:1] == flag
+    assert "somebody between may have hidden SCRAM-SHA-256-PLUS" in ran.err
+    assert "--auth plain" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("announced", "replies"),
+    [
+        (b"USER", {"PASS": b"-ERR not hunter2\r\n"}),
+        (b"SASL PLAIN", {"AUTH": b"-ERR not AGFsaWNlAGh1bnRlcjI= which is hunter2\r\n"}),
+        (b"SASL LOGIN", {"AUTH": b"+ \r\n", "YWXPY2U=": b"+ \r\n", "AHVUDGVYMG==": b"-ERR not hunter2\r\n"}),
+    ],
+)
+def test_no_error_repeats_a_password_that_the_server_repeats(
+    pop3cli: Cli, serve: Serve, announced: bytes, replies: dict[str, bytes]
+) -> None:
+    server = serve(Liar({"CAPA": b"+OK\r\n" + announced + b"\r\n.\r\n", **replies}))
+    command = ("--cacert", server.certificate, "--password-command", "echo hunter2")
+    ran = pop3cli("stat", server.account(), *command)
+    assert (ran.status, "refused the login: not ***" in ran.err) == (77, True), ran.err
+    assert "hunter2" not in ran.err
 
 
 # --- client certificates ---

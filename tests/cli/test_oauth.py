@@ -7,6 +7,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 import sys
 import threading
 import time
@@ -515,3 +516,17 @@ def test_pop3d_takes_the_tokens_and_refuses_others(
     assert "expired_token" in daemon.log
     kept = json.loads((home / "state" / "pop3cli" / "tokens" / "work.json").read_text())
     assert "refresh-3" in json.dumps(kept)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have files of another user")
+def test_tokens_of_another_user_are_not_used_nor_written(issuer: Issuer, home: Path) -> None:
+    settings = Settings(oauth=issuer.url, title="work")
+    kept = Kept(ALICE.url, provider(issuer), CLIENT, Tokens("old", "old-refresh", None))
+    keep("work", settings, kept)
+    folder = home / "state" / "pop3cli" / "tokens"
+    os.chown(folder / "work.json", 65534, 65534)
+    with pytest.raises(SettingFault, match="it belongs to another user"):
+        access_token(ALICE, settings)
+    os.chown(folder, 65534, 65534)
+    with pytest.raises(SettingFault, match="belongs to user 65534, and root keeps nothing there"):
+        keep("work", settings, kept)

@@ -104,6 +104,16 @@ def test_one_refused_deletion_stops_no_other(serve: Serve, fetch: Fetch, tmp_pat
     assert liar.seen[-1] == b"QUIT\r\n"
 
 
+def test_unique_ids_that_are_too_long_to_keep_are_left_and_told(serve: Serve, fetch: Fetch, tmp_path: Path) -> None:
+    uids = b"+OK\r\n1 " + b"x" * 251 + b"\r\n2 two\r\n3 " + b"y" * 250 + b"\r\n.\r\n"
+    liar = Liar({**HONEST, "LIST": b"+OK\r\n1 8\r\n2 8\r\n3 8\r\n.\r\n", "UIDL": uids})
+    ran = fetch(serve(liar))
+    assert ran.status == 1
+    assert "a message has no unique-id, or a too long one, and stays on the server" in ran.err
+    assert [line for line in liar.seen if line[:4] == b"RETR"] == [b"RETR 2\r\n", b"RETR 3\r\n"]
+    assert len(kept(tmp_path)) == 2
+
+
 def test_shared_unique_ids_are_left_and_told(serve: Serve, fetch: Fetch, tmp_path: Path) -> None:
     three = {"LIST": b"+OK\r\n1 8\r\n2 8\r\n3 8\r\n4 8\r\n.\r\n", "UIDL": b"+OK\r\n1 one\r\n2 two\r\n3 one\r\n.\r\n"}
     liar = Liar({**HONEST, **three})

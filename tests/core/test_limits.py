@@ -8,13 +8,14 @@ import pytest
 
 from pop3core.answers import Content, LoginAccepted, LoginRejected, TlsEstablished
 from pop3core.client import ClientConfig
-from pop3core.commands import Capa, Dele, List, Noop, Pass, Retr, User
+from pop3core.commands import Capa, Dele, Lang, List, Noop, Pass, Retr, User
 from pop3core.errors import LocalProtocolError, RemoteProtocolError
 from pop3core.events import (
     CapabilityItem,
     Closed,
     ContentRequested,
     Disconnected,
+    ListEnded,
     ListItem,
     LoginRequested,
     NeedData,
@@ -242,6 +243,17 @@ def test_capabilities_max(size: int) -> None:
     heard = listener.hear(b"+OK\r\nA\r\nB\r\nC\r\n.\r\n")
     assert sum(isinstance(event, CapabilityItem) for event in heard) == 3
     assert_endless(listener, b"X\r\n", size, lambda: listener.conn.send(Capa()))
+
+
+@pytest.mark.parametrize("command", [Capa(), Lang()])
+def test_capabilities_octets_max(command: Capa | Lang) -> None:
+    listener = client(Limits(capabilities_octets_max=10))
+    for lines in (b"ABCDE\r\nFGHIJ\r\n", b"ABCDEFGHIJ\r\n"):  # the count begins anew
+        listener.conn.send(command)
+        assert isinstance(listener.hear(b"+OK\r\n" + lines + b".\r\n")[-1], ListEnded)
+    listener.conn.send(command)
+    with pytest.raises(RemoteProtocolError, match="does not end"):
+        listener.hear(b"+OK\r\nABCDE\r\nFGHIJK\r\n")
 
 
 def assert_endless(listener: Listener, line: bytes, size: int, send: Callable[[], None]) -> None:

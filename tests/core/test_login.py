@@ -33,6 +33,7 @@ from pop3core.events import (
     Replied,
     SecretRequested,
     SendData,
+    ServerEvent,
     TlsReady,
     TlsRequested,
     Verified,
@@ -40,6 +41,7 @@ from pop3core.events import (
 from pop3core.limits import Limits
 from pop3core.maildrop import Listing
 from pop3core.sasl import SaslError, oauth, plain, scram
+from pop3core.sasl.base import ClientSteps
 from pop3core.server import CUT_OFF, ServerConfig, ServerConnection
 from pop3core.table import State
 from tests.core.play import EVERYTHING, TIMESTAMP, Dialogue, Listener
@@ -55,7 +57,7 @@ def connection(
     return conn
 
 
-def run(conn: ServerConnection, data: bytes = b"") -> tuple[bytes, object]:
+def run(conn: ServerConnection, data: bytes = b"") -> tuple[bytes, ServerEvent]:
     """What is said, and the event behind it."""
     if data:
         conn.receive_data(data)
@@ -183,23 +185,82 @@ def test_a_long_answer_has_its_own_limit() -> None:
     assert said.startswith(b"-ERR a command has at most 12288 octets\r\n-ERR NOOP is not valid")
 
 
-def test_scram_asks_for_the_secret_and_then_only_for_the_mailbox() -> None:
-    conn = connection(True)
-    client = scram.client("alice", b"s e c", "nonce")
-    command = Auth("SCRAM-SHA-256", next(client))
-    said, event = run(conn, encoded(command))
-    assert event == SecretRequested("alice", "SCRAM-SHA-256")
-    salt = b"salt"
-    conn.answer(ScramSecret(salt, 4096, *scram.verifier(b"s e c", salt), "ours"))
+def scram_proved(
+    conn: ServerConnection, password: bytes = b"s e c", authzid: str = ""
+) -> tuple[ClientSteps, bytes, ServerEvent]:
+    """A SCRAM exchange up to the proof, for a user with "s e c": the client's side, what was said, what is asked."""
+    client = scram.client("alice", password, "nonce", authzid=authzid)
+    said, event = run(conn, encoded(Auth("SCRAM-SHA-256", next(client))))
+    assert (said, event) == (b"", SecretRequested("alice", "SCRAM-SHA-256"))
+    conn.answer(ScramSecret(b"salt", 4096, *scram.verifier(b"s e c", b"salt"), "ours"))
     said, _ = run(conn)
-    final = client.send(decoded(said))
-    said, _ = run(conn, base64_line(final))
-    assert client.send(decoded(said)) == b""
+    said, event = run(conn, base64_line(client.send(decoded(said)) or b""))
+    return client, said, event
+
+
+def test_scram_says_nothing_of_a_good_proof_before_the_driver_has_let_the_user_in() -> None:
+    conn = connection(True)
+    client, said, event = scram_proved(conn, authzid="\u2168")
+    assert (said, event) == (b"", LoginRequested(Verified("alice", "IX", "SCRAM-SHA-256"), utf8=False))
+    conn.answer(LoginAccepted(Listing([5], [b"1"])))
+    said, event = run(conn)
+    assert client.send(decoded(said)) == b""  # the server's own proof
+    assert isinstance(event, NeedData)
+    assert (conn.state, conn.username) == (State.AUTHORIZATION, None)
     said, event = run(conn, b"\r\n")
-    assert event == LoginRequested(Verified("alice", "", "SCRAM-SHA-256"), utf8=False)
+    assert (said, conn.state, conn.username) == (b"+OK 1 messages (5 octets)\r\n", State.TRANSACTION, "IX")
+    assert conn.summary.mechanism == "SCRAM-SHA-256"
+    assert isinstance(event, NeedData)
+
+
+def test_scram_a_good_proof_that_the_driver_refuses_looks_like_a_bad_one() -> None:
+    told = []
+    for password in (b"s e c", b"wrong"):
+        conn = connection(True)
+        _, before, event = scram_proved(conn, password)
+        assert isinstance(event, LoginRequested)
+        conn.answer(LoginRejected(None, "wrong user name or password"))
+        told.append((before, run(conn)[0], run(conn, b"\r\n")[0], conn.state, conn.summary.auth_failures))
+    assert told[0] == told[1]
+    assert told[0][:2] == (b"", b"-ERR [AUTH] wrong user name or password\r\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "refusal"),
+    [
+        (b"*\r\n", b"-ERR authentication was cancelled\r\n"),
+        (b"eA==\r\n", b"-ERR the last answer of SCRAM is empty\r\n"),
+        (b"!\r\n", b"-ERR an answer is base64\r\n"),
+        (b"QUFB" * 4000 + b"\r\n", b"-ERR a command has at most 12288 octets\r\n"),
+    ],
+)
+def test_scram_a_client_that_does_not_take_the_servers_proof_is_not_logged_in(line: bytes, refusal: bytes) -> None:
+    conn = connection(True)
+    scram_proved(conn)
     conn.answer(LoginAccepted(Listing()))
-    assert conn.username == "alice"
-    assert conn.state is State.TRANSACTION
+    run(conn)
+    said, event = run(conn, line + b"NOOP\r\n")
+    assert (said, event) == (refusal, Closed("the client broke its login off", committed=False))
+    assert conn.username is None
+
+
+@pytest.mark.parametrize("ended", ["finish", "hang_up"])
+def test_scram_ended_while_the_servers_proof_is_under_way(ended: str) -> None:
+    conn = connection(True)
+    scram_proved(conn)
+    conn.answer(LoginAccepted(Listing()))
+    run(conn)
+    getattr(conn, ended)("over")
+    said, event = run(conn, b"\r\n")
+    assert said == (b"-ERR [SYS/TEMP] over; closing\r\n" if ended == "finish" else b"")
+    assert event == Closed("over", committed=False)
+
+
+def test_an_answer_too_long_leads_back_to_authorization() -> None:
+    conn = connection(True)
+    run(conn, b"USER alice\r\nAUTH PLAIN\r\n")
+    run(conn, b"QUFB" * 4000 + b"\r\n")
+    assert conn.state is State.AUTHORIZATION
 
 
 @pytest.mark.parametrize("mechanism", ["USER", "PLAIN", "APOP"])

@@ -1,6 +1,8 @@
 """SASL mechanisms: the RFCs' own vectors, both sides joined, another implementation as an oracle, and nonsense."""
 
 import base64
+import stringprep
+import unicodedata
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,7 @@ from pop3core.sasl.base import (
     ServerSteps,
     Tls,
     Token,
+    VerdictWanted,
     Verified,
 )
 from pop3core.sasl.prep import saslprep
@@ -49,8 +52,8 @@ def converse(server: ServerSteps, client: ClientSteps, secret: object = None) ->
         while True:
             said += [wanted.data, answer]
             wanted = server.send(answer)
-            while isinstance(wanted, SecretWanted):
-                wanted = server.send(secret)
+            while isinstance(wanted, SecretWanted | VerdictWanted):
+                wanted = server.send(secret if isinstance(wanted, SecretWanted) else b"")
             answer = client.send(wanted.data)
     except StopIteration as done:
         return done.value, said
@@ -64,10 +67,12 @@ def test_rfc_7677_server() -> None:
     assert next(server) == Challenge(b"")
     assert server.send(DIALOGUE[0]) == SecretWanted("user", "SCRAM-SHA-256")
     assert server.send(stored(b"pencil")) == Challenge(DIALOGUE[1])
-    assert server.send(DIALOGUE[2]) == Challenge(DIALOGUE[3])
+    verified = Verified("user", "", "SCRAM-SHA-256")
+    assert server.send(DIALOGUE[2]) == VerdictWanted(verified)  # before anything tells the client that it was right
+    assert server.send(b"") == Challenge(DIALOGUE[3])
     with pytest.raises(StopIteration) as done:
         server.send(b"")
-    assert done.value.value == Verified("user", "", "SCRAM-SHA-256")
+    assert done.value.value == verified
 
 
 def test_rfc_7677_client() -> None:
@@ -170,8 +175,18 @@ def test_the_last_answer_is_empty() -> None:
     server.send(DIALOGUE[0])
     server.send(stored(b"pencil"))
     server.send(DIALOGUE[2])
+    server.send(b"")
     with pytest.raises(SaslError):
         server.send(b"x")
+
+
+@pytest.mark.parametrize("authzid", ["\x07", "\xad", "=2X"])
+def test_an_identity_that_cannot_be_acted_as_is_refused_before_the_proof(authzid: str) -> None:
+    # behind the proof, the refusal would tell that it was good
+    server = scram.server(Tls())
+    next(server)
+    with pytest.raises(SaslError):
+        server.send(f"n,a={authzid},n=user,r=abc".encode())
 
 
 @pytest.mark.parametrize(
@@ -193,7 +208,7 @@ def test_a_client_checks_the_servers_first_message(first: bytes) -> None:
         client.send(first)
 
 
-@pytest.mark.parametrize("final", [b"", b"e=other-error", b"v=AAAA", DIALOGUE[3] + b","])
+@pytest.mark.parametrize("final", [b"", b"e=", b"v=AAAA", DIALOGUE[3] + b","])
 def test_a_client_checks_that_the_server_knows_the_password_too(final: bytes) -> None:
     client = scram.client("user", b"pencil", NONCE)
     next(client)
@@ -221,7 +236,8 @@ def test_our_server_and_another_client_agree(name: str, password: str, binding: 
     next(server)
     assert server.send(theirs.get_client_first().encode()) == SecretWanted(name, "SCRAM-SHA-256")
     theirs.set_server_first(server.send(stored(password.encode())).data.decode())
-    theirs.set_server_final(server.send(theirs.get_client_final().encode()).data.decode())
+    assert isinstance(server.send(theirs.get_client_final().encode()), VerdictWanted)
+    theirs.set_server_final(server.send(b"").data.decode())
     with pytest.raises(StopIteration) as done:
         server.send(b"")
     assert done.value.value == Verified(name, "", mechanism)
@@ -284,6 +300,8 @@ def test_external() -> None:
     assert converse(external.server(tls), external.client())[0] == Verified("alice", "", "EXTERNAL")
     assert converse(external.server(tls), external.client("alice"))[0] == Verified("alice", "alice", "EXTERNAL")
     assert converse(external.server(tls), external.client("bob"))[0] == ProofFailed("alice", "EXTERNAL")
+    with pytest.raises(SaslError, match="not empty"):
+        converse(external.server(tls), external.client("\u00ad"))
 
 
 def test_oauth() -> None:
@@ -335,8 +353,8 @@ def test_no_message_makes_another_error(mechanism, messages: list[bytes]) -> Non
         wanted = next(steps)
         for message in messages:
             wanted = steps.send(message)
-            if isinstance(wanted, SecretWanted):
-                wanted = steps.send(NoSecret())
+            while isinstance(wanted, SecretWanted | VerdictWanted):
+                wanted = steps.send(NoSecret() if isinstance(wanted, SecretWanted) else b"")
     except (SaslError, StopIteration):
         pass
 
@@ -356,6 +374,42 @@ def test_saslprep(text: str, prepared: str) -> None:
 def test_saslprep_prohibits(text: str) -> None:
     with pytest.raises(SaslError):
         saslprep(text)
+
+
+def by_the_tables(text: str) -> str | None:
+    """RFC 4013, character by character with the tables of Python's `stringprep`; None where it is refused."""
+    mapped = "".join(" " if stringprep.in_table_c12(c) else c for c in text if not stringprep.in_table_b1(c))
+    result = unicodedata.ucd_3_2_0.normalize("NFKC", mapped)
+    prohibited = [getattr(stringprep, f"in_table_c{table}") for table in ("12", "21_c22", *"3456789")]
+    if any(is_prohibited(character) for is_prohibited in prohibited for character in result):
+        return None
+    leftward = [stringprep.in_table_d1(character) for character in result]
+    mixed = any(map(stringprep.in_table_d2, result)) or not (leftward and leftward[0] and leftward[-1])
+    return None if any(leftward) and mixed else result
+
+
+def prepared_or_none(text: str) -> str | None:
+    try:
+        return saslprep(text)
+    except SaslError:
+        return None
+
+
+def test_saslprep_of_every_character() -> None:
+    others = [code for code in range(0x110000) if prepared_or_none(chr(code)) != by_the_tables(chr(code))]
+    assert others == []
+
+
+@given(st.text(max_size=8) | st.text("a1 \u05d0\u0627\u00ad\u0301\ufdfa\u0340", max_size=8))
+def test_saslprep_by_the_tables(text: str) -> None:
+    assert prepared_or_none(text) == by_the_tables(text)
+
+
+def test_saslprep_of_more_than_any_name_has() -> None:
+    assert len(saslprep("\ufdfa" * 341)) == 341 * 18
+    assert saslprep("a" * 5000) == "a" * 5000  # nothing to be prepared
+    with pytest.raises(SaslError, match="too long"):
+        saslprep("\ufdfa" * 342)
 
 
 def test_saslprep_of_right_to_left() -> None:

@@ -148,6 +148,13 @@ def test_the_other_columns() -> None:
     }
 
 
+def test_secret_arguments() -> None:
+    secret = {rule.keyword: rule.secret.name for rule in RULES if rule.secret}
+    assert secret == {"PASS": "string", "APOP": "digest", "AUTH": "initial-response"}
+    for rule in RULES:
+        assert rule.secret is None or rule.secret.name in {reader.name for reader in rule.arguments}
+
+
 def test_each_example_is_a_command_of_its_row() -> None:
     for rule in RULES:
         assert type(parse(rule.example.encode())) is rule.command

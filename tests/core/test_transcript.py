@@ -95,6 +95,16 @@ def test_scram(recorded, password: bytes, binding: bytes | None) -> None:
     check(dialogue)
 
 
+@pytest.mark.parametrize("last", ["", "*", "aHVzaA=="])
+def test_what_a_scram_client_says_last(recorded, last: str) -> None:
+    dialogue = recorded(config=EVERYTHING)
+    client = scram.client("alice", b"s e c", "nonce")
+    answer = dialogue.say(f"AUTH SCRAM-SHA-256 {base64.b64encode(next(client)).decode()}")
+    dialogue.say(base64.b64encode(client.send(base64.b64decode(answer[2:]))))
+    dialogue.say(last, "QUIT")
+    assert "aHVzaA==" not in check(dialogue).dumps()
+
+
 @pytest.mark.parametrize(
     ("mechanism", "message"),
     [

@@ -147,6 +147,15 @@ def test_dates_of_a_certificate(site: Site) -> None:
     only(site, "fault", "not valid before")
 
 
+@pytest.mark.parametrize(("bits", "warned"), [(2048, False), (3072, False), (4096, True)])
+def test_a_long_rsa_key_is_warned_of(site: Site, bits: int, warned: bool) -> None:
+    certify(site, key=rsa.generate_private_key(65537, bits))
+    if warned:
+        only(site, "warning", "its RSA key has 4096 bits, and each handshake .*; request one with an ECDSA key")
+    else:
+        assert found(site) == []
+
+
 def test_names_of_a_certificate(site: Site) -> None:
     certify(site, names=("a.example", "*.b.example"))
     only(site, "fault", r"it is for \*\.b\.example, a\.example, not for 'localhost'")

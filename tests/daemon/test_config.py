@@ -1,5 +1,6 @@
 """Every key of the configuration: accepted, refused as not yet supported, or unknown; all faults at once."""
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,7 @@ def test_keys_at_the_top(tmp_path: Path, line: str, where: str, value: object) -
         ("auth", 'backend = "pam"', "pam"),
         ("auth", 'users = "/etc/pop3d/users"', Path("/etc/pop3d/users")),
         ("auth", 'mechanisms = ["apop", "scram-sha-256"]', ("apop", "scram-sha-256")),
+        ("auth", 'trusted_networks = ["192.0.2.0/24"]', (ip_network("192.0.2.0/24"),)),
         ("store", 'backend = "memory"', "memory"),
         ("store", "utf8_downgrade = true", True),
         ("store", "sizes_in_names = true", True),
@@ -164,6 +166,8 @@ def test_deleted_messages_are_kept_elsewhere(tmp_path: Path, path: str, deleted:
         ("[[listen]]\nproxy_protocol = true", "name the proxies that may"),
         ("[[listen]]\ntrusted_proxies = ['10.0.0.1/8']", "`listen.trusted_proxies`: a network is like"),
         ("[[listen]]\ntrusted_proxies = [5]", "`listen.trusted_proxies`: a network is like"),
+        ("[auth]\ntrusted_networks = ['webmail']", "`auth.trusted_networks`: a network is like"),
+        ("[auth]\ntrusted_networks = ['::/0']", "`auth.trusted_networks`: every address would be trusted"),
         ("[auth]\nmechanisms = []", "nobody could log in"),
         ("[auth]\nbackend = 'postgres'", "the table [auth.postgres] go together"),
         ("[auth.postgres]\nconninfo = 'dbname=x'", "the table [auth.postgres] go together"),

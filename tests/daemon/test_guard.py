@@ -1,3 +1,6 @@
+from ipaddress import ip_network
+
+from pop3d.addresses import Trusted
 from pop3d.config import Limits
 from pop3d.guard import Guard
 
@@ -30,6 +33,30 @@ def test_strangers_per_address_are_those_not_logged_in() -> None:
     assert guard.admit(Connection("a")) is not None
     guard.logged_in(first)
     assert guard.admit(Connection("a")) is None
+
+
+def test_a_64_of_ipv6_is_one_address() -> None:
+    guard = Guard(Limits(connections_per_ip=2, unauthenticated_per_ip=1))
+    first = Connection("2001:db8::1")
+    assert guard.admit(first) is None
+    assert guard.admit(Connection("2001:db8::2")) == "too many connections from this address have not logged in"
+    assert guard.admit(Connection("2001:db8:0:1::2")) is None
+    guard.logged_in(first)
+    assert guard.admit(Connection("2001:db8::2")) is None
+    assert guard.admit(Connection("2001:db8::3")) == "too many connections from this address"
+
+
+def test_of_trusted_addresses_only_the_limits_on_all_count() -> None:
+    trusted = Trusted([ip_network("192.0.2.0/24")])
+    guard = Guard(Limits(connections=4, connections_per_ip=1, unauthenticated_per_ip=1), trusted)
+    connections = [Connection("192.0.2.1") for _ in range(4)]
+    assert [guard.admit(connection) for connection in connections] == [None] * 4
+    assert guard.admit(Connection("192.0.2.2")) == "too many connections"
+    guard.logged_in(connections[0])
+    for connection in connections:
+        guard.leave(connection)
+    assert not guard._of_address
+    assert not guard._strangers
 
 
 def test_the_oldest_stranger_goes_and_users_stay() -> None:

@@ -234,16 +234,32 @@ async def test_who_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> No
             assert await ask(port, b"GET /hea") == b""
 
 
+async def test_silent_connections_keep_nobody_out() -> None:
+    async with exposed() as port:
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(exposition._VISITS_MAX)]
+        await asyncio.sleep(0.1)
+        for _ in range(3):
+            async with asyncio.timeout(exposition._SECONDS_MAX / 2):
+                assert (await ask(port, b"GET /health HTTP/1.1\r\n\r\n")).endswith(b"\r\n\r\nok")
+        with contextlib.suppress(ConnectionResetError):
+            assert await held[0][0].read() == b""  # the oldest has made room
+        held[-1][1].write(b"GET /health HTTP/1.1\r\n\r\n")
+        assert (await held[-1][0].read()).endswith(b"\r\n\r\nok")
+        for _, writer in held:
+            writer.close()
+
+
 async def test_not_too_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exposition, "_VISITS_MAX", 2)
     async with exposed() as port:
-        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-        await asyncio.sleep(0)
-        with contextlib.suppress(ConnectionResetError):
-            assert await ask(port, b"") == b""
-        held[0][1].write(b"GET /health HTTP/1.1\r\n\r\n")
-        assert (await held[0][0].read()).endswith(b"\r\n\r\nok")
-        assert (await ask(port, b"GET /health HTTP/1.1\r\n\r\n")).endswith(b"\r\n\r\nok")
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+        for reader, _ in held[:3]:
+            async with asyncio.timeout(exposition._SECONDS_MAX / 2):
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+        for reader, writer in held[3:]:
+            writer.write(b"GET /health HTTP/1.1\r\n\r\n")
+            assert (await reader.read()).endswith(b"\r\n\r\nok")
         for _, writer in held:
             writer.close()
 

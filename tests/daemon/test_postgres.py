@@ -1,6 +1,7 @@
 """Users and mail in a real PostgreSQL."""
 
 import asyncio
+import base64
 import json
 import poplib
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from pop3core.answers import NoSecret
 from pop3core.events import Password, Verified
 from pop3d.auth import Account, AuthUnavailable
 from pop3d.auth.passwords import hashed
@@ -236,11 +238,34 @@ async def test_users_log_in(users: PostgresUsers) -> None:
 async def test_another_spelling_opens_the_same_mailbox(database: str, users: PostgresUsers) -> None:
     query = "select password, name from pop3_users where lower(name) = lower(%(user)s)"
     lenient = PostgresUsers(database, query)
+    assert lenient.account_name("bobby") == "bobby"
     assert await lenient.authenticate(Password("BOB", "", b"bob")) == Account("bob")
+    assert lenient.account_name("BoB ") == "bob"
     execute(database, "insert into pop3_users values ('Bob', '{PLAIN}bob', null)")
     with pytest.raises(AuthUnavailable, match="2 rows"):
         await lenient.authenticate(Password("bob", "", b"bob"))
     await lenient.close()
+
+
+async def test_limits_go_by_the_name_that_the_database_gives(users: PostgresUsers, database: str) -> None:
+    query = "select password, name from pop3_users where name = split_part(%(user)s, '@', 1)"
+    by_address = PostgresUsers(database, query)
+    assert await by_address.authenticate(Password("Bob@example.org", "", b"bob")) is None
+    assert await by_address.authenticate(Password("bob@example.org", "", b"wrong")) is None
+    assert by_address.account_name("bob@example.org") == by_address.account_name("bob") == "bob"
+    await by_address.close()
+
+
+async def test_unknown_users_look_like_those_who_have_logged_in(users: PostgresUsers, database: str) -> None:
+    verifier = base64.b64encode(b"s" * 24).decode() + ",c2E=,c2E="
+    execute(database, f"insert into pop3_users values ('carol', '{{SCRAM-SHA-256}}15000,{verifier}', null)")
+    before = await users.secret("nobody", "SCRAM-SHA-256", "")
+    await users.secret("carol", "SCRAM-SHA-256", "")
+    assert await users.secret("nobody", "SCRAM-SHA-256", "") == before  # asking teaches nothing
+    assert await users.authenticate(Verified("carol", "", "SCRAM-SHA-256")) == Account("carol")
+    after = await users.secret("nobody", "SCRAM-SHA-256", "")
+    assert isinstance(after, NoSecret)
+    assert (after.iterations, len(after.salt)) == (15_000, 24)
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ async def test_who_waits_too_long_is_refused_unchecked_for_now(caplog: pytest.Lo
         "-ERR [SYS/TEMP] too many failed logins, try again later",
     }
     assert told["-ERR [AUTH] wrong user name or password"] < 8
-    assert 'user=alice reason="too many failed logins from this address"' in caplog.text
+    assert 'user=alice reason="too many failed logins before this one"' in caplog.text
 
 
 async def test_beyond_the_limit_of_an_account_logins_are_refused_unchecked() -> None:

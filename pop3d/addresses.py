@@ -1,0 +1,65 @@
+"""What counts as one client: its address, of IPv6 its /64; and which addresses are trusted.
+
+A host is given a /64 at least, and a home or a small office mostly a /56: whoever has one has all its addresses.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+__all__ = ["Trusted", "network_of", "source_of"]
+
+_KEPT: Final = 4096  # addresses whose networks are remembered; an address has 45 characters at most
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def source_of(address: str) -> str:
+    """What counts as one address: an IPv4 address, or the /64 of an IPv6 one."""
+    return _network(address, 64)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def network_of(address: str) -> str:
+    """What may be one host with many addresses: an IPv4 address, or the /56 of an IPv6 one."""
+    return _network(address, 56)
+
+
+def _network(address: str, prefix: int) -> str:
+    ip = _parsed(address)
+    if ip is None:
+        return address
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    rest = 128 - prefix
+    return str(ipaddress.ip_network((int(ip) >> rest << rest, prefix)))
+
+
+def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address without its zone; one of IPv4 that is written as one of IPv6, as one of IPv4."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        return ip.ipv4_mapped
+    return ip
+
+
+class Trusted:
+    """Addresses behind which there are many users: a webmail, a fetcher, a proxy. ``address in Trusted(networks)``."""
+
+    __slots__ = ("_networks",)
+
+    def __init__(self, networks: Iterable[Network] = ()) -> None:
+        self._networks = tuple(networks)
+
+    def __contains__(self, address: str) -> bool:
+        if not self._networks:
+            return False
+        ip = _parsed(address)
+        return ip is not None and any(ip in network for network in self._networks)
