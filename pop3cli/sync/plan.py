@@ -25,7 +25,7 @@ class Wishes:
 
 @dataclass(slots=True)
 class Plan:
-    """Unique-ids. ``too_large``: more than `Wishes.max_size`; ``octets``: of ``fetch``, as announced."""
+    """Unique-ids. ``too_large``: larger than `Wishes.max_size`."""
 
     fetch: list[str] = field(default_factory=list)
     """New, or perhaps another message than before."""
@@ -35,7 +35,6 @@ class Plan:
     imported: list[str] = field(default_factory=list)
     """Would be deleted, but another program has fetched it, so nobody knows that it is in the destination."""
     too_large: list[str] = field(default_factory=list)
-    octets: int = 0
 
 
 def planned(
@@ -57,11 +56,7 @@ def planned(
         entry = entries.get(uid)
         large = wishes.max_size is not None and place.octets > wishes.max_size
         if entry is None or _other(entry, place, wishes):
-            if large:
-                plan.too_large.append(uid)
-            else:
-                plan.fetch.append(uid)
-                plan.octets += 0 if wishes.headers_only else place.octets
+            (plan.too_large if large else plan.fetch).append(uid)
         elif due(entry, wishes, now):
             if entry.kind is Kind.IMPORTED:
                 plan.imported.append(uid)

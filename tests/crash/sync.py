@@ -8,7 +8,9 @@ subfolder meanwhile. Every message must then be
 - in the destination as it was sent: else it is *torn*;
 - there once: else it is *doubled*.
 
-An mbox is looked at when the next run has repaired it, a Maildir behind each kill.
+An mbox is looked at when the next run has repaired it, a Maildir behind each kill. Into one mbox another program
+delivers behind each kill: its mail must stay (else it is lost), and what is left of ours there counts neither as torn
+nor as doubled.
 """
 
 import argparse
@@ -48,7 +50,7 @@ path = "mail/{{user}}"
 [log]
 level = "error"
 """
-SEPARATOR = re.compile(rb"^From pop3cli-[0-9a-f]{16} .*\n", re.MULTILINE)
+SEPARATOR = re.compile(rb"^From (?:pop3cli-[0-9a-f]{16}|eve) .*\n", re.MULTILINE)
 
 
 @dataclass
@@ -81,6 +83,8 @@ class Box:
     user: str
     mbox: bool
     delete: bool
+    shared: bool = False  # with another program, whose mail `theirs` is
+    theirs: list[bytes] = field(default_factory=list)
     sent: dict[str, str] = field(default_factory=dict)  # unique-id to digest
     counted: int = 0  # of them, as deleted
 
@@ -96,6 +100,7 @@ class SyncCrash:
             for kind in ("maildir", "mbox")
             for delete in (True, False)
         ]
+        self.boxes.append(Box("mbox-shared", mbox=True, delete=True, shared=True))
         self._stack = contextlib.ExitStack()
         self._ending = threading.Event()
 
@@ -196,8 +201,18 @@ class SyncCrash:
         process.communicate(timeout=20)
         self.tally.kills += 1
         self.tally.late += process.returncode == 0
+        if box.shared:
+            self.share(box)
         if not box.mbox:
             self.look(box)
+
+    def share(self, box: Box) -> None:
+        """Another program appends, under no lock but at once: what we had is no more."""
+        text = b"From eve Thu Jan  1 00:00:00 1970\nSubject: theirs %d\n\nMessage From eve\n\n" % len(box.theirs)
+        self.out(box).parent.mkdir(exist_ok=True)
+        with self.out(box).open("ab") as file:
+            file.write(text)
+        box.theirs.append(text)
 
     def footprint(self, box: Box) -> object:
         """What changes when something is written."""
@@ -232,10 +247,14 @@ class SyncCrash:
         for text in self.texts(box):
             name = names.get(hashlib.sha256(text).hexdigest())
             if name is None:
-                self.tally.torn += 1
+                self.tally.torn += not box.shared
             else:
                 found[name] += 1
-        self.tally.doubled += sum(count - 1 for count in found.values())
+        if not box.shared:
+            self.tally.doubled += sum(count - 1 for count in found.values())
+        elif box.theirs:
+            content = self.out(box).read_bytes()
+            self.tally.lost += sum(text not in content for text in box.theirs)
         self.tally.lost += sum(name not in there and name not in found for name in box.sent)
 
     def texts(self, box: Box) -> Iterator[bytes]:

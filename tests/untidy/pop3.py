@@ -51,8 +51,8 @@ class Server:
     on_removal: Callable[[Mail], None]
     mails: list[Mail] = field(default_factory=list)
     faults: Faults = field(default_factory=Faults)
-    listed: dict[str, int] = field(default_factory=dict)
-    """Unique-id to size, as the client has last noticed them."""
+    listed: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Unique-id to serial and size, as the client has last noticed them; without ids that several messages have."""
     free: list[str] = field(default_factory=list)
     """Unique-ids whose messages are gone."""
     commands: dict[str, int] = field(default_factory=dict)
@@ -62,6 +62,11 @@ class Server:
 
     def there(self) -> list[Mail]:
         return [mail for mail in self.mails if not mail.hidden]
+
+    def passes_for_another(self, uid: str, serial: int, size: int) -> bool:
+        """Whether no client could tell a message of this id and size from the one that it has seen under the id."""
+        seen, seen_size = self.listed.get(uid, (serial, size))
+        return seen != serial and seen_size == size
 
     def remove(self, mail: Mail) -> None:
         self.mails.remove(mail)
@@ -104,7 +109,10 @@ class _Session:
         cut = counts[""] == faults.cut
         if keyword in ("RETR", "TOP", "DELE", "QUIT") and not self.noticed:
             self.noticed = True  # what was listed was recorded before anything else was said
-            self.server.listed = {mail.uid: mail.announced for mail in self.mails}
+            uids = [mail.uid for mail in self.mails]
+            self.server.listed = {
+                mail.uid: (mail.serial, mail.announced) for mail in self.mails if uids.count(mail.uid) == 1
+            }
         if cut and keyword == "QUIT" and not faults.cut_behind:
             return b"", False
         answer = self.do(keyword, words[1:], (keyword, counts[keyword]) in faults.refused)

@@ -7,7 +7,7 @@ import pytest
 from tests.untidy.sync import walk
 from tests.untidy.undone import UNDO
 
-SEEDS = {"mbox-room": 1, "reused-ids": 0, "refused-deletions": 0, "quit-in-doubt": 0, "lost-state": 6}
+SEEDS = {"mbox-room": 1, "reused-ids": 1, "refused-deletions": 0, "quit-in-doubt": 3, "lost-state": 6}
 """Where the search begins: each is found within the first walks. Further seeds follow, if the rules have changed."""
 
 WALKS = int(os.environ.get("POP3_EXAMPLES", "60"))
