@@ -25,6 +25,21 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_in_the_checkout() -> Iterator[None]:
+    """A relative path, such as the default of `state`, leads into the folder that the tests are run from.
+
+    With ``-n``, the tests that run beside the culprit at that moment fail as well. Names with a dot are those of tools.
+    """
+    before = set(os.listdir(ROOT))
+    yield
+    left = [name for name in os.listdir(ROOT) if name not in before and not name.startswith(".")]
+    assert not left, f"{left} came into {ROOT} during this test; give what makes it a folder below tmp_path"
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     """User "alice" with the password "secret", not started."""

@@ -559,7 +559,8 @@ def test_the_extra_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "joserfc", None)
     monkeypatch.delitem(sys.modules, "pop3d.auth.oauth")
     auth = {"backend": "oauth", "mechanisms": ["xoauth2"], "oauth": by_signature(tmp_path / "keys.json")}
-    config = Config.model_validate({"listen": [{"host": "127.0.0.1", "tls": "none"}], "auth": auth})
+    listen = {"host": "127.0.0.1", "tls": "none"}
+    config = Config.model_validate({"state": tmp_path / "state", "listen": [listen], "auth": auth})
     with pytest.raises(AuthError, match=r"needs the Python module joserfc: pip install 'pop3core\[oauth\]'"):
         assemble(config)
 

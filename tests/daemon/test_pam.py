@@ -240,11 +240,11 @@ async def test_who_gives_up_takes_no_place(service, script) -> None:
         assert users._turns._free == _TOGETHER
 
 
-def test_the_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_extra_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pam", None)
     monkeypatch.delitem(sys.modules, "pop3d.auth.pam")
     listen = {"host": "127.0.0.1", "tls": "none"}
-    config = Config.model_validate({"listen": [listen], "auth": {"backend": "pam"}})
+    config = Config.model_validate({"state": tmp_path / "state", "listen": [listen], "auth": {"backend": "pam"}})
     with pytest.raises(AuthError, match=r"needs the Python module pam: pip install 'pop3core\[pam\]'"):
         assemble(config)
 
