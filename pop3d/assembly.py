@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from pop3d.auth import Account, Authenticator, AuthError, KeepsSecrets, KnowsUsers, check_user_name
+from pop3d.auth.passwords import PROVED_BY
 from pop3d.auth.users_file import UsersFile
 from pop3d.certificates import authority_faults, load_faults
 from pop3d.config import Config, ConfigError, OAuth, Pam
@@ -38,9 +39,6 @@ __all__ = [
     "tls_of",
     "with_tokens",
 ]
-
-_SHARED_SECRETS: Final = ("apop", "scram-sha-256", "scram-sha-256-plus")
-"""Mechanisms for which an authenticator has to keep more than a hash."""
 
 T = TypeVar("T")
 
@@ -111,7 +109,7 @@ def _authenticator(config: Config, salts: bytes | None = None) -> Authenticator:
     """
     auth = config.auth
     others: Authenticator | None = None
-    guessable = [name for name in auth.mechanisms if name in _SHARED_SECRETS]
+    guessable = [name for name in auth.mechanisms if name in PROVED_BY]
     if auth.is_plugin:
         others = _plugin_authenticator(config)
         if guessable and not isinstance(others, KeepsSecrets):

@@ -78,12 +78,16 @@ def saslprep(text: str) -> str:
 def prepared(password: bytes) -> bytes:
     """A password's octets in the form in which proofs are made of it (RFC 6856 §2.2 for APOP).
 
-    Octets that are no text are taken as they are. Raises `SaslError` for what is prohibited.
+    Octets that are no text are taken as they are. Raises `SaslError` for what is prohibited, and for a password of
+    which nothing is left: a proof would be made of the empty one, which anybody can guess.
     """
     try:
-        return saslprep(password.decode("utf-8")).encode()
+        result = saslprep(password.decode("utf-8")).encode()
     except UnicodeDecodeError:
         return password
+    if password and not result:
+        raise SaslError("a password has only characters that SASLprep removes")
+    return result
 
 
 def acting_as(authzid: str) -> str:

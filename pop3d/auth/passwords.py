@@ -17,12 +17,14 @@ import hmac
 import importlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 import argon2
 
-from pop3core.sasl.base import SaslError
+from pop3core.sasl.base import SaslError, SecretKind
+from pop3core.sasl.prep import prepared
 from pop3core.sasl.scram import verifier
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "DUMMY",
     "PASSWORD_OCTETS_MAX",
     "PLAIN",
+    "PROVED_BY",
     "SCHEMES",
     "SCRAM",
     "SHA256_CRYPT",
@@ -46,6 +49,7 @@ __all__ = [
     "lacks_extra",
     "matches",
     "parse_secret",
+    "serves",
     "verifier_of",
 ]
 
@@ -59,6 +63,13 @@ SHA512_CRYPT: Final = "SHA512-CRYPT"
 BLF_CRYPT: Final = "BLF-CRYPT"
 SCHEMES: Final = (ARGON2ID, BLF_CRYPT, SHA512_CRYPT, SHA256_CRYPT, SCRAM, SSHA512, SSHA256, PLAIN)
 """All that can be read, the slowest first."""
+
+PROVED_BY: Final[Mapping[str, SecretKind]] = {
+    "apop": "APOP",
+    "scram-sha-256": "SCRAM-SHA-256",
+    "scram-sha-256-plus": "SCRAM-SHA-256",
+}
+"""Mechanisms, by their names in the configuration, that prove a password without sending it, and what `serves` them."""
 
 CRYPT_EXTRA: Final = "pip install 'pop3core[crypt]'"
 """What to type where `lacks_extra`."""
@@ -148,6 +159,23 @@ def _is_there(module: str) -> bool:
     return True
 
 
+def serves(secret: Secret, kind: SecretKind) -> bool:
+    """Whether what a client proves by SCRAM or APOP can be checked against a secret.
+
+    Both sides compute with what SASLprep makes of the password (RFC 5802 §2.2, RFC 6856 §2.2), so a plain secret that
+    it refuses serves neither. Logins that send the password compare octets, and need no preparation.
+    """
+    if secret.scheme == SCRAM:
+        return kind == "SCRAM-SHA-256"
+    if secret.scheme != PLAIN:
+        return False
+    try:
+        prepared(secret.value.encode())
+    except SaslError:
+        return False
+    return True
+
+
 def cost_of(secret: Secret) -> tuple[str, str]:
     """Scheme and parameters: two secrets with the same take the same time to check."""
     if secret.scheme == SCRAM:
@@ -231,7 +259,8 @@ def hashed(secret: str, scheme: str = ARGON2ID) -> str:
         try:
             made = Verifier.made(secret.encode(), os.urandom(16))
         except SaslError as fault:
-            raise UnknownScheme(f"the password cannot be used with SCRAM: {fault}") from None
+            remedy = f"take another password, or --scheme {ARGON2ID.lower()}, which serves PLAIN alone"
+            raise UnknownScheme(f"the password cannot be used with SCRAM: {fault}; {remedy}") from None
         parts = (base64.b64encode(part).decode() for part in (made.salt, made.stored_key, made.server_key))
         return f"{{{SCRAM}}}{made.iterations},{','.join(parts)}"
     if scheme != PLAIN:

@@ -4,8 +4,9 @@ Passwords are checked where `pop3d.auth.hashing` says. An unknown user costs a c
 a secret of the scheme and parameters that most users have. A user whose scheme needs an extra that is not installed
 cannot log in, and costs the same.
 
-SCRAM needs a verifier: stored as such, or made from a plain secret. What an unknown user's would be is made up from a
-secret of ours, as `pop3d.auth.invented` says: the same for a name for ever, and such as a known user's.
+SCRAM needs a verifier: stored as such, or made from a plain secret that SASLprep does not refuse. What an unknown
+user's would be is made up from a secret of ours, as `pop3d.auth.invented` says: the same for a name for ever, and such
+as a known user's.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from pop3d.auth.passwords import (
     DUMMY,
     PLAIN,
     SCHEMES,
-    SCRAM,
     Secret,
     Verifier,
     cost_of,
     lacks_extra,
+    serves,
     verifier_of,
 )
 
@@ -111,7 +112,8 @@ class StoredPasswords(abc.ABC):
     async def secret(self, username: str, kind: SecretKind, server_nonce: str) -> ScramSecret | PlainSecret | NoSecret:
         """See `pop3d.auth.KeepsSecrets.secret`."""
         user = await self.find(username)
-        plain = user.secret.value.encode() if user is not None and user.secret.scheme == PLAIN else None
+        served = user is not None and serves(user.secret, kind)
+        plain = user.secret.value.encode() if user is not None and served and user.secret.scheme == PLAIN else None
         salt = self._invented.salt(username)
         iterations, octets = self._invented.shape(username)
         lacking = NoSecret if user is None else CannotServe
@@ -120,10 +122,10 @@ class StoredPasswords(abc.ABC):
             return PlainSecret(plain) if plain is not None else absent
         # always made, whatever is stored, so that the time does not tell
         made = await self._hashing.in_a_thread(Verifier.made, plain or b"nobody", salt, USUAL[0])
-        if user is not None and user.secret.scheme == SCRAM:
-            made = verifier_of(user.secret.value)
-        elif plain is None:
+        if user is None or not served:
             return absent
+        if plain is None:
+            made = verifier_of(user.secret.value)
         return ScramSecret(made.salt, made.iterations, made.stored_key, made.server_key, server_nonce)
 
     async def close(self) -> None:
@@ -146,9 +148,9 @@ def usual(secrets: Iterable[Secret]) -> Secret:
 
 def _shape(secret: Secret) -> Shape | None:
     """What SCRAM tells of a user with this secret; None where it cannot be used."""
+    if not serves(secret, "SCRAM-SHA-256"):
+        return None
     if secret.scheme == PLAIN:
         return USUAL
-    if secret.scheme != SCRAM:
-        return None
     kept = verifier_of(secret.value)
     return kept.iterations, len(kept.salt)

@@ -26,7 +26,7 @@ from rich.text import Text
 from pop3d.assembly import maildir_store, plugin_faults, tls_faults, tls_of
 from pop3d.auth import Account, AuthError, check_user_name
 from pop3d.auth.hashing import HOLDS_THE_LOCK
-from pop3d.auth.passwords import CRYPT_EXTRA, PLAIN, SCRAM, lacks_extra
+from pop3d.auth.passwords import CRYPT_EXTRA, PLAIN, PROVED_BY, lacks_extra, serves
 from pop3d.auth.users_file import Line, User, read_lines
 from pop3d.certificates import covers, shown_by
 from pop3d.commands import check_asked, check_missing
@@ -263,14 +263,16 @@ def _remedy(name: str, *, again: bool) -> str:
 def _mechanisms(where: str, user: User, mechanisms: tuple[str, ...]) -> Iterator[Finding]:
     """A mechanism that is offered, but not for this user."""
     scheme = user.secret.scheme
-    wanted = {"apop": (PLAIN,), "scram-sha-256": (SCRAM, PLAIN), "scram-sha-256-plus": (SCRAM, PLAIN)}
-    lacking = [name for name in mechanisms if scheme not in wanted.get(name, (scheme,))]
+    lacking = [name for name in mechanisms if name in PROVED_BY and not serves(user.secret, PROVED_BY[name])]
     if lacking:
         option = " --scheme plain" if "apop" in lacking else ""
-        what = f"the user {user.name!r} has {{{scheme}}}, which does not serve {', '.join(lacking)}"
+        secret, stores = f"{{{scheme}}}, which does", "what does"
+        if scheme == PLAIN:
+            secret, stores = f"a {{{PLAIN}}} secret that SASLprep (RFC 4013) refuses, which does", "another password"
+        what = f"the user {user.name!r} has {secret} not serve {', '.join(lacking)}"
         if len(lacking) == len(mechanisms):
             what += ": no login is possible"
-        remedy = f"`pop3d user passwd {shlex.quote(user.name)}{option}` stores what does"
+        remedy = f"`pop3d user passwd {shlex.quote(user.name)}{option}` stores {stores}"
         yield Finding(len(lacking) == len(mechanisms), f"{where}: {what}; {remedy}")
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pop3d.auth import AuthError, check_user_name
-from pop3d.auth.passwords import ARGON2ID, PASSWORD_OCTETS_MAX, PLAIN, SCRAM
+from pop3d.auth.passwords import ARGON2ID, PASSWORD_OCTETS_MAX, PLAIN, PROVED_BY, SCRAM, Secret, serves
 from pop3d.auth.users_file import (
     Line,
     UnknownUser,
@@ -52,10 +52,17 @@ class _Site:
             )
         return _SCHEMES[wanted.lower()]
 
-    def tell(self, done: str, scheme: str) -> None:
+    def tell(self, done: str, scheme: str, password: str) -> None:
         print(f"{done}; a daemon that runs takes notice at SIGHUP")
-        if scheme != PLAIN and "apop" in self.mechanisms:
-            print("pop3d: APOP will not work for this user: that takes `--scheme plain`", file=sys.stderr)
+        if scheme != PLAIN:
+            unserved, why = [name for name in self.mechanisms if name == "apop"], "that takes `--scheme plain`"
+        else:
+            plain = Secret(PLAIN, password)
+            unserved = [name for name in self.mechanisms if name in PROVED_BY and not serves(plain, PROVED_BY[name])]
+            why = "SASLprep refuses the password"
+        if unserved:
+            names = ", ".join(unserved).upper()
+            print(f"pop3d: {names} will not work for this user: {why}", file=sys.stderr)
 
 
 def _site(config: Path | None, users: Path | None) -> _Site:
@@ -76,8 +83,9 @@ def add(name: str, *, config: Path | None, users: Path | None, scheme: str | Non
     chosen = site.scheme(scheme)
     with _told("not added", site.path):
         check_user_name(name)
-        add_user(site.path, name, _password(name, from_stdin=password_stdin), chosen)
-    site.tell(f"added {name} to {site.path}", chosen)
+        password = _password(name, from_stdin=password_stdin)
+        add_user(site.path, name, password, chosen)
+    site.tell(f"added {name} to {site.path}", chosen, password)
 
 
 def passwd(name: str, *, config: Path | None, users: Path | None, scheme: str | None, password_stdin: bool) -> None:
@@ -87,8 +95,9 @@ def passwd(name: str, *, config: Path | None, users: Path | None, scheme: str | 
     with _told("not changed", site.path):
         if all(line.name != name for line in read_lines(site.path)):  # before anybody types a password in vain
             raise UnknownUser(f"{site.path} has no user {name!r}")
-        set_password(site.path, name, _password(name, from_stdin=password_stdin), chosen)
-    site.tell(f"changed the password of {name} in {site.path}", chosen)
+        password = _password(name, from_stdin=password_stdin)
+        set_password(site.path, name, password, chosen)
+    site.tell(f"changed the password of {name} in {site.path}", chosen, password)
 
 
 def remove(name: str, *, config: Path | None, users: Path | None) -> None:

@@ -376,6 +376,12 @@ def test_saslprep_prohibits(text: str) -> None:
         saslprep(text)
 
 
+@pytest.mark.parametrize("password", ["\u00ad", "\u200b\ufeff"])
+def test_a_password_of_nothing_but_what_is_mapped_to_nothing_is_not_the_empty_one(password: str) -> None:
+    with pytest.raises(SaslError):
+        scram.verifier(password.encode(), SALT)
+
+
 def by_the_tables(text: str) -> str | None:
     """RFC 4013, character by character with the tables of Python's `stringprep`; None where it is refused."""
     mapped = "".join(" " if stringprep.in_table_c12(c) else c for c in text if not stringprep.in_table_b1(c))

@@ -274,6 +274,18 @@ def test_who_cannot_use_what_is_offered(site: Site) -> None:
     assert "the user 'carol' has {SCRAM-SHA-256}, which does not serve apop;" in seen[1][1]
 
 
+def test_who_has_a_plain_secret_that_no_proof_can_be_made_of(site: Site) -> None:
+    (site.root / "users").write_text("alice:{PLAIN}se\acret\n")
+    assert found(site) == []
+    change(site, "[auth]", '[auth]\nmechanisms = ["plain", "apop", "scram-sha-256"]')
+    text = only(site, "warning", "line 1: the user 'alice' has a {PLAIN} secret that SASLprep")
+    assert "does not serve apop, scram-sha-256; `pop3d user passwd alice --scheme plain` stores another" in text
+    assert "cret" not in text.replace("secret", "")
+    change(site, '"plain", "apop", "scram-sha-256"', '"scram-sha-256"')
+    text = only(site, "fault", "line 1: the user 'alice'")
+    assert "does not serve scram-sha-256: no login is possible; `pop3d user passwd alice` stores another" in text
+
+
 def test_schemes_without_their_extra(site: Site, tmp_path: Path, run_pop3d, monkeypatch) -> None:
     (site.root / "users").write_text(f"alice:{MADE_ELSEWHERE[3]}\nbob:{MADE_ELSEWHERE[5]}\n")
     assert found(site) == []

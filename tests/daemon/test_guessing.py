@@ -183,6 +183,27 @@ async def test_a_mechanism_that_cannot_serve_is_no_failed_login(
     assert caplog.text.count("authentication failed") == 1
 
 
+# a bell, a replacement character, two directions, only what SASLprep removes, more than it prepares
+@pytest.mark.parametrize("password", ["se\acret", "se\ufffdcret", "\u0627a\u0627", "\u00ad", "ü" * 513])
+async def test_a_plain_secret_that_saslprep_refuses_serves_only_what_sends_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, password: str
+) -> None:
+    caplog.set_level("INFO", "pop3d")
+    async with site(
+        tmp_path, f"alice:{{PLAIN}}{password}\n", {"mechanisms": ["plain", "apop", "scram-sha-256"]}
+    ) as server:
+        for guess in ("secret", ""):
+            async with connected(server) as client:
+                assert await client.scram("alice", guess) == [REFUSED]
+                assert await client.apop("alice", guess) == REFUSED
+                plain = base64.b64encode(f"\0alice\0{password}".encode()).decode()
+                if len(password.encode()) <= 1024:
+                    assert (await client.ask(f"AUTH PLAIN {plain}")).startswith("+OK")
+    assert caplog.text.count("mechanism not served by the stored secret") == 4
+    assert "authentication failed" not in caplog.text
+    assert "fault of ours" not in caplog.text
+
+
 async def test_who_is_known_survives_a_restart(tmp_path: Path) -> None:
     for known in (False, True):
         async with site(tmp_path, "alice:{PLAIN}secret\nbob:{PLAIN}secret\n") as server:

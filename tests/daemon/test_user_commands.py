@@ -147,6 +147,28 @@ def test_list_on_a_terminal_is_a_table(tmp_path: Path) -> None:
     assert HASH not in seen
 
 
+def test_passwords_that_scram_and_apop_cannot_use(site: Site, run_pop3d) -> None:
+    """Nothing is stored with which a login fails later, but where it is asked for, and then it is told."""
+    site.config.write_text(
+        site.config.read_text().replace("[auth]", '[auth]\nmechanisms = ["plain", "scram-sha-256", "apop"]')
+    )
+    more = ("--config", str(site.config), "--password-stdin")
+    before = (site.root / "users").read_text()
+    for words in (("add", "bob"), ("passwd", "alice")):
+        for password in ("se\ufffdcret", "\u0627a\u0627", "\u00ad"):
+            refused = run_pop3d("user", *words, *more, stdin=f"{password}\n")
+            assert (refused.returncode, refused.stdout) == (65, "")
+            assert refused.stderr.startswith("pop3d: not ")
+            assert refused.stderr.endswith("; take another password, or --scheme argon2id, which serves PLAIN alone\n")
+            assert refused.stderr.count("\n") == 1
+            assert password not in refused.stderr
+    assert (site.root / "users").read_text() == before
+    added = run_pop3d("user", "add", "bob", *more, "--scheme", "plain", stdin="se\ufffdcret\n")
+    assert added.returncode == 0
+    assert added.stderr == "pop3d: SCRAM-SHA-256, APOP will not work for this user: SASLprep refuses the password\n"
+    assert run_pop3d("user", "add", "carol", *more, "--scheme", "argon2id", stdin="se\acret\n").returncode == 0
+
+
 def test_a_site_with_scram_keeps_verifiers(site: Site, run_pop3d) -> None:
     configuration = site.config.read_text()
     site.config.write_text(configuration.replace("[auth]", '[auth]\nmechanisms = ["plain", "scram-sha-256", "apop"]'))
