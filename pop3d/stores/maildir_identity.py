@@ -13,6 +13,9 @@ apart is not removed.
 Times have the grain of the kernel's clock, 1 to 10 ms: what another program writes within that of the login, in place
 and without changing the number of octets, counts as listed. When the clock was set back or forth meanwhile, times say
 nothing, and the octets decide.
+
+*Renamed.* When all messages of a mailbox have other names since the listing, the folders are not read once for each:
+one reading finds the names of many. They are a hint of where to look, and what is there is judged as ever.
 """
 
 from __future__ import annotations
@@ -30,11 +33,19 @@ from pop3d.stores.birth import born
 from pop3d.stores.maildir_content import OPEN_MESSAGE, octets_sent
 from pop3d.stores.maildir_listing import Scan
 from pop3d.stores.maildir_names import OpenFolders, base_of, find_again
+from pop3d.stores.recent import Stamps, at_rest, stamps_of
 
 __all__ = ["Listed", "ListedFiles", "Located", "listed_now"]
 
 _STAMPS: Final = 5 if sys.platform == "linux" else time.CLOCK_REALTIME
 """The clock of files' times: CLOCK_REALTIME_COARSE, for which Python has no name."""
+
+_BESIDE: Final = 256
+"""Messages that are looked for in the first reading of the folders: less than a millisecond more than for one."""
+
+_BESIDE_GROWS: Final = 4  # times, with each further reading
+
+_BESIDE_MAX: Final = 16_384  # some tens of milliseconds, and some MiB of names
 
 _JUMP: Final = 1_000_000_000
 """Nanoseconds that the clock may gain or lose beside the monotonic one, before it counts as set."""
@@ -89,6 +100,8 @@ class ListedFiles:
         self._names, self._inodes = scan.names, scan.inodes
         self._devices, self._listed, self._surrogates, self._refuse = devices, listed, surrogates, refuse
         self._renamed: dict[int, bytes] = {}
+        self._beside = _BESIDE
+        self._gone: tuple[Stamps, set[int]] = (), set()  # not found while the folders are as the stamps say
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -142,10 +155,32 @@ class ListedFiles:
 
     def _find(self, number: int) -> None:
         """Look for a message that has another name now. Raises FileNotFoundError when it is gone."""
-        found = find_again(self.root, self._names[number - 1], self._inodes[number - 1])
-        if found is None:
+        stamps = stamps_of(self.root, ("new", "cur"))
+        read_at, gone = self._gone
+        if read_at != stamps or number not in gone:
+            resting = at_rest(stamps)  # else what is renamed from now on may not show in the stamps
+            gone = self._find_beside(number)
+            self._gone = (stamps, gone) if resting else ((), set())
+        if number in gone:
             raise FileNotFoundError(errno.ENOENT, "gone")
-        self._renamed[number] = found
+
+    def _find_beside(self, number: int) -> set[int]:
+        """Look for a message, and for those that are listed beside it: they are likely to be asked for next.
+
+        The numbers of those that are gone.
+        """
+        first = (number - 1) // self._beside * self._beside  # a client may read from the last message to the first
+        end = first + self._beside
+        self._beside = min(_BESIDE_GROWS * self._beside, _BESIDE_MAX)
+        names, inodes = self._names[first:end], self._inodes[first:end]
+        found = find_again(self.root, list(zip(names, inodes, strict=True)))
+        gone = set()
+        for one, (before, now) in enumerate(zip(names, found, strict=True), first + 1):
+            if now is None:
+                gone.add(one)
+            elif now != before or one in self._renamed:
+                self._renamed[one] = now
+        return gone
 
     def locate(self, number: int, folders: OpenFolders) -> Located:
         """Where message ``number`` is, proved to be what was listed.

@@ -20,7 +20,7 @@ import contextlib
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, Self
 
 from pop3d.stores.maildir_folders import open_inside
@@ -172,17 +172,28 @@ def _is_there(root: int, entry: bytes) -> bool:
         return False
 
 
-def find_again(root: int, name: bytes, inode: int) -> bytes | None:
-    """The name that a listed file has now, when another program has renamed it; None when it is gone.
+def find_again(root: int, listed: Sequence[tuple[bytes, int]]) -> list[bytes | None]:
+    """The names that listed files have now, when another program has renamed them; None for one that is gone.
 
-    ``name``: as it was listed. Another file with the same unique part is another message. Where inode numbers are not
-    known (0), the only file with the unique part is taken for it.
+    ``listed``: name and inode number of each, as listed. The folders are read once, however many there are. Another
+    file with the same unique part is another message. Where inode numbers are not known (0), the only file with the
+    unique part is taken for it.
     """
-    wanted = unique_part(name)
-    same = [name_and_inode(entry) for entry in entries_of(root) if unique_part(entry) == wanted]
+    uniques = {unique_part(name) for name, _ in listed}
+    names: dict[tuple[bytes, int], list[bytes]] = {(unique_part(name), inode): [] for name, inode in listed}
+    for entry in entries_of(root):
+        if (unique := unique_part(entry)) in uniques:
+            found, number = name_and_inode(entry)
+            for key in {(unique, number), (unique, 0)}:
+                if key in names:
+                    names[key].append(found)
+    return [_name_now(name, inode, names[unique_part(name), inode]) for name, inode in listed]
+
+
+def _name_now(name: bytes, inode: int, found: list[bytes]) -> bytes | None:
     if not inode:
-        return same[0][0] if len(same) == 1 else None
-    return next((found for found, number in same if number == inode), None)
+        return found[0] if len(found) == 1 else None
+    return name if name in found else next(iter(found), None)
 
 
 def sorted_in_slices(names: list[bytes]) -> list[bytes]:

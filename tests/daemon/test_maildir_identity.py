@@ -3,6 +3,7 @@
 import gzip
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,110 @@ async def uids_by_content(store: MaildirStore) -> dict[bytes, bytes]:
     found = {await content(drop, number): uid for number, uid in enumerate(drop.messages.uids, 1)}
     await drop.close()
     return found
+
+
+# --- other programs rename or remove whole mailboxes ---
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """A folder's name for each time that messages are looked for in it by its entries."""
+    read: list[bytes] = []
+    entries_in = maildir_names._entries_in
+
+    def counted(descriptor: int, folder: bytes) -> Iterator[bytes]:
+        read.append(folder)
+        return entries_in(descriptor, folder)
+
+    monkeypatch.setattr(maildir_names, "_entries_in", counted)
+    return read
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """A mailbox of 200 messages that no client has seen."""
+    return make_maildir(tmp_path / "mail/alice", {f"new/{n:03}.host": b"message %d\n" % n for n in range(1, 201)})
+
+
+def see_all(box: Path) -> None:
+    """As a client of IMAP does that marks everything as seen."""
+    for path in list(box.glob("new/*")):
+        os.rename(path, box / "cur" / f"{path.name}:2,S")
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending"])
+async def test_a_mailbox_that_is_renamed_as_a_whole_is_read_a_few_times(
+    store: MaildirStore, many: Path, readings: list[bytes], order: str
+) -> None:
+    drop = await opened(store)
+    see_all(many)
+    readings.clear()
+    numbers = range(1, 201)
+    for number in numbers if order == "ascending" else reversed(numbers):
+        assert await content(drop, number) == b"message %d\r\n" % number
+    await drop.remove(numbers)
+    await drop.close()
+    assert contents(many) == {}
+    assert len(readings) <= 4
+
+
+async def test_names_that_change_twice_are_found_each_time(store: MaildirStore, many: Path) -> None:
+    drop = await opened(store)
+    see_all(many)
+    assert await content(drop, 1) == b"message 1\r\n"
+    for number, name in ((199, "new/199.host"), (200, "cur/200.host:2,RS")):  # as listed once more, and a third one
+        os.rename(many / f"cur/{number}.host:2,S", many / name)
+        assert await content(drop, number) == b"message %d\r\n" % number
+    await drop.remove(range(1, 201))
+    await drop.close()
+    assert contents(many) == {}
+
+
+async def test_a_name_found_beside_another_is_judged_before_it_is_sent_or_removed(
+    store: MaildirStore, many: Path
+) -> None:
+    drop = await opened(store)
+    see_all(many)
+    assert await content(drop, 1) == b"message 1\r\n"
+    taken = many / "cur/200.host:2,S"
+    (many / "tmp/x").write_bytes(b"another one\n")
+    os.rename(many / "tmp/x", taken)
+    with pytest.raises(StoreError):
+        await content(drop, 200)
+    await drop.remove([199])
+    assert "200" in await refused(drop, 200)
+    assert taken.read_bytes() == b"another one\n"
+
+
+async def test_messages_that_another_program_removed_are_looked_for_once(
+    store: MaildirStore, many: Path, readings: list[bytes]
+) -> None:
+    drop = await opened(store)
+    for path in many.glob("new/*"):
+        path.unlink()
+    time.sleep(0.2)  # or a rename may not show in the times of the folders
+    readings.clear()
+    for number in range(1, 201):
+        with pytest.raises(StoreError):
+            await content(drop, number)
+    await drop.remove(range(1, 201))
+    assert len(readings) <= 4
+    (many / "cur/200.host:2,S").write_bytes(b"message 200\n")  # of that name, but not what was listed
+    with pytest.raises(StoreError):
+        await content(drop, 200)
+    await drop.close()
+
+
+async def test_a_message_that_was_away_for_a_while_is_found(store: MaildirStore, many: Path, tmp_path: Path) -> None:
+    drop = await opened(store)
+    os.rename(many / "new/100.host", tmp_path / "away")
+    time.sleep(0.2)
+    for number in (100, 100):
+        with pytest.raises(StoreError):
+            await content(drop, number)
+    os.rename(tmp_path / "away", many / "cur/100.host:2,S")
+    assert await content(drop, 100) == b"message 100\r\n"
+    await drop.close()
 
 
 # --- two files with one unique part ---

@@ -54,12 +54,10 @@ class Mistake:
 def a_message_is_whatever_has_its_unique_part(patch: pytest.MonkeyPatch) -> None:
     """A file that was renamed is looked for by the unique part of its name alone."""
 
-    def find(root: int, name: bytes, inode: int) -> bytes | None:
-        wanted = maildir_names.unique_part(name)
-        entries = maildir_names.entries_of(root)
-        return next(
-            (maildir_names.name_and_inode(one)[0] for one in entries if maildir_names.unique_part(one) == wanted), None
-        )
+    def find(root: int, listed: list[tuple[bytes, int]]) -> list[bytes | None]:
+        names = [maildir_names.name_and_inode(entry)[0] for entry in maildir_names.entries_of(root)]
+        first = {maildir_names.unique_part(name): name for name in reversed(names)}
+        return [first.get(maildir_names.unique_part(name)) for name, _ in listed]
 
     patch.setattr(maildir_identity, "find_again", find)
     patch.setattr(maildir_identity.ListedFiles, "is_it", lambda *_: True)
