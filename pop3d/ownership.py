@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pop3d.folders import open_or_make_inside
+
 __all__ = ["Owners", "acting", "callers", "distrusted", "open_as_root"]
 
 _LINKS_MAX: Final = 40  # in one path, as in Linux
@@ -178,10 +180,7 @@ def open_as_root(path: Path, *, make: bool = False) -> int:
             except FileNotFoundError:
                 if not make:
                     raise
-                with contextlib.suppress(FileExistsError):  # another process was quicker
-                    os.mkdir(name, 0o700, dir_fd=folder)
-                    os.fsync(folder)
-                inner = os.open(name, _FOLDER, dir_fd=folder)
+                inner = open_or_make_inside(folder, name)
             except OSError as fault:
                 if fault.errno not in (errno.ELOOP, errno.ENOTDIR) or links == _LINKS_MAX:
                     raise

@@ -21,13 +21,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from pop3d.folders import FOLDER, open_or_make_inside
 from pop3d.ownership import open_as_root
 
 __all__ = ["CACHE", "KEEP", "make_folders", "opened_part", "prepare", "sync_folder", "write_durably"]
 
 CACHE: Final = "cache"
 KEEP: Final = "keep"
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def prepare(state: Path, owner: tuple[int, int] | None = None) -> None:
@@ -59,7 +59,7 @@ def _opened(state: Path) -> Iterator[int]:
         folder = open_as_root(state, make=True)
     else:
         make_folders(state)
-        folder = os.open(state, _FOLDER)
+        folder = os.open(state, FOLDER)
     try:
         yield folder
     finally:
@@ -68,10 +68,7 @@ def _opened(state: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _part(root: int, name: str) -> Iterator[int]:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(name, 0o700, dir_fd=root)
-        os.fsync(root)
-    part = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=root)
+    part = open_or_make_inside(root, name)
     try:
         yield part
     finally:
@@ -121,20 +118,18 @@ def _own_secret(keep: int, owner: tuple[int, int]) -> None:
 
 
 def make_folders(path: Path) -> None:
-    """Make a folder, and those above it, with mode 0700 and durably, where they are missing. Raises OSError."""
-    try:
-        os.mkdir(path, 0o700)
-    except FileNotFoundError:
-        if path.parent == path:
-            raise
-        make_folders(path.parent)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, 0o700)
-    except FileExistsError:
-        if not path.is_dir():
-            raise
+    """Make a folder, and those above it, with mode 0700 and durably, where they are missing. Raises OSError.
+
+    Links on the way are followed, whoever made them: root works by `pop3d.ownership.open_as_root`.
+    """
+    if path.is_dir():
         return
-    sync_folder(path.parent)
+    make_folders(path.parent)
+    above = os.open(path.parent, FOLDER)
+    try:
+        os.close(open_or_make_inside(above, path.name))
+    finally:
+        os.close(above)
 
 
 def write_durably(path: Path, octets: bytes) -> None:
@@ -159,7 +154,7 @@ def write_durably(path: Path, octets: bytes) -> None:
 
 def sync_folder(path: Path) -> None:
     """Make what was made, renamed or removed in a folder survive a power cut. Raises OSError."""
-    descriptor = os.open(path, _FOLDER)
+    descriptor = os.open(path, FOLDER)
     try:
         os.fsync(descriptor)
     finally:

@@ -39,6 +39,7 @@ ENGINE = [
 ]
 # The daemon and the client, likewise.
 DAEMON = [
+    {"folders"},
     {"ownership"},
     {"addresses", "config.*", "gates", "state_folder"},
     {

@@ -39,13 +39,14 @@ from pop3d.commands.finding import mode_faults as _mode
 from pop3d.commands.finding import warning as _warning
 from pop3d.config import Config, ConfigError, Pam, are_one_mailbox
 from pop3d.exit_status import ExitStatus
+from pop3d.folders import open_inside
 from pop3d.log import harmless
 from pop3d.ownership import acting
 from pop3d.privileges import Identity, become, resolve
 from pop3d.state_folder import CACHE, KEEP
 from pop3d.stores import MaildropBusy, StoreError
 from pop3d.stores.maildir import mailbox_path
-from pop3d.stores.maildir_folders import open_folder, open_inside
+from pop3d.stores.maildir_folders import open_folder
 from pop3d.stores.seen_mailboxes import SeenMailboxes, mailboxes_root
 
 __all__ = ["Finding", "check", "findings"]

@@ -20,13 +20,14 @@ from pop3d.commands.whose import become_user, known_account
 from pop3d.config import Config
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
+from pop3d.folders import open_inside
 from pop3d.stores import StoreError, mbox
 from pop3d.stores.compressed import HEAD, NotMail, form_of, verified
 from pop3d.stores.maildir import mailbox_path
 from pop3d.stores.maildir_content import OPEN_MESSAGE
 from pop3d.stores.maildir_deleted import put_back
 from pop3d.stores.maildir_delivery import OverQuota, Quota, deliver
-from pop3d.stores.maildir_folders import named_below, open_folder, open_inside
+from pop3d.stores.maildir_folders import named_below, open_folder
 from pop3d.stores.seen_mailboxes import SeenMailboxes, is_there
 
 __all__ = ["deliver_stdin", "import_mail", "undelete"]

@@ -31,9 +31,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from pop3d.folders import open_inside, open_or_make_inside
 from pop3d.stores.maildir_content import OPEN_MESSAGE
 from pop3d.stores.maildir_delivery import unique_name
-from pop3d.stores.maildir_folders import make_folder, named_below, open_folder, open_inside, open_or_make_inside
+from pop3d.stores.maildir_folders import make_folder, named_below, open_folder
 from pop3d.stores.maildir_names import unique_part
 
 __all__ = ["PutBackResult", "open_deleted", "put_back"]

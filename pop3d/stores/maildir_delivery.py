@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from pop3core.framing import CrlfNormalizer
-from pop3d.stores.maildir_folders import make_folder, named_below, open_folder, open_or_make_inside
+from pop3d.folders import open_or_make_inside
+from pop3d.stores.maildir_folders import make_folder, named_below, open_folder
 
 __all__ = ["OverQuota", "Quota", "deliver", "sizes_in", "unique_name"]
 

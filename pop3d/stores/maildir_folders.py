@@ -7,7 +7,7 @@ folder that the path leads to. In a folder that everybody may write to, such as 
 folder's owner, root or the user of this process, as Linux has it with ``fs.protected_symlinks`` (proc_sys_fs(5)). A
 mailbox that an administrator has moved to another disk is thus served as before.
 
-*Below a mailbox* no link is followed: ``new``, ``cur`` and ``tmp`` are folders of its own.
+*Below a mailbox* no link is followed: ``new``, ``cur`` and ``tmp`` are folders of its own (`pop3d.folders`).
 
 A path is walked folder by folder, on descriptors: what was judged is what is opened, whatever is exchanged meanwhile. A
 path without links, which is nearly every one, costs one call to the kernel (openat2(2), Linux 5.6).
@@ -22,21 +22,18 @@ import ctypes
 import errno
 import os
 import stat
-import struct
 from collections.abc import Iterator
 from typing import Final, NoReturn
 
-__all__ = ["make_folder", "named_below", "open_folder", "open_inside", "open_or_make_inside", "rename_new"]
+from pop3d.folders import FOLDER, open_or_make_inside
+from pop3d.stores.openat2 import AT_FDCWD, OPENAT2, RESOLVE_NO_SYMLINKS, open_how
 
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_MODE: Final = 0o700  # of folders that are made: mail is for its owner alone
+__all__ = ["make_folder", "named_below", "open_folder", "rename_new"]
+
 _LINKS_MAX: Final = 40  # followed on one way, as Linux does (path_resolution(7)); bounds a circle of links
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_AT_FDCWD: Final = -100
-_OPENAT2: Final = 437  # the same number on all architectures
-_RESOLVE_NO_SYMLINKS: Final = 0x04
-_HOW: Final = struct.pack("=QQQ", _FOLDER, 0, _RESOLVE_NO_SYMLINKS)  # struct open_how: flags, mode, resolve
+_HOW: Final = open_how(FOLDER, RESOLVE_NO_SYMLINKS)
 _RENAME_NOREPLACE: Final = 1
 _renameat2 = getattr(_libc, "renameat2", None)  # glibc 2.28, musl 1.2.6
 if _renameat2 is not None:
@@ -51,44 +48,8 @@ def open_folder(path: str | bytes) -> int:
     """
     octets = _checked(path)
     # whatever its fault is, the walk finds out: a link, an old kernel, or one that forbids the call
-    descriptor: int = _libc.syscall(_OPENAT2, _AT_FDCWD, octets, _HOW, len(_HOW))
+    descriptor: int = _libc.syscall(OPENAT2, AT_FDCWD, octets, _HOW, len(_HOW))
     return descriptor if descriptor >= 0 else _walk(octets)
-
-
-def open_inside(folder: int, name: bytes) -> int:
-    """A descriptor of the folder ``name`` in ``folder``. Raises OSError; NotADirectoryError where it is a link."""
-    try:
-        return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
-    except NotADirectoryError:
-        what = f"{os.fsdecode(name)}/ is not a folder of its own, but a file or a symbolic link"
-        raise NotADirectoryError(errno.ENOTDIR, what) from None
-
-
-def open_or_make_inside(folder: int, name: bytes) -> int:
-    """The same, of a folder that is made when it is not there: with mode 0700, and durable. Raises OSError."""
-    with contextlib.suppress(FileNotFoundError):
-        return open_inside(folder, name)
-    made = True
-    try:
-        os.mkdir(name, _MODE, dir_fd=folder)
-    except FileExistsError:  # another process was quicker; both see to it that it stays
-        made = False
-    try:
-        descriptor = open_inside(folder, name)
-        try:
-            mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-            if made and mode & 0o777 != _MODE:  # an odd umask
-                os.fchmod(descriptor, mode & ~0o777 | _MODE)
-            os.fsync(folder)
-        except BaseException:
-            os.close(descriptor)
-            raise
-    except OSError:
-        if made:  # the next attempt would find it, and take it for durable
-            with contextlib.suppress(OSError):
-                os.rmdir(name, dir_fd=folder)
-        raise
-    return descriptor
 
 
 @contextlib.contextmanager
@@ -187,7 +148,7 @@ def _walk(path: bytes) -> int:
         for name, owner in links:
             if owner not in (0, os.geteuid(), owner_found):
                 _refuse(path, name, owner, f"a folder of user number {owner_found}")
-        return os.open(b".", _FOLDER, dir_fd=here)
+        return os.open(b".", FOLDER, dir_fd=here)
     except OSError as fault:
         fault.filename = os.fsdecode(path)  # not the part that failed: whoever is told knows the whole
         raise

@@ -23,7 +23,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Final, Self
 
-from pop3d.stores.maildir_folders import open_inside
+from pop3d.folders import open_inside
 
 __all__ = [
     "FOLDERS",

@@ -14,23 +14,20 @@ import ctypes
 import errno
 import functools
 import os
-import struct
 import sys
 from typing import Final
 
+from pop3d.stores.openat2 import AT_FDCWD, OPENAT2, RESOLVE_CACHED, RESOLVE_NO_SYMLINKS, open_how
+
 __all__ = ["fstat_local", "is_local", "open_cached", "read_cached"]
 
-_OPENAT2: Final = 437  # the same number on all architectures
-_RESOLVE: Final = 0x20 | 0x04  # RESOLVE_CACHED; RESOLVE_NO_SYMLINKS: a link is judged where there is time for it
-_HOW: Final = struct.Struct("=QQQ")  # struct open_how: flags, mode, resolve; see openat2(2)
-_HOW_OCTETS: Final = _HOW.size
+_RESOLVE: Final = RESOLVE_CACHED | RESOLVE_NO_SYMLINKS  # a link is judged where there is time for it
 _RWF_NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)  # Linux; elsewhere every read goes through a thread
 
 
 # PyDLL keeps the interpreter's lock: to give it away around a call that does not wait is what makes threads slow. No
 # argument types are named: all here are small numbers and bytes, and to check them takes a fifth of the call's time.
 _syscall = ctypes.PyDLL(None).syscall if sys.platform == "linux" else None
-_AT_FDCWD: Final = -100
 
 
 fstat_local: Final = os.fstat
@@ -45,7 +42,7 @@ def is_local(device: int) -> bool:
     return os.major(device) != 0
 
 
-def open_cached(path: str | bytes | os.PathLike[str], flags: int, root: int = _AT_FDCWD) -> int | None:
+def open_cached(path: str | bytes | os.PathLike[str], flags: int, root: int = AT_FDCWD) -> int | None:
     """A descriptor of what is at ``path`` below the folder ``root``; None where it cannot be had at once.
 
     No symbolic link on the way is followed. Whatever the reason is: whoever then opens it in a thread finds out.
@@ -54,13 +51,13 @@ def open_cached(path: str | bytes | os.PathLike[str], flags: int, root: int = _A
         return None
     octets = path if isinstance(path, bytes) else os.fsencode(path)
     how = _how(flags)
-    descriptor: int = _syscall(_OPENAT2, root, octets, how, _HOW_OCTETS)
+    descriptor: int = _syscall(OPENAT2, root, octets, how, len(how))
     return descriptor if descriptor >= 0 else None
 
 
 @functools.cache
 def _how(flags: int) -> bytes:
-    return _HOW.pack(flags | os.O_CLOEXEC, 0, _RESOLVE)
+    return open_how(flags | os.O_CLOEXEC, _RESOLVE)
 
 
 def read_cached(descriptor: int, into: memoryview, position: int) -> int | None:

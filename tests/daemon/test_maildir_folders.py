@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from pop3d.folders import open_inside, open_or_make_inside
 from pop3d.stores import maildir_folders
-from pop3d.stores.maildir_folders import make_folder, open_folder, open_inside, open_or_make_inside, rename_new
+from pop3d.stores.maildir_folders import make_folder, open_folder, rename_new
 
 ALICE, BOB = 60_001, 60_002
 
@@ -25,7 +26,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes files of other use
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each test with openat2, and as on a kernel that has not got it."""
     if request.param == "walk":
-        monkeypatch.setattr(maildir_folders, "_OPENAT2", -1)
+        monkeypatch.setattr(maildir_folders, "OPENAT2", -1)
     return str(request.param)
 
 

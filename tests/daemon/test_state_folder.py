@@ -1,5 +1,6 @@
 """The state folder: its two parts, and what version 0.1 left in it."""
 
+import errno
 import hashlib
 import multiprocessing
 import os
@@ -78,6 +79,23 @@ def test_a_folder_that_was_made_is_synced_with_the_one_above(tmp_path: Path, mon
     assert synced == [str(tmp_path), str(tmp_path / "a")]
     make_folders(tmp_path / "a" / "b")
     assert len(synced) == 2
+
+
+def test_a_folder_that_could_not_be_made_durable_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next attempt would find it, and take it for durable."""
+
+    def failing(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    (tmp_path / "state").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        for make in (make_folders, prepare):
+            with pytest.raises(OSError, match="Input/output"):
+                make(tmp_path / "new" / "state")
+        with pytest.raises(OSError, match="Input/output"):
+            prepare(tmp_path / "state")
+    assert modes(tmp_path).keys() == {"state"}
 
 
 @pytest.mark.skipif(sys.byteorder != "little", reason="the sample was written by a little-endian machine")
