@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from pop3cli.accounts import Account, Settings, parse_account
 from pop3cli.errors import OutputFailed, SettingFault, UsageFault
-from pop3cli.files import keep_out_of_others, whole_file
+from pop3cli.files import keep_out_of_others, make_folder, whole_file
 
 __all__ = ["Entry", "add", "book_path", "find", "read_book", "remove", "said"]
 
@@ -123,7 +123,7 @@ def _locked() -> Iterator[None]:
     folder = book_path().parent
     keep_out_of_others(folder)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as fault:
         raise OutputFailed(str(folder), fault) from fault

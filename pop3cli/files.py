@@ -4,6 +4,9 @@ Content goes to a new file beside the one asked for, reaches the disk, and only 
 before, what stood under that name is untouched and nothing half is left behind. What is no regular file (``/dev/null``,
 a pipe) cannot be replaced like that, and is written to as it is.
 
+Whoever writes to a file in other ways, as `pop3cli.sync` does, finds here what makes that last: all octets written,
+folders and names on the disk.
+
 Root keeps nothing in a folder of somebody else, who could put links in it.
 """
 
@@ -19,7 +22,7 @@ from typing import BinaryIO
 
 from pop3cli.errors import OutputFailed, SettingFault
 
-__all__ = ["keep_out_of_others", "whole_file"]
+__all__ = ["keep_out_of_others", "make_folder", "sync_folder", "whole_file", "write_all"]
 
 
 @contextlib.contextmanager
@@ -64,6 +67,31 @@ def keep_out_of_others(folder: Path) -> None:
             f"{there} belongs to user {owner}, and root keeps nothing there",
             "run this as that user, or unset HOME and the XDG_ variables (sudo -H)",
         )
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, durably, for their owner alone. Raises OSError."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True, mode=0o700)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of ``data``; one call to the system may take a part of it. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def _is_special(path: Path) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from pop3cli.errors import SettingFault
-from pop3cli.files import keep_out_of_others
+from pop3cli.files import keep_out_of_others, make_folder
 from pop3cli.trace import is_secret
 
 try:
@@ -115,7 +115,7 @@ def _kept(path: Path) -> Path | None:
     """The file, there, ours alone and not too long; None where there can be none."""
     with contextlib.suppress(OSError, SettingFault):
         keep_out_of_others(path.parent)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(descriptor, "r+b") as stream:
             os.fchmod(descriptor, 0o600)

@@ -22,7 +22,7 @@ from typing import Final
 from pop3cli.accounts import Account, Settings
 from pop3cli.credentials import forget_in_keyring, from_keyring, store_in_keyring
 from pop3cli.errors import LoginRefused, OutputFailed, SettingFault
-from pop3cli.files import keep_out_of_others, whole_file
+from pop3cli.files import keep_out_of_others, make_folder, whole_file
 from pop3cli.oauth import Client, Provider, Tokens, renewed
 from pop3cli.tls import Dial
 
@@ -95,7 +95,7 @@ def _locked(name: str) -> Iterator[None]:
     path = _path(name).with_suffix(".lock")
     keep_out_of_others(path.parent)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as fault:
         raise OutputFailed(str(path), fault) from fault

@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from pop3cli.errors import SettingFault
+from pop3cli.files import make_folder, sync_folder, write_all
 from pop3cli.sync.draft import Draft
-from pop3cli.sync.durable import make_folder, sync_folder, write_all
 from pop3cli.sync.mbox_lock import locked, same_file
 from pop3cli.sync.state import Entry, Pending, State
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from pop3cli.errors import InUse
-from pop3cli.sync.durable import write_all
+from pop3cli.files import write_all
 
 __all__ = ["locked", "same_file"]
 

@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Final
 
 from pop3cli.errors import BadState, InUse, OutputFailed
-from pop3cli.sync.durable import make_folder, sync_folder, write_all
+from pop3cli.files import make_folder, sync_folder, write_all
 from pop3cli.sync.log import APPEND, APPENDED, BACK, END, FORGOT, GONE, RUN, Entry, Kind, Pending, fields_of, line_of
 
 __all__ = ["Entry", "Kind", "Pending", "State"]

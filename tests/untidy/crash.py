@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from pop3cli.sync import durable, maildir, mbox, mbox_lock, run, state, writer
+from pop3cli import files
+from pop3cli.sync import maildir, mbox, mbox_lock, run, state, writer
 
 CHANGING = ("open", "write", "copy", "fsync", "link", "unlink", "rename", "ftruncate", "mkdir")
 """Calls that change files: ``open`` is one that may make a file, ``copy`` a write of a message into an mbox."""
@@ -126,7 +127,7 @@ class AtOnce(Executor):
 def patched(system: System, clock: Clock) -> Iterator[None]:
     """`pop3cli.sync` lives in this system, by this clock."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (durable, maildir, mbox, mbox_lock, state):
+        for module in (files, maildir, mbox, mbox_lock, state):
             patch.setattr(module, "os", system)
         for module in (maildir, run, state, writer):
             patch.setattr(module, "time", clock)
