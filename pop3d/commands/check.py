@@ -7,15 +7,11 @@ or shows a secret; the rest are warnings. Started as root it looks at configurat
 
 from __future__ import annotations
 
-import asyncio
 import datetime
-import logging
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -23,39 +19,30 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from pop3d.assembly import maildir_store, plugin_faults, tls_faults, tls_of
-from pop3d.auth import Account, AuthError, check_user_name
+from pop3d.assembly import plugin_faults, tls_faults, tls_of
+from pop3d.auth import AuthError
 from pop3d.auth.hashing import HOLDS_THE_LOCK
-from pop3d.auth.passwords import CRYPT_EXTRA, PLAIN, PROVED_BY, lacks_extra, serves
-from pop3d.auth.users_file import Line, User, read_lines
+from pop3d.auth.users_file import Line, read_lines
 from pop3d.certificates import covers, shown_by
-from pop3d.commands import check_asked, check_missing
-from pop3d.commands.check_compressed import CompressedMail
+from pop3d.commands import check_asked, check_mail, check_users
 from pop3d.commands.check_listeners import listeners
 from pop3d.commands.configured import configured
-from pop3d.commands.finding import Finding
+from pop3d.commands.finding import Finding, counted
 from pop3d.commands.finding import fault as _fault
 from pop3d.commands.finding import mode_faults as _mode
 from pop3d.commands.finding import warning as _warning
-from pop3d.config import Config, ConfigError, Pam, are_one_mailbox
+from pop3d.config import Config, ConfigError, Pam
 from pop3d.exit_status import ExitStatus
-from pop3d.folders import open_inside
 from pop3d.log import harmless
 from pop3d.ownership import acting
 from pop3d.privileges import Identity, become, resolve
 from pop3d.state_folder import CACHE, KEEP
-from pop3d.stores import MaildropBusy, StoreError
-from pop3d.stores.maildir import mailbox_path
-from pop3d.stores.maildir_folders import open_folder
-from pop3d.stores.seen_mailboxes import SeenMailboxes, mailboxes_root
 
 __all__ = ["Finding", "check", "findings"]
 
 _RSA_BITS_MAX: Final = 3072  # a handshake with 4096 takes 5 ms of the event loop, with 2048 one
 _DAYS_LEFT: Final = 14  # a certificate that ends sooner should have been renewed: those of ACME last 90 days, or 47
 _IDLE_LEAST: Final = 600  # seconds (RFC 1939 §3)
-_FILES_MAX: Final = 100_000
-"""Messages whose owner is looked at, in all mailboxes together: some seconds."""
 
 
 def check(path: Path | None) -> ExitStatus:
@@ -67,12 +54,8 @@ def check(path: Path | None) -> ExitStatus:
         word, style = ("fault", "bold red") if one.fault else ("warning", "yellow")
         console.print(Text.assemble((word, style), ": ", harmless(one.text)))
     style = "bold red" if faults else "yellow" if found else "bold green"
-    console.print(Text(f"{_counted(faults, 'fault')}, {_counted(len(found) - faults, 'warning')}", style))
+    console.print(Text(f"{counted(faults, 'fault')}, {counted(len(found) - faults, 'warning')}", style))
     return ExitStatus.CONFIG if faults else ExitStatus.OK
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number or 'no'} {word}{'' if number == 1 else 's'}"
 
 
 def findings(path: Path | None) -> list[Finding]:
@@ -90,7 +73,7 @@ def findings(path: Path | None) -> list[Finding]:
     try:
         if config.auth.backend == "file":
             lines = read_lines(config.auth.users)
-            found += _users(config, lines)
+            found += check_users.users(config, lines)
     except AuthError as fault:
         found.append(Finding(True, str(fault)))
     pam = (config.auth.pam or Pam()) if config.auth.backend == "pam" else None
@@ -110,7 +93,7 @@ def findings(path: Path | None) -> list[Finding]:
         found += check_asked.as_user(pam)
     if config.store.backend == "maildir" and (identity is not None or not root):
         users = [line.user for line in lines if line.user is not None]
-        found += _store(config, users, identity.uid if identity is not None else os.geteuid())
+        found += check_mail.mail(config, users, identity.uid if identity is not None else os.geteuid())
     return found
 
 
@@ -226,211 +209,3 @@ def _processes() -> Iterator[Finding]:
     if not works:
         what = "`user` cannot run it with what is installed there, so no SHA-crypt password can be checked"
         yield _fault(sys.executable, what, "install where that user can read, such as /opt, and not in root's home")
-
-
-# --- users ---
-
-
-def _users(config: Config, lines: list[Line]) -> Iterator[Finding]:
-    path = config.auth.users
-    yield from _mode(path, "the secrets of users")
-    seen: set[str] = set()
-    for line in lines:
-        where = f"{path} line {line.number}"
-        if line.user is None:
-            yield _fault(where, line.fault, _remedy(line.name, again=line.name in seen))
-        else:
-            yield from _mechanisms(where, line.user, config.auth.mechanisms)
-            yield from _fields(where, line.user, config)
-        seen.add(line.name)
-    users = [line.user for line in lines if line.user is not None]
-    lacking = Counter(user.secret.scheme for user in users if lacks_extra(user.secret.scheme))
-    for scheme, count in lacking.items():
-        yield _fault(path, f"{_counted(count, 'user')} of {{{scheme}}} cannot log in", CRYPT_EXTRA)
-    if not lines:
-        yield _warning(path, "nobody can log in", "`pop3d user add NAME` adds a user")
-
-
-def _remedy(name: str, *, again: bool) -> str:
-    if again:
-        return "remove one of the two lines"
-    try:
-        check_user_name(name)
-    except ValueError:
-        return "mend the line, or remove it"
-    return f"mend the line, or store another secret with `pop3d user passwd {shlex.quote(name)}`"
-
-
-def _mechanisms(where: str, user: User, mechanisms: tuple[str, ...]) -> Iterator[Finding]:
-    """A mechanism that is offered, but not for this user."""
-    scheme = user.secret.scheme
-    lacking = [name for name in mechanisms if name in PROVED_BY and not serves(user.secret, PROVED_BY[name])]
-    if lacking:
-        option = " --scheme plain" if "apop" in lacking else ""
-        secret, stores = f"{{{scheme}}}, which does", "what does"
-        if scheme == PLAIN:
-            secret, stores = f"a {{{PLAIN}}} secret that SASLprep (RFC 4013) refuses, which does", "another password"
-        what = f"the user {user.name!r} has {secret} not serve {', '.join(lacking)}"
-        if len(lacking) == len(mechanisms):
-            what += ": no login is possible"
-        remedy = f"`pop3d user passwd {shlex.quote(user.name)}{option}` stores {stores}"
-        yield Finding(len(lacking) == len(mechanisms), f"{where}: {what}; {remedy}")
-
-
-def _fields(where: str, user: User, config: Config) -> Iterator[Finding]:
-    if config.store.backend != "maildir":
-        return
-    places: list[str] = []
-    for key, template in (("path", config.store.path), ("deleted", config.store.deleted)):
-        try:
-            place = mailbox_path(template, Account(user.name, user.home))
-        except StoreError as fault:
-            what = f"the user {user.name!r} has no mailbox by `{key}`: {fault.detail}"
-            yield _fault(where, what, "fill in that field, or take another path")
-        else:
-            if place and not place.startswith("/"):
-                what = f"the home of {user.name!r} is no absolute path, so the mailbox depends on where `serve` starts"
-                yield _fault(where, what, "let it begin with a slash")
-            if place:
-                places.append(place)
-    if len(places) == 2 and are_one_mailbox(*places):
-        what = f"`deleted` of the user {user.name!r} is the mailbox itself, so nothing can be deleted"
-        yield _fault(where, what, "take a folder of its own for `deleted`, or another home")
-
-
-# --- mail ---
-
-
-def _store(config: Config, users: list[User], owner: int) -> Iterator[Finding]:
-    """As the configured user, to whom, by number, all mail should belong: ``owner``."""
-    yield from check_missing.kept(config)
-    seen = SeenMailboxes(config.state, config.store.path)
-    base = None if seen.root is None else Path(seen.root)
-    if gone := list(check_missing.root(seen)):
-        yield from gone
-        return
-    try:
-        if base is not None:
-            os.close(os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-    except FileNotFoundError:
-        yield _warning(base, "it is not there, so all mailboxes are empty", "look whether `path` in [store] is right")
-        return
-    except OSError as fault:
-        yield _fault(base, f"cannot be read: {fault.strerror}", "give folder and mail to `user`, or mend `path`")
-        return
-    yield from _one_file_system(base, config)
-    left, opened = _FILES_MAX, False
-    compressed = CompressedMail(refuse=config.store.compressed == "refuse")
-    for user in users:
-        account = Account(user.name, user.home)
-        try:
-            mailbox = mailbox_path(config.store.path, account)
-        except StoreError:
-            continue  # told already
-        try:
-            os.lstat(mailbox)
-        except (FileNotFoundError, NotADirectoryError):
-            yield from check_missing.mailbox(seen, mailbox)
-            continue  # else an empty mailbox
-        except OSError as fault:
-            yield _fault(mailbox, f"cannot be reached: {fault.strerror}", "let `user` into the folders above it")
-            continue
-        if gone := list(check_missing.mailbox(seen, mailbox)):
-            yield from gone
-            continue
-        try:
-            root = open_folder(mailbox)
-        except OSError as fault:
-            yield _fault(mailbox, f"cannot be opened: {fault.strerror}", "give it to `user`, or name the real folder")
-            continue
-        try:
-            looked_at, others = _owners(root, owner, left)
-        finally:
-            os.close(root)
-        left -= looked_at
-        if others:
-            what = (
-                f"{_counted(sum(others.values()), 'file')} in it belong to another user, such as number {min(others)}"
-            )
-            yield _fault(mailbox, what, f"chown -R {owner} {shlex.quote(mailbox)}")
-        yield from compressed.look_into(mailbox)
-        if not opened:
-            opened = True
-            yield from _opened(config, account, mailbox)
-    yield from compressed.served(base or "mail")
-    if left <= 0:
-        what = f"more than {_FILES_MAX} messages: the owners of the others were not looked at"
-        yield _warning(base or "mail", what, "find -not -user tells all")
-
-
-def _one_file_system(base: Path | None, config: Config) -> Iterator[Finding]:
-    folder = mailboxes_root(config.store.deleted)
-    if base is None or folder is None:
-        return
-    deleted = Path(folder)
-    try:
-        there = next(above for above in (deleted, *deleted.parents) if above.exists())
-        other = there.stat().st_dev != base.stat().st_dev
-    except OSError as fault:
-        yield _fault(
-            deleted, f"`deleted` cannot be read: {fault.strerror}", "give it to `user`, or take another folder"
-        )
-        return
-    if other:
-        yield _fault(deleted, f"`deleted` is on another file system than {base}", "take a folder on the same one")
-
-
-def _owners(mailbox: int, owner: int, most: int) -> tuple[int, Counter[int]]:
-    """How many files were looked at, ``most`` at most, and how many belong to whom else. ``mailbox``: a descriptor."""
-    others = Counter([os.fstat(mailbox).st_uid])
-    looked_at = 0
-    for name in (b"cur", b"new"):
-        try:
-            folder = open_inside(mailbox, name)
-        except OSError:
-            continue  # not there, which is no fault; or not readable, which opening it tells
-        try:
-            others[os.fstat(folder).st_uid] += 1
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if looked_at >= most:
-                        break
-                    looked_at += 1
-                    others[entry.stat(follow_symlinks=False).st_uid] += 1
-        except OSError:
-            pass  # gone meanwhile
-        finally:
-            os.close(folder)
-    del others[owner]
-    return looked_at, others
-
-
-class _Heard(logging.Handler):
-    """What the store says to the log."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
-
-
-def _opened(config: Config, account: Account, mailbox: str) -> Iterator[Finding]:
-    """Open one mailbox as a login does."""
-
-    async def listed() -> None:
-        drop = await maildir_store(config, state=None).open(account, utf8=False)
-        await drop.close()
-
-    log, heard = logging.getLogger("pop3d"), _Heard()
-    log.addHandler(heard)
-    try:
-        asyncio.run(listed())
-    except MaildropBusy:
-        pass  # somebody reads it just now, so it can be opened
-    except StoreError as fault:
-        yield _fault(mailbox, f"cannot be opened: {fault.detail or fault.text}", "give it to `user`")
-    finally:
-        log.removeHandler(heard)
-    yield from (Finding(False, text) for text in heard.lines)

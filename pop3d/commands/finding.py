@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Finding", "fault", "mode_faults", "warning"]
+__all__ = ["Finding", "counted", "fault", "mode_faults", "warning"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +39,8 @@ def mode_faults(path: Path, what: str) -> Iterator[Finding]:
         yield fault(
             path, f"everybody on this machine gets at {what} (mode {mode:04o})", f"chmod o= {shlex.quote(str(path))}"
         )
+
+
+def counted(number: int, word: str) -> str:
+    """``1 fault``, ``2 faults``, ``no faults``."""
+    return f"{number or 'no'} {word}{'' if number == 1 else 's'}"

@@ -1,0 +1,163 @@
+"""`pop3d check`, and the Maildirs of the users: whether the daemon can open them, and whose they are."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from pop3d.assembly import maildir_store
+from pop3d.auth import Account
+from pop3d.auth.users_file import User
+from pop3d.commands import check_missing
+from pop3d.commands.check_compressed import CompressedMail
+from pop3d.commands.finding import Finding, counted, fault, warning
+from pop3d.config import Config
+from pop3d.folders import open_inside
+from pop3d.stores import MaildropBusy, StoreError
+from pop3d.stores.maildir import mailbox_path
+from pop3d.stores.maildir_folders import open_folder
+from pop3d.stores.seen_mailboxes import SeenMailboxes, mailboxes_root
+
+__all__ = ["mail"]
+
+_FILES_MAX: Final = 100_000
+"""Messages whose owner is looked at, in all mailboxes together: some seconds."""
+
+
+def mail(config: Config, users: list[User], owner: int) -> Iterator[Finding]:
+    """As the configured user, to whom, by number, all mail should belong: ``owner``."""
+    yield from check_missing.kept(config)
+    seen = SeenMailboxes(config.state, config.store.path)
+    base = None if seen.root is None else Path(seen.root)
+    if gone := list(check_missing.root(seen)):
+        yield from gone
+        return
+    try:
+        if base is not None:
+            os.close(os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except FileNotFoundError:
+        yield warning(base, "it is not there, so all mailboxes are empty", "look whether `path` in [store] is right")
+        return
+    except OSError as failed:
+        yield fault(base, f"cannot be read: {failed.strerror}", "give folder and mail to `user`, or mend `path`")
+        return
+    yield from _one_file_system(base, config)
+    left, opened = _FILES_MAX, False
+    compressed = CompressedMail(refuse=config.store.compressed == "refuse")
+    for user in users:
+        account = Account(user.name, user.home)
+        try:
+            mailbox = mailbox_path(config.store.path, account)
+        except StoreError:
+            continue  # told already
+        try:
+            os.lstat(mailbox)
+        except (FileNotFoundError, NotADirectoryError):
+            yield from check_missing.mailbox(seen, mailbox)
+            continue  # else an empty mailbox
+        except OSError as failed:
+            yield fault(mailbox, f"cannot be reached: {failed.strerror}", "let `user` into the folders above it")
+            continue
+        if gone := list(check_missing.mailbox(seen, mailbox)):
+            yield from gone
+            continue
+        try:
+            root = open_folder(mailbox)
+        except OSError as failed:
+            yield fault(mailbox, f"cannot be opened: {failed.strerror}", "give it to `user`, or name the real folder")
+            continue
+        try:
+            looked_at, others = _owners(root, owner, left)
+        finally:
+            os.close(root)
+        left -= looked_at
+        if others:
+            what = f"{counted(sum(others.values()), 'file')} in it belong to another user, such as number {min(others)}"
+            yield fault(mailbox, what, f"chown -R {owner} {shlex.quote(mailbox)}")
+        yield from compressed.look_into(mailbox)
+        if not opened:
+            opened = True
+            yield from _opened(config, account, mailbox)
+    yield from compressed.served(base or "mail")
+    if left <= 0:
+        what = f"more than {_FILES_MAX} messages: the owners of the others were not looked at"
+        yield warning(base or "mail", what, "find -not -user tells all")
+
+
+def _one_file_system(base: Path | None, config: Config) -> Iterator[Finding]:
+    folder = mailboxes_root(config.store.deleted)
+    if base is None or folder is None:
+        return
+    deleted = Path(folder)
+    try:
+        there = next(above for above in (deleted, *deleted.parents) if above.exists())
+        other = there.stat().st_dev != base.stat().st_dev
+    except OSError as failed:
+        yield fault(
+            deleted, f"`deleted` cannot be read: {failed.strerror}", "give it to `user`, or take another folder"
+        )
+        return
+    if other:
+        yield fault(deleted, f"`deleted` is on another file system than {base}", "take a folder on the same one")
+
+
+def _owners(mailbox: int, owner: int, most: int) -> tuple[int, Counter[int]]:
+    """How many files were looked at, ``most`` at most, and how many belong to whom else. ``mailbox``: a descriptor."""
+    others = Counter([os.fstat(mailbox).st_uid])
+    looked_at = 0
+    for name in (b"cur", b"new"):
+        try:
+            folder = open_inside(mailbox, name)
+        except OSError:
+            continue  # not there, which is no fault; or not readable, which opening it tells
+        try:
+            others[os.fstat(folder).st_uid] += 1
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if looked_at >= most:
+                        break
+                    looked_at += 1
+                    others[entry.stat(follow_symlinks=False).st_uid] += 1
+        except OSError:
+            pass  # gone meanwhile
+        finally:
+            os.close(folder)
+    del others[owner]
+    return looked_at, others
+
+
+class _Heard(logging.Handler):
+    """What the store says to the log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def _opened(config: Config, account: Account, mailbox: str) -> Iterator[Finding]:
+    """Open one mailbox as a login does."""
+
+    async def listed() -> None:
+        drop = await maildir_store(config, state=None).open(account, utf8=False)
+        await drop.close()
+
+    log, heard = logging.getLogger("pop3d"), _Heard()
+    log.addHandler(heard)
+    try:
+        asyncio.run(listed())
+    except MaildropBusy:
+        pass  # somebody reads it just now, so it can be opened
+    except StoreError as failed:
+        yield fault(mailbox, f"cannot be opened: {failed.detail or failed.text}", "give it to `user`")
+    finally:
+        log.removeHandler(heard)
+    yield from (Finding(False, text) for text in heard.lines)
