@@ -10,17 +10,18 @@ import ssl
 
 from example_mailbox import Mailbox, Visit
 
-from pop3core import ServerConfig, ServerConnection
+from pop3core import Limits, ServerConfig, ServerConnection
 from pop3core.answers import TlsEstablished
 from pop3core.events import Closed, MoreWork, NeedData, SendData
 
 IDLE_SECONDS = 600  # RFC 1939 §3: no server is less patient
+LIMITS = Limits(turn_commands=16)  # before other connections have their turn
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mailbox: Mailbox) -> None:
     """One connection: do what the engine says until it is closed."""
     tls = writer.get_extra_info("ssl_object") is not None
-    conn = ServerConnection(ServerConfig("localhost", allow_plaintext=not tls))
+    conn = ServerConnection(ServerConfig("localhost", allow_plaintext=not tls, limits=LIMITS))
     if tls:
         conn.answer(TlsEstablished())
     writer.transport.set_write_buffer_limits(0)  # drain() then waits until all has left

@@ -9,7 +9,7 @@ from functools import partial
 
 from example_mailbox import Mailbox, Visit
 
-from pop3core import ServerConfig, ServerConnection
+from pop3core import Limits, ServerConfig, ServerConnection
 from pop3core.events import Closed, MoreWork, NeedData, SendData
 
 try:
@@ -18,11 +18,12 @@ except ImportError:
     sys.exit("this example needs trio: pip install trio")
 
 IDLE_SECONDS = 600  # RFC 1939 §3: no server is less patient
+LIMITS = Limits(turn_commands=16)  # before other connections have their turn
 
 
 async def serve(stream: trio.SocketStream, *, mailbox: Mailbox) -> None:
     """One connection: do what the engine says until it is closed."""
-    conn = ServerConnection(ServerConfig("localhost", allow_plaintext=True))
+    conn = ServerConnection(ServerConfig("localhost", allow_plaintext=True, limits=LIMITS))
     visit, deadline = Visit(mailbox), 0.0
     try:
         while not isinstance(event := conn.next_event(), Closed):

@@ -102,12 +102,14 @@ class CommitFailed:
 class TlsEstablished:
     """The connection is behind TLS; given before the first event when it is so from the start.
 
-    ``channel_binding``: tls-server-end-point, the hash of the server's certificate (RFC 5929 §4), or None.
-    ``identity``: whom the client's certificate proves it to be, for EXTERNAL, or None.
+    ``channel_binding``: tls-server-end-point, the hash of the server's certificate (RFC 5929 §4).
+    ``identity``: whom the client's certificate proves it to be, for EXTERNAL. ``tls_exporter``: 32 octets, the binding
+    of TLS 1.3 (RFC 9266 §2). What is not known is None. With neither binding SCRAM-SHA-256-PLUS is not announced.
     """
 
     channel_binding: bytes | None = None
     identity: str | None = None
+    tls_exporter: bytes | None = None
 
 
 @value

@@ -7,7 +7,7 @@ dot-stuffing not.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import field
 from typing import TypeAlias
 
@@ -84,7 +84,8 @@ class MoreWork:
     """There is more to do, and the peer is not needed for it: ask for the next event, now or later.
 
     Nothing else is to be done. It comes behind some commands that were executed, or some lines of a LIST, so that a
-    driver with many connections can look at its clock and let others have their turn.
+    driver with many connections can look at its clock and let others have their turn; but only if
+    `Limits.turn_commands` asks for it.
     """
 
 
@@ -150,7 +151,7 @@ class CommitRequested:
     which takes no time to make, however many they are; to go over a hundred thousand takes milliseconds.
     """
 
-    numbers: Collection[int]
+    numbers: Sequence[int]
 
 
 @value

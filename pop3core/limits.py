@@ -45,6 +45,10 @@ class Limits:
     list_piece_octets: int = 16 * 1024
     """About how much of a LIST or UIDL is made at a time."""
 
+    turn_commands: int = 1_000_000_000
+    """Commands that the server executes for one event, before it says `MoreWork`; 2 KiB of a LIST count like one. 16
+    take some 0.3 ms. So many as this never come: a driver that does not know the event never meets it."""
+
     bad_commands_max: int = 20
     """Commands refused for their form or state before the connection is closed."""
 

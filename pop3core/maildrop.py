@@ -10,7 +10,7 @@ A million messages must fit: sizes may come as an ``array("Q")``, unique-ids as 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress, count
 from typing import Final, TypeVar, overload
 
@@ -154,8 +154,11 @@ class Marks:
             place = find(0, place + 1)
 
 
-class MarkedNumbers(Collection[int]):
-    """The numbers of marked messages, ascending: a view of the marks, equal to a tuple of the same numbers."""
+class MarkedNumbers(Sequence[int]):
+    """The numbers of marked messages, ascending: a view of the marks, equal to a tuple of the same numbers.
+
+    To index it takes as long as to go over all of it.
+    """
 
     __slots__ = ("_flags", "_marked")
 
@@ -167,6 +170,13 @@ class MarkedNumbers(Collection[int]):
 
     def __iter__(self) -> Iterator[int]:
         return compress(count(1), self._flags)
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[int, ...]: ...
+    def __getitem__(self, index: int | slice) -> int | tuple[int, ...]:
+        return tuple(self)[index]
 
     def __contains__(self, number: object) -> bool:
         return isinstance(number, int) and 0 < number <= len(self._flags) and bool(self._flags[number - 1])

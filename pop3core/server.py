@@ -3,7 +3,7 @@
 The driver asks for the next event and does what it says:
 
     NeedData           read, `receive_data`
-    MoreWork           nothing; ask again, or let others have their turn first
+    MoreWork           nothing; ask again, or let others have their turn first (`Limits.turn_commands`)
     SendData           write, wait until it has left
     ...Requested       find out, `answer`
     ContentDropped     release the message
@@ -13,7 +13,7 @@ Order decides everything, and stands in one place, `next_event`: output over a t
 reply under way gives its next piece; then a question is put; then the end is told; then the next line is executed; and
 only when no line is left does what was answered leave, and the peer gets its turn. So the replies to a pipelined batch
 leave in one write, one piece of content is asked for at a time, and memory stays bounded without a queue. What is done
-for one event is bounded too, whatever a client sends: that is what `MoreWork` is for.
+for one event can be bounded too, whatever a client sends: that is what `MoreWork` is for.
 
 A SASL exchange is a generator of `pop3core.sasl` that is fed line by line; STLS is a question to the driver, and
 nothing that was read before the handshake survives it.
@@ -94,8 +94,7 @@ _END_OF_STREAM: Final = "the client went away without QUIT"
 _NEED: Final = NeedData(False)
 _RESUMED: Final = NeedData(True)
 _MORE: Final = MoreWork()
-_COMMANDS_MAX: Final = 16  # executed for one event: some 0.3 ms
-_LIST_OCTETS: Final = 2048  # of a LIST, that count like one command
+_LIST_OCTETS: Final = 2048  # of a LIST, that count like one of `Limits.turn_commands`
 _NAMED_MAX: Final = 1_000  # of the messages that a driver could not remove: so many are looked at
 _ENDLESS_LINE: Final = "a line without end"
 _BAD_COMMANDS: Final = "too many bad commands"
@@ -250,7 +249,7 @@ class ServerConnection:
                 number, self._dropped = self._dropped, None
                 return ContentDropped(number)
             if self._pieces is not None:
-                if commands >= _COMMANDS_MAX:
+                if commands >= limits.turn_commands:
                     return _MORE
                 commands += self._next_piece() // _LIST_OCTETS
                 continue
@@ -266,7 +265,7 @@ class ServerConnection:
                 self._close(self._finishing)
             if self._closed is not None:
                 return self._flush() if self._unsent else self._closed
-            if commands >= _COMMANDS_MAX and len(self._lines):
+            if commands >= limits.turn_commands and len(self._lines):
                 return _MORE
             waiting = self._exchange is not None or self._refusal
             line = self._lines.next_line(limits.sasl_octets_max if waiting else limits.command_octets_max)
@@ -404,9 +403,10 @@ class ServerConnection:
 
     def _tls_established(self, answer: a.TlsEstablished) -> None:
         self._secure = True
-        offered = "SCRAM-SHA-256-PLUS" in self._config.mechanisms and answer.channel_binding is not None
         self._open = self._opened()
-        self._tls = Tls(answer.channel_binding, offered, answer.identity)
+        tls = Tls(answer.channel_binding, False, answer.identity, answer.tls_exporter)
+        offered = "SCRAM-SHA-256-PLUS" in self._config.mechanisms and bool(tls.bindings)
+        self._tls = replace(tls, binding_offered=offered)
         # RFC 2595 §4: what the client said before is forgotten. RFC 8314 §3.1: no certificate is a login by itself.
         self._lines.clear()
         self._named, self._language, self._state = "", DEFAULT_LANGUAGE, State.AUTHORIZATION
@@ -477,7 +477,7 @@ class ServerConnection:
         """
         return (
             (not mechanism.plaintext or self._plaintext_allowed)
-            and (not mechanism.channel_binding or self._tls.channel_binding is not None)
+            and (not mechanism.channel_binding or bool(self._tls.bindings))
             and (not mechanism.identity or self._tls.identity is not None)
         )
 

@@ -87,7 +87,18 @@ def tls_of(config: Config) -> ServerTls | None:
         return None
     first, *more = config.tls.pairs
     names = {host: sni.pairs for sni in config.tls.sni for host in sni.hosts}
-    return server_tls(*first, config.tls.minimum_version, more=more, names=names, client_ca=config.tls.client_ca)
+    make = _exporter_tls() if "scram-sha-256-plus" in config.auth.mechanisms else None
+    return (make or server_tls)(
+        *first, config.tls.minimum_version, more=more, names=names, client_ca=config.tls.client_ca
+    )
+
+
+def _exporter_tls() -> Callable[..., ServerTls] | None:
+    try:
+        from pop3d.tls_exporter import exporter_tls
+    except ModuleNotFoundError:
+        return None  # then -PLUS is offered behind TLS 1.2 only
+    return exporter_tls
 
 
 def tls_faults(config: Config) -> list[str]:

@@ -1,4 +1,4 @@
-"""A connection, in clear text as the engine sees it: a `Wire`, with `TlsLayer` above it or not.
+"""A connection, in clear text as the engine sees it: a `Wire`, with a TLS `Layer` above it or not.
 
 Nothing here knows time. Whoever sweeps deadlines wakes a waiting `read` with `interrupt`, or ends it all with `abort`.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from pop3d.certificates import ClientName, identity_of
 from pop3d.proxy_protocol import ProxyError, ProxyHeader, ProxyParser
-from pop3d.tls import ServerTls, TlsLayer
+from pop3d.tls import Bindings, Layer, ServerTls
 from pop3d.wire import ConnectionGone, Wire
 
 __all__ = ["Channel", "ConnectionGone", "HandshakeFailed", "ProxyError"]
@@ -33,8 +33,7 @@ class Channel:
 
     def __init__(self, wire: Wire, tls: ServerTls | None) -> None:
         self._wire = wire
-        self._tls: TlsLayer | None = None
-        self._served: ServerTls | None = None
+        self._tls: Layer | None = None
         if tls is not None:
             self.begin_tls(tls)
         self._hear: Callable[[bytes], bool] | None = None  # of a `listen` that goes on
@@ -50,11 +49,9 @@ class Channel:
         return self._proxied.tls.version if self._proxied is not None and self._proxied.tls is not None else ""
 
     @property
-    def end_point(self) -> bytes | None:
-        """tls-server-end-point of the certificate shown (RFC 5929 §4); None without TLS, or where it is not known."""
-        if self._tls is None or self._served is None:
-            return None
-        return self._served.end_points.get(self._tls.context)
+    def bindings(self) -> Bindings:
+        """What SCRAM-PLUS may bind to; none without TLS."""
+        return self._tls.bindings if self._tls is not None else Bindings()
 
     def identity(self, field: ClientName) -> str | None:
         """Whom that field of the client's verified certificate says it is; None without."""
@@ -95,7 +92,7 @@ class Channel:
 
     def begin_tls(self, tls: ServerTls) -> None:
         """From now on all that is read and written is TLS; a `handshake` comes first."""
-        self._tls, self._served = TlsLayer(tls.context), tls
+        self._tls = tls.layer()
 
     async def handshake(self) -> None:
         """Do the TLS handshake, when there is TLS. Raises `HandshakeFailed` and `ConnectionGone`."""

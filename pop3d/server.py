@@ -39,6 +39,7 @@ log = logging.getLogger("pop3d.server")
 _SWEEP = 1.0  # seconds between two looks at all deadlines
 _KEPT_EACH = 60.0  # seconds between two writings of who is known
 _ENDED_AT_ONCE = 16  # sessions whose deadline has passed, before others have their turn: some 2 ms
+_COMMANDS_AT_ONCE = 16  # of one session, before it looks at its clock: some 0.3 ms
 _CUT = 5.0  # seconds for a session that was cut to free what it holds: a removal under way runs to its end
 _BACKLOG = 1024  # connections the system holds while we are busy
 _ACCEPTED_AT_ONCE = 16  # before any of them is looked at, and perhaps refused; within the spare descriptors
@@ -87,7 +88,11 @@ class Server:
         self._known = known
         if known is not None:
             self._penalties.remember(known.load())
-        engine_limits = ProtocolLimits(bad_commands_max=limits.bad_commands, auth_failures_max=limits.max_auth_failures)
+        engine_limits = ProtocolLimits(
+            turn_commands=_COMMANDS_AT_ONCE,
+            bad_commands_max=limits.bad_commands,
+            auth_failures_max=limits.max_auth_failures,
+        )
         names = config.auth.mechanisms
         self._engine = ServerConfig(
             config.hostname,

@@ -348,7 +348,8 @@ class Session:
         return self._tls_established()
 
     def _tls_established(self) -> TlsEstablished:
-        return TlsEstablished(self._channel.end_point, self._channel.identity(self._services.client_name))
+        bindings, identity = self._channel.bindings, self._channel.identity(self._services.client_name)
+        return TlsEstablished(bindings.end_point, identity, bindings.exporter)
 
     async def _secret(self, username: str, kind: SecretKind) -> Stored | LoginRejected:
         began = time.monotonic()

@@ -10,23 +10,39 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-__all__ = ["Pair", "ServerTls", "TlsLayer", "server_context", "server_tls"]
+__all__ = [
+    "CIPHERS",
+    "RECORD",
+    "Bindings",
+    "Contexts",
+    "Layer",
+    "Pair",
+    "ServerTls",
+    "TlsLayer",
+    "server_context",
+    "server_tls",
+]
 
 Pair: TypeAlias = tuple[Path, Path]
 """PEM files: a certificate with its chain, and its private key."""
 
-# TLS 1.2: forward secrecy and AEAD only. TLS 1.3 has nothing else.
-_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
-_RECORD: Final = 16 * 1024  # octets of plaintext in a full TLS record
+C = TypeVar("C")
+
+CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Of TLS 1.2: forward secrecy and AEAD only. TLS 1.3 has nothing else."""
+
+RECORD: Final = 16 * 1024
+"""Octets of plaintext in a full TLS record."""
+
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -47,7 +63,7 @@ def server_context(
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _VERSIONS[minimum_version]
-    context.set_ciphers(_CIPHERS)
+    context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.num_tickets = 1  # a client that polls can resume; each ticket costs the server about 25 us a handshake
     # never asks for a passphrase on the terminal: an encrypted key is a fault
@@ -59,16 +75,130 @@ def server_context(
     return context
 
 
-@dataclass(frozen=True, slots=True)
-class ServerTls:
-    """TLS as a server has it. ``context``: for all connections; turns to another one by the name a client asks for.
+class Bindings(NamedTuple):
+    """What SCRAM-PLUS may bind to on one connection; None where it is not known.
 
-    ``end_points``: tls-server-end-point of each context's certificate (RFC 5929 §4), for SCRAM-PLUS; None where the
-    context has several, for nobody can tell which of them OpenSSL has shown.
+    ``end_point``: tls-server-end-point (RFC 5929 §4), the certificate's hash. ``exporter``: tls-exporter (RFC 9266).
     """
 
-    context: ssl.SSLContext
-    end_points: Mapping[ssl.SSLContext, bytes | None]
+    end_point: bytes | None = None
+    exporter: bytes | None = None
+
+
+class Layer(Protocol):
+    """One connection's TLS, seen from the server. Any method may raise ssl.SSLError, after which it is of no use.
+
+    After each call `take_output` has what must be written to the peer, an alert included.
+    """
+
+    established: bool
+    """The handshake is complete."""
+
+    ended: bool
+    """The peer has said that it sends nothing more."""
+
+    @property
+    def version(self) -> str:
+        """Such as ``TLSv1.3``; empty before the handshake is complete."""
+        ...
+
+    @property
+    def cipher(self) -> str:
+        """OpenSSL's name of what is spoken; empty before the handshake is complete."""
+        ...
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The certificate that the client has shown, verified, as DER; None without one."""
+        ...
+
+    @property
+    def bindings(self) -> Bindings:
+        """What a client may bind to; none before the handshake is complete."""
+        ...
+
+    @property
+    def has_input(self) -> bool:
+        """Whether there may be something to `read`."""
+        ...
+
+    @property
+    def has_output(self) -> bool:
+        """Whether there is something to be written to the peer."""
+        ...
+
+    def receive(self, data: bytes) -> None:
+        """Take ciphertext; ``b""`` when the peer's stream has ended."""
+        ...
+
+    def handshake(self) -> bool:
+        """Go on with the handshake; True when it is complete."""
+        ...
+
+    def read(self) -> bytes:
+        """All plaintext there is; ``b""`` when more ciphertext is needed, or at the end."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Encrypt plaintext, into full records."""
+        ...
+
+    def shut_down(self) -> None:
+        """Say that nothing more will be sent (RFC 8314 §3.4), without waiting for the peer to say the same."""
+        ...
+
+    def take_output(self) -> bytes:
+        """Ciphertext to be written."""
+        ...
+
+
+class ServerTls(Protocol):
+    """TLS as a server has it, for all its connections."""
+
+    def layer(self) -> Layer:
+        """For one connection, before its first octet."""
+        ...
+
+
+class Contexts(Generic[C]):
+    """The contexts of a TLS library, each with its certificates, by the name that a client asks for.
+
+    ``make``: a context that shows these pairs. ``names``: what is shown to clients that ask for such a server name, in
+    small letters; ``*.example.org`` is any name with one label more. To all others, and to who asks for none,
+    ``pairs`` are shown.
+    """
+
+    def __init__(
+        self, make: Callable[[Sequence[Pair]], C], pairs: Sequence[Pair], names: Mapping[str, Sequence[Pair]]
+    ) -> None:
+        made: dict[tuple[Pair, ...], C] = {}
+        self.end_points: dict[C, bytes | None] = {}
+        """tls-server-end-point of each context's certificate; None where it has several, for nobody can tell which of
+        them OpenSSL has shown."""
+
+        def context_of(pairs: Sequence[Pair]) -> C:
+            if (context := made.get(tuple(pairs))) is None:
+                context = made[tuple(pairs)] = make(pairs)
+                self.end_points[context] = None if len(pairs) > 1 else _end_point(pairs[0][0])
+            return context
+
+        self.default = context_of(pairs)
+        self.named = {name: context_of(pairs) for name, pairs in names.items()}
+
+    def for_name(self, name: str) -> C | None:
+        """That for a server name; None for the default one."""
+        name = name.lower()
+        return self.named.get(name) or self.named.get(f"*.{name.partition('.')[2]}")
+
+
+@dataclass(frozen=True, slots=True)
+class _StandardTls:
+    """By the ssl module."""
+
+    contexts: Contexts[ssl.SSLContext]
+
+    def layer(self) -> TlsLayer:
+        return TlsLayer(self.contexts.default, self.contexts.end_points)
 
 
 def server_tls(
@@ -80,35 +210,26 @@ def server_tls(
     names: Mapping[str, Sequence[Pair]] = MappingProxyType({}),
     client_ca: Path | None = None,
 ) -> ServerTls:
-    """As `server_context`. Raises OSError, and ValueError for a file without a certificate.
+    """As `server_context`, by `Contexts`. Raises OSError, and ValueError for a file without a certificate.
 
-    ``names``: what is shown to clients that ask for such a server name, in small letters; ``*.example.org`` is any
-    name with one label more. To all others, and to who asks for none, the first is shown.
+    RFC 9266 §3: the binding of TLS 1.3 is tls-exporter. The ssl module cannot tell it, and clients that know no other
+    one would fail; so behind TLS 1.3 there is none here. See `pop3d.tls_exporter`.
     """
-    contexts: dict[tuple[Pair, ...], ssl.SSLContext] = {}
-    end_points: dict[ssl.SSLContext, bytes | None] = {}
 
-    def context_of(pairs: Sequence[Pair]) -> ssl.SSLContext:
+    def make(pairs: Sequence[Pair]) -> ssl.SSLContext:
         first, *others = pairs
-        if (context := contexts.get(tuple(pairs))) is None:
-            # all ask for the same certificates of clients: OpenSSL settles that before it knows the name
-            context = server_context(*first, minimum_version, more=others, client_ca=client_ca)
-            contexts[tuple(pairs)] = context
-            end_points[context] = None if others else _end_point(first[0])
-        return context
+        # all ask for the same certificates of clients: OpenSSL settles that before it knows the name
+        return server_context(*first, minimum_version, more=others, client_ca=client_ca)
 
-    default = context_of([(certificate, private_key), *more])
-    named = {name: context_of(pairs) for name, pairs in names.items()}
+    contexts = Contexts(make, ((certificate, private_key), *more), names)
 
     def choose(tls: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-        name = (name or "").lower()
-        chosen = named.get(name) or named.get(f"*.{name.partition('.')[2]}")
-        if chosen is not None:
+        if (chosen := contexts.for_name(name or "")) is not None:
             tls.context = chosen
 
-    if named:
-        default.sni_callback = choose
-    return ServerTls(default, end_points)
+    if names:
+        contexts.default.sni_callback = choose
+    return _StandardTls(contexts)
 
 
 def _end_point(certificate: Path) -> bytes:
@@ -120,15 +241,15 @@ def _end_point(certificate: Path) -> bytes:
 
 
 class TlsLayer:
-    """One connection's TLS, seen from the server. Any method may raise ssl.SSLError, after which it is of no use.
+    """A `Layer` by the ssl module. ``end_points``: see `Contexts`."""
 
-    After each call `take_output` has what must be written to the peer, an alert included.
-    """
+    __slots__ = ("_context", "_end_points", "_incoming", "_object", "_outgoing", "_shut", "ended", "established")
 
-    __slots__ = ("_context", "_incoming", "_object", "_outgoing", "_shut", "ended", "established")
-
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(
+        self, context: ssl.SSLContext, end_points: Mapping[ssl.SSLContext, bytes | None] = MappingProxyType({})
+    ) -> None:
         self._context = context
+        self._end_points = end_points
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._object: ssl.SSLObject | None = None
@@ -144,9 +265,12 @@ class TlsLayer:
         return (self._object.version() or "") if self._object is not None and self.established else ""
 
     @property
-    def context(self) -> ssl.SSLContext:
-        """What the connection is made with: the one given, or what its server name turned to."""
-        return self._object.context if self._object is not None else self._context
+    def bindings(self) -> Bindings:
+        """See `Layer` and `server_tls`."""
+        if self._object is None or not self.established or self._object.version() == "TLSv1.3":
+            return Bindings()
+        # the context is the one given, or what the server name turned to
+        return Bindings(self._end_points.get(self._object.context))
 
     @property
     def peer_certificate(self) -> bytes | None:
@@ -195,7 +319,7 @@ class TlsLayer:
         assert self._object is not None
         pieces = []
         try:
-            while data := self._object.read(_RECORD):
+            while data := self._object.read(RECORD):
                 pieces.append(data)
                 if not self.has_input:
                     break

@@ -57,7 +57,7 @@ DAEMON = [
         "secret",
         "tls",
     },
-    {"errors", "auth", "auth.*", "channel", "metrics", "systemd"},
+    {"errors", "auth", "auth.*", "channel", "metrics", "systemd", "tls_exporter"},
     {"guard", "log", "penalties", "plugins", "stores", "stores.*"},
     {"known_users", "log_writing", "logins"},
     {"session"},
@@ -201,7 +201,7 @@ def test_public_names_of_the_engine_are_listed_and_documented(name: str) -> None
 
 def test_rules_cited_are_of_rfcs_that_matter() -> None:
     pop3 = {1939, 2449, 2595, 3206, 5034, 6856, 8314}
-    sasl = {3454, 4013, 4422, 4616, 4648, 4954, 5802, 5929, 6750, 7628, 7677}
+    sasl = {3454, 4013, 4422, 4616, 4648, 4954, 5056, 5802, 5929, 6750, 7628, 7677, 9266}
     mail = {822, 2045, 2046, 2047, 2183, 2231, 5321, 5322, 6532, 6858}
     tokens = {6749, 7515, 7517, 7636, 7662, 8252, 8414, 8628, 8693}
     discovery = {2782, 6186}

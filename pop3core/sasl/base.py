@@ -155,13 +155,21 @@ class NoSecret:
 class Tls:
     """What a mechanism may know of the connection.
 
-    ``channel_binding``: tls-server-end-point (RFC 5929 §4), or None. ``binding_offered``: a mechanism that uses it is
-    announced. ``identity``: whom TLS has proved the client to be, or None.
+    ``channel_binding``: tls-server-end-point (RFC 5929 §4). ``binding_offered``: a mechanism that uses a binding is
+    announced. ``identity``: whom TLS has proved the client to be. ``tls_exporter``: the binding of TLS 1.3 (RFC 9266).
+    What is not known is None.
     """
 
     channel_binding: bytes | None = None
     binding_offered: bool = False
     identity: str | None = None
+    tls_exporter: bytes | None = None
+
+    @property
+    def bindings(self) -> dict[str, bytes]:
+        """The channel's bindings, by the names that clients give them (RFC 5056 §7)."""
+        found = {"tls-exporter": self.tls_exporter, "tls-server-end-point": self.channel_binding}
+        return {name: binding for name, binding in found.items() if binding is not None}
 
 
 Stored: TypeAlias = ScramSecret | PlainSecret | NoSecret

@@ -1,7 +1,8 @@
 """SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677): a password proved without being said.
 
 The server keeps a verifier from which the password cannot be had, and proves to know it too. -PLUS binds the proof to
-the TLS channel by the server's certificate (tls-server-end-point, RFC 5929 §4), so that nobody sits in between.
+the TLS channel, so that nobody sits in between: by the server's certificate (tls-server-end-point, RFC 5929 §4), or by
+what both ends derive from a handshake of TLS 1.3 (tls-exporter, RFC 9266).
 """
 
 from __future__ import annotations
@@ -48,7 +49,6 @@ FINAL: Final = re.compile(rb"(c=([^,]*),r=(?P<nonce>[^,]*)(?:,.*)?),p=(?P<proof>
 
 _SERVER_FIRST = re.compile(rb"r=([\x21-\x2b\x2d-\x7e]+),s=([^,]*),i=([0-9]{1,9})(?:,.*)?", re.DOTALL)
 _SERVER_ERROR = re.compile(rb"e=([A-Za-z0-9-]{1,64})(?:,|$)")  # RFC 5802 §7
-_BINDING = "tls-server-end-point"
 
 
 def _hmac(key: bytes, data: bytes) -> bytes:
@@ -125,7 +125,7 @@ def _server(tls: Tls, mechanism: str) -> ServerSteps:
     without_proof, nonces = match[1], match[3]
     bound, proof = _unbase64(match[2]), _unbase64(match[4])
     header = first[: len(first) - len(bare)]
-    expected = header + (tls.channel_binding or b"" if binding else b"")
+    expected = header + (tls.bindings[binding.decode()] if binding else b"")
     message = b",".join((bare, server_first, without_proof))
     good = nonces == both and hmac.compare_digest(bound, expected)
     good = _proves(stored, message, proof) and good
@@ -143,8 +143,9 @@ def _server(tls: Tls, mechanism: str) -> ServerSteps:
 
 def _check_binding(tls: Tls, mechanism: str, flag: bytes | None, binding: bytes | None) -> None:
     if mechanism.endswith("-PLUS"):
-        if binding != _BINDING.encode():
-            raise SaslError("SCRAM-SHA-256-PLUS binds to tls-server-end-point")
+        known = tls.bindings
+        if binding is None or binding.decode() not in known:
+            raise SaslError(f"SCRAM-SHA-256-PLUS binds to {' or '.join(known)} here")
     elif binding is not None:
         raise SaslError("channel binding is for SCRAM-SHA-256-PLUS")
     elif flag == b"y" and tls.binding_offered:
@@ -167,10 +168,11 @@ def client(
     nonce: str,
     *,
     channel_binding: bytes | None = None,
+    binding_type: str = "tls-server-end-point",
     could_bind: bool = False,
     authzid: str = "",
 ) -> ClientSteps:
-    """The client's side, of -PLUS when ``channel_binding`` is given.
+    """The client's side, of -PLUS when ``channel_binding`` is given, which is of ``binding_type`` (RFC 5056 §7).
 
     ``nonce``: fresh printable ASCII without commas. ``could_bind``: the client knows a binding of this channel, and the
     server did not announce -PLUS; the server is told so (``y``), and refuses if somebody removed -PLUS from what it
@@ -179,7 +181,7 @@ def client(
     """
     header = b"y," if could_bind else b"n,"
     if channel_binding is not None:
-        header = b"p=%b," % _BINDING.encode()
+        header = b"p=%b," % binding_type.encode("ascii")
     header += b"a=%b," % _escaped(authzid) if authzid else b","
     bare = b"n=%b,r=%b" % (_escaped(username), nonce.encode("ascii"))
     server_first = yield header + bare

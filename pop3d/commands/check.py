@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -117,6 +118,9 @@ def _certificates(config: Config) -> Iterator[Finding]:
         except OSError as fault:
             what = getattr(fault, "reason", None) or fault.strerror or type(fault).__name__
             yield _fault("[tls]", f"OpenSSL refuses certificate or key: {what}", "make or request new ones")
+    if "scram-sha-256-plus" in config.auth.mechanisms and find_spec("OpenSSL") is None:
+        what = "scram-sha-256-plus is not offered behind TLS 1.3 without pyOpenSSL"
+        yield _warning("`auth.mechanisms`", what, "pip install 'pop3core[channel-binding]'")
     given = "hostname" in config.model_fields_set
     for files, hosts in ((config.tls, (config.hostname,)), *((sni, sni.hosts) for sni in config.tls.sni)):
         for certificate, private_key in files.pairs:

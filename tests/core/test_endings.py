@@ -67,7 +67,9 @@ class Walk:
     """A message failed behind its beginning."""
 
     def run(self) -> Closed:
-        limits = Limits(output_octets=30, content_octets_max=16, list_piece_octets=12, bad_commands_max=6)
+        limits = Limits(
+            output_octets=30, content_octets_max=16, list_piece_octets=12, bad_commands_max=6, turn_commands=3
+        )
         conn = ServerConnection(ServerConfig(limits=limits))
         conn.answer(TlsEstablished())
         ended = False

@@ -18,6 +18,7 @@ from pop3core.events import (
     ListEnded,
     ListItem,
     LoginRequested,
+    MoreWork,
     NeedData,
     SendData,
 )
@@ -186,6 +187,13 @@ def test_list_piece_octets() -> None:
     while isinstance(event := conn.next_event(), SendData):
         writes.append(event.data.count(b"\r\n"))
     assert writes == [1, 4, 4, 2]  # the status line; four lines twice; the last line and the dot
+
+
+def test_turn_commands() -> None:
+    conn = inside(Limits(turn_commands=5), [])
+    for commands, events in {5: [SendData, NeedData], 6: [MoreWork, SendData, NeedData]}.items():
+        conn.receive_data(b"NOOP\r\n" * commands)
+        assert [type(conn.next_event()) for _ in events] == events
 
 
 @pytest.mark.parametrize("line", ["FROB", "STAT", "USER", "x" * 300])

@@ -99,6 +99,9 @@ def test_scram_joined(name: str, password: bytes, plus: bool, right: bool) -> No
     assert outcome == (Verified(saslprep(name), "", mechanism) if right else ProofFailed(saslprep(name), mechanism))
 
 
+PLUS = "SCRAM-SHA-256-PLUS"
+
+
 def test_an_unknown_user_looks_like_a_known_one() -> None:
     outcomes = []
     for secret in (stored(b"other"), NoSecret(SALT, 4096, SERVER_NONCE)):
@@ -112,6 +115,27 @@ def test_binding_to_another_channel_fails() -> None:
     client = scram.client("user", b"pencil", NONCE, channel_binding=b"the middle's")
     outcome, _ = converse(scram.plus_server(Tls(b"ours", True)), client, stored(b"pencil"))
     assert outcome == ProofFailed("user", "SCRAM-SHA-256-PLUS")
+
+
+@pytest.mark.parametrize(("kind", "binding"), [("tls-exporter", b"keys"), ("tls-server-end-point", b"certificate")])
+def test_a_client_binds_as_it_can(kind: str, binding: bytes) -> None:
+    tls = Tls(b"certificate", binding_offered=True, tls_exporter=b"keys")
+    outcomes = []
+    for said in (binding, b"the middle's"):
+        client = scram.client("user", b"pencil", NONCE, channel_binding=said, binding_type=kind)
+        outcomes.append(converse(scram.plus_server(tls), client, stored(b"pencil"))[0])
+    assert outcomes == [Verified("user", "", PLUS), ProofFailed("user", PLUS)]
+
+
+@pytest.mark.parametrize(
+    ("known", "kind"), [("tls-exporter", "tls-server-end-point"), ("tls-server-end-point", "tls-exporter")]
+)
+def test_a_binding_that_is_not_known_is_refused_by_name(known: str, kind: str) -> None:
+    tls = Tls(tls_exporter=b"x") if known == "tls-exporter" else Tls(b"x")
+    server, client = scram.plus_server(tls), scram.client("u", b"p", NONCE, channel_binding=b"x", binding_type=kind)
+    next(server)
+    with pytest.raises(SaslError, match=f"^SCRAM-SHA-256-PLUS binds to {known} here$"):
+        server.send(next(client))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,6 @@ from pop3core.events import (
     ContentDropped,
     ContentRequested,
     LoginRequested,
-    MoreWork,
     NeedData,
     Password,
     SendData,
@@ -50,14 +49,12 @@ def connection(config: ServerConfig | None = None) -> ServerConnection:
 
 
 def events(conn: ServerConnection, data: bytes | None = None) -> list[ServerEvent]:
-    """What comes until the driver has to do something but write; that there is more work is passed over."""
+    """What comes until the driver has to do something but write."""
     if data is not None:
         conn.receive_data(data)
     found = []
     while True:
         event = conn.next_event()
-        if isinstance(event, MoreWork):
-            continue
         found.append(event)
         if not isinstance(event, SendData | ContentDropped):
             return found
@@ -152,9 +149,7 @@ def test_a_long_list_is_made_piece_by_piece() -> None:
     tracemalloc.start()
     conn.receive_data(b"LIST\r\nUIDL\r\n")
     lines = largest = 0
-    while isinstance(event := conn.next_event(), SendData | MoreWork):
-        if isinstance(event, MoreWork):
-            continue
+    while isinstance(event := conn.next_event(), SendData):
         lines += event.data.count(b"\r\n")
         largest = max(largest, len(event.data))
     _, peak = tracemalloc.get_traced_memory()
@@ -544,8 +539,7 @@ def test_finish_completes_a_commit_that_was_not_asked_for_yet() -> None:
 def test_finish_completes_a_list() -> None:
     conn = logged_in(Listing([1] * 50_000, [b"x"] * 50_000))
     conn.receive_data(b"LIST\r\nNOOP\r\n")
-    while isinstance(first := conn.next_event(), MoreWork):
-        continue
+    first = conn.next_event()
     assert isinstance(first, SendData)
     conn.finish("shutting down")
     said = first.data + sent(events(conn))

@@ -21,7 +21,7 @@ OUTPUT = Limits().output_octets
 
 
 def logged_in(messages: int = MESSAGES) -> ServerConnection:
-    conn = ServerConnection()
+    conn = ServerConnection(ServerConfig(limits=Limits(turn_commands=AT_ONCE)))
     conn.answer(TlsEstablished())
     conn.receive_data(b"USER alice\r\nPASS secret\r\n")
     while not isinstance(conn.next_event(), LoginRequested):
@@ -50,6 +50,12 @@ def test_after_some_commands_the_driver_is_asked(line: bytes) -> None:
     events = said(logged_in(), (line + b"\r\n") * COMMANDS)
     assert events.count(MoreWork()) >= COMMANDS // AT_ONCE - len(events)
     assert events.count(MoreWork()) > 20
+
+
+def test_a_driver_that_did_not_ask_for_it_is_not_told() -> None:
+    conn = ServerConnection()
+    conn.answer(TlsEstablished())
+    assert [type(event) for event in said(conn, b"CAPA\r\n" * COMMANDS)] == [SendData, SendData, NeedData]
 
 
 def test_a_few_commands_are_answered_in_one_write() -> None:
@@ -113,6 +119,7 @@ def test_a_commit_names_all_that_is_marked() -> None:
     assert list(asked.numbers) == list(range(1, MESSAGES + 1, 3))
     assert len(asked.numbers) == len(range(1, MESSAGES + 1, 3))
     assert 1 in asked.numbers and 2 not in asked.numbers and 0 not in asked.numbers and "1" not in asked.numbers
+    assert (asked.numbers[0], asked.numbers[-1], asked.numbers[:2]) == (1, 19_999, (1, 4))
     assert asked == CommitRequested(tuple(asked.numbers)) and hash(asked) == hash(CommitRequested(tuple(asked.numbers)))
     assert asked != CommitRequested([1])
     conn.answer(CommitFailed(asked.numbers, "SYS/TEMP"))

@@ -1,12 +1,15 @@
-"""The TLS layer without a socket, against the standard library's own client side."""
+"""The TLS layers without a socket, each against the standard library's own client side."""
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pop3d.certificates import create_self_signed
-from pop3d.tls import TlsLayer, server_context
+from pop3d.tls import Bindings, Layer, ServerTls, server_context, server_tls
+
+Make = Callable[..., ServerTls]
 
 
 @pytest.fixture(scope="module")
@@ -14,12 +17,21 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return create_self_signed(["localhost"], tmp_path_factory.mktemp("tls"))
 
 
+@pytest.fixture(params=["ssl", "pyOpenSSL"])
+def tls(request: pytest.FixtureRequest) -> Make:
+    if request.param == "ssl":
+        return server_tls
+    return pytest.importorskip(
+        "pop3d.tls_exporter", reason="pyOpenSSL is missing: the extra channel-binding"
+    ).exporter_tls
+
+
 class Client:
     """An `ssl.SSLObject` with its two pipes."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, name: str = "localhost", session: ssl.SSLSession | None = None) -> None:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name, session=session)
 
     def handshake(self) -> bool:
         try:
@@ -42,7 +54,7 @@ def client_context(certificate: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=certificate)
 
 
-def connect(layer: TlsLayer, client: Client, chop: int = 1 << 20) -> None:
+def connect(layer: Layer, client: Client, chop: int = 1 << 20) -> None:
     for _ in range(10):
         done = client.handshake()
         sent = client.outgoing.read()
@@ -56,8 +68,8 @@ def connect(layer: TlsLayer, client: Client, chop: int = 1 << 20) -> None:
 
 
 @pytest.mark.parametrize("chop", [1, 7, 1 << 20])
-def test_carries_octets_both_ways(files: tuple[Path, Path], chop: int) -> None:
-    layer, client = TlsLayer(server_context(*files)), Client(client_context(files[0]))
+def test_carries_octets_both_ways(files: tuple[Path, Path], tls: Make, chop: int) -> None:
+    layer, client = tls(*files).layer(), Client(client_context(files[0]))
     connect(layer, client, chop)
     assert layer.version == "TLSv1.3"
     client.tls.write(b"CAPA\r\n" * 5000)
@@ -73,16 +85,17 @@ def test_carries_octets_both_ways(files: tuple[Path, Path], chop: int) -> None:
     assert client.read_all() == big
 
 
-def test_a_layer_that_never_saw_an_octet_has_no_tls_object(files: tuple[Path, Path]) -> None:
-    layer = TlsLayer(server_context(*files))
+def test_a_layer_that_never_saw_an_octet_says_nothing(files: tuple[Path, Path], tls: Make) -> None:
+    layer = tls(*files).layer()
     assert not layer.handshake()
-    assert layer._object is None
+    assert (layer.version, layer.cipher, layer.peer_certificate, layer.bindings) == ("", "", None, Bindings())
     layer.shut_down()
+    assert not layer.has_output
     assert layer.take_output() == b""
 
 
-def test_what_comes_behind_the_handshake_in_one_segment_is_read(files: tuple[Path, Path]) -> None:
-    layer, client = TlsLayer(server_context(*files)), Client(client_context(files[0]))
+def test_what_comes_behind_the_handshake_in_one_segment_is_read(files: tuple[Path, Path], tls: Make) -> None:
+    layer, client = tls(*files).layer(), Client(client_context(files[0]))
     client.handshake()
     layer.receive(client.outgoing.read())
     layer.handshake()
@@ -94,8 +107,8 @@ def test_what_comes_behind_the_handshake_in_one_segment_is_read(files: tuple[Pat
     assert layer.read() == b"QUIT\r\n"
 
 
-def test_the_peers_farewell_is_the_end(files: tuple[Path, Path]) -> None:
-    layer, client = TlsLayer(server_context(*files)), Client(client_context(files[0]))
+def test_the_peers_farewell_is_the_end(files: tuple[Path, Path], tls: Make) -> None:
+    layer, client = tls(*files).layer(), Client(client_context(files[0]))
     connect(layer, client)
     with pytest.raises(ssl.SSLWantReadError):
         client.tls.unwrap()
@@ -104,8 +117,8 @@ def test_the_peers_farewell_is_the_end(files: tuple[Path, Path]) -> None:
     assert layer.ended
 
 
-def test_our_farewell_reaches_the_peer(files: tuple[Path, Path]) -> None:
-    layer, client = TlsLayer(server_context(*files)), Client(client_context(files[0]))
+def test_our_farewell_reaches_the_peer(files: tuple[Path, Path], tls: Make) -> None:
+    layer, client = tls(*files).layer(), Client(client_context(files[0]))
     connect(layer, client)
     layer.write(b"+OK bye\r\n")
     layer.shut_down()
@@ -114,8 +127,8 @@ def test_our_farewell_reaches_the_peer(files: tuple[Path, Path]) -> None:
     assert client.tls.read(100) == b""
 
 
-def test_nonsense_is_an_error_with_an_alert(files: tuple[Path, Path]) -> None:
-    layer = TlsLayer(server_context(*files))
+def test_nonsense_is_an_error_with_an_alert(files: tuple[Path, Path], tls: Make) -> None:
+    layer = tls(*files).layer()
     layer.receive(b"USER alice\r\nPASS secret\r\n")
     with pytest.raises(ssl.SSLError):
         layer.handshake()
@@ -123,31 +136,49 @@ def test_nonsense_is_an_error_with_an_alert(files: tuple[Path, Path]) -> None:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_old_versions_are_refused(files: tuple[Path, Path], version: ssl.TLSVersion) -> None:
+def test_old_versions_are_refused(files: tuple[Path, Path], tls: Make, version: ssl.TLSVersion) -> None:
     context = client_context(files[0])
     context.minimum_version = context.maximum_version = version
     context.set_ciphers("ALL:@SECLEVEL=0")
-    layer, client = TlsLayer(server_context(*files)), Client(context)
+    layer, client = tls(*files).layer(), Client(context)
     with pytest.raises(ssl.SSLError):
         connect(layer, client)
 
 
-def test_tls_1_2_has_forward_secrecy_and_aead_only(files: tuple[Path, Path]) -> None:
+def test_tls_1_2_has_forward_secrecy_and_aead_only(files: tuple[Path, Path], tls: Make) -> None:
     context = server_context(*files)
     names = [cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] == "TLSv1.2"]
     assert names
     assert all("ECDHE" in name and ("GCM" in name or "CHACHA20" in name) for name in names)
     client = client_context(files[0])
     client.maximum_version = ssl.TLSVersion.TLSv1_2
-    layer = TlsLayer(context)
+    layer = tls(*files).layer()
     connect(layer, Client(client))
     assert layer.version == "TLSv1.2"
 
 
-def test_only_tls_1_3_when_asked(files: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("ciphers", ["ECDHE+AES:!AESGCM:!AESCCM", "kRSA", "DHE"])
+def test_tls_1_2_without_forward_secrecy_or_aead_is_refused(files: tuple[Path, Path], tls: Make, ciphers: str) -> None:
+    context = client_context(files[0])
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(ciphers)
+    with pytest.raises(ssl.SSLError):
+        connect(tls(*files).layer(), Client(context))
+
+
+def test_the_end_without_a_farewell_is_a_fault(files: tuple[Path, Path], tls: Make) -> None:
+    layer, client = tls(*files).layer(), Client(client_context(files[0]))
+    connect(layer, client)
+    layer.receive(b"")
+    with pytest.raises(ssl.SSLError):
+        layer.read()
+    assert not layer.ended
+
+
+def test_only_tls_1_3_when_asked(files: tuple[Path, Path], tls: Make) -> None:
     client = client_context(files[0])
     client.maximum_version = ssl.TLSVersion.TLSv1_2
-    layer = TlsLayer(server_context(*files, minimum_version="1.3"))
+    layer = tls(*files, "1.3").layer()
     with pytest.raises(ssl.SSLError):
         connect(layer, Client(client))
 
