@@ -103,8 +103,6 @@ def expected(cell: Cell, plus: bool) -> tuple[str | None, str]:
     if cell.mechanism == "APOP" and cell.stored != "PLAIN":
         # APOP needs the password itself; neomutt does not show what the server says
         return None, "APOP authentication failed" if cell.program == "neomutt" else "wrong user name or password"
-    if cell.mechanism == "OAUTHBEARER" and cell.program in ("mpop", "neomutt"):
-        return None, "at most 255 octets"  # RFC 5034 §4 forbids an initial response that long; both send it
     if cell.mechanism is not None:
         return cell.mechanism, ""
     if cell.configuration in TOKENS:
