@@ -58,9 +58,14 @@ class LineBuffer:
     reported once, when its end has come. Memory is what `receive` brought, plus at most one partial line.
     """
 
-    __slots__ = ("_data", "_endless_max", "_position", "_skipped")
+    __slots__ = ("_data", "_endless_max", "_long", "_long_max", "_position", "_skipped")
 
-    def __init__(self, endless_max: int) -> None:
+    def __init__(self, endless_max: int, long: bytes = b"", long_max: int = 0) -> None:
+        """``endless_max``: octets without a line's end that are tolerated.
+
+        ``long``: how a line begins, in any case, that may have ``long_max`` octets where others may have fewer.
+        """
+        self._long, self._long_max = long, long_max
         self._data = b""
         self._position = 0
         self._skipped = 0  # octets of the current line that were dropped already
@@ -94,7 +99,7 @@ class LineBuffer:
         if end < 0:
             return self._no_end(octets_max)
         start, self._position = self._position, end + 1
-        if self._skipped or end + 1 - start > octets_max:
+        if self._skipped or (end + 1 - start > octets_max and not self._may_have(end + 1 - start, start)):
             # the limit on an endless line holds as well when its end came with the same segment
             endless = self._skipped + end + 1 - start > self._endless_max
             self._skipped = 0
@@ -105,12 +110,16 @@ class LineBuffer:
 
     def _no_end(self, octets_max: int) -> LineFault | None:
         waiting = len(self._data) - self._position
-        if self._skipped or waiting >= octets_max:
+        if self._skipped or (waiting >= octets_max and not self._may_have(waiting + 1, self._position)):
             self._skipped += waiting
             self._data, self._position = b"", 0
             if self._skipped > self._endless_max:
                 return LineFault.ENDLESS
         return None
+
+    def _may_have(self, octets: int, start: int) -> bool:
+        # asked for lines over the limit only, so that others cost nothing more
+        return octets <= self._long_max and self._data[start : start + len(self._long)].upper() == self._long
 
 
 class CrlfNormalizer:

@@ -179,7 +179,8 @@ class ServerConnection:
         self._expire, self._login_delay = self._config.expire, self._config.login_delay
         self._named = ""  # USER's argument
         self._username: str | None = None
-        self._lines = LineBuffer(self._limits.line_octets_max)
+        # RFC 5034 §4 has clients keep AUTH to the length of a command. Some put a token of any length into it
+        self._lines = LineBuffer(self._limits.line_octets_max, b"AUTH ", self._limits.sasl_octets_max)
         self._end_of_stream = False
         self._output: list[bytes] = []
         self._unsent = 0

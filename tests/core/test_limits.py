@@ -94,6 +94,27 @@ def test_command_octets_max_by_default() -> None:
         assert Dialogue().say("USER " + "x" * (octets - 7)).startswith(answer)
 
 
+@pytest.mark.parametrize("auth", ["AUTH PLAIN ", "auth plain "])
+@pytest.mark.parametrize("octets", [253, 257, 401, 405])
+@pytest.mark.parametrize("piece", [1, 300, 1000])
+def test_an_initial_response_may_make_auth_as_long_as_an_answer(auth: str, octets: int, piece: int) -> None:
+    # RFC 5034 §4 has the client wait for a challenge instead; mpop and neomutt do not, with tokens of some 700 octets
+    dialogue = server(Limits(sasl_octets_max=401))
+    line = (auth + "A" * (octets - 2 - len(auth)) + "\r\n").encode()
+    answer = b"".join(dialogue.receive(line[start : start + piece]) for start in range(0, octets, piece))
+    assert answer == (
+        b"-ERR PLAIN is authzid, NUL, name, NUL, password\r\n"
+        if octets <= 401
+        else b"-ERR a command has at most 255 octets\r\n"
+    )
+    assert dialogue.say("USER alice").startswith(b"+OK")  # and the session goes on
+
+
+@pytest.mark.parametrize("line", ["AUTHX ", "AUTH\t", "USER ", "USER AUTH "])
+def test_no_other_command_may_be_longer(line: str) -> None:
+    assert server(Limits()).say(line + "A" * 300) == b"-ERR a command has at most 255 octets\r\n"
+
+
 def test_line_octets_max() -> None:
     limits = Limits(line_octets_max=1000)
     patient = server(limits)
