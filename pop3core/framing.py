@@ -60,10 +60,10 @@ class LineBuffer:
 
     __slots__ = ("_data", "_endless_max", "_long", "_long_max", "_position", "_skipped")
 
-    def __init__(self, endless_max: int, long: bytes = b"", long_max: int = 0) -> None:
+    def __init__(self, endless_max: int, long: tuple[bytes, ...] = (), long_max: int = 0) -> None:
         """``endless_max``: octets without a line's end that are tolerated.
 
-        ``long``: how a line begins, in any case, that may have ``long_max`` octets where others may have fewer.
+        ``long``: how lines begin, in capitals, that may have ``long_max`` octets where others may have fewer.
         """
         self._long, self._long_max = long, long_max
         self._data = b""
@@ -119,7 +119,8 @@ class LineBuffer:
 
     def _may_have(self, octets: int, start: int) -> bool:
         # asked for lines over the limit only, so that others cost nothing more
-        return octets <= self._long_max and self._data[start : start + len(self._long)].upper() == self._long
+        begun = self._data[start : start + max(map(len, self._long), default=0)]
+        return octets <= self._long_max and begun.upper().startswith(self._long)
 
 
 class CrlfNormalizer:

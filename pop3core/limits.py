@@ -21,7 +21,7 @@ class Limits:
     """What one connection may cost. Octets count the line's CRLF unless said otherwise."""
 
     command_octets_max: int = 255
-    """A command line, CRLF included (RFC 2449 §4); a server takes AUTH as long as an answer (`sasl_octets_max`)."""
+    """A command line, CRLF included (RFC 2449 §4). A server takes a token in AUTH up to `sasl_octets_max`."""
 
     sasl_octets_max: int = 12 * 1024
     """A client's answer in a SASL exchange, CRLF included (RFC 5034 §4; RFC 4954 §4.4 needs 12,288)."""

@@ -76,7 +76,7 @@ from pop3core.framing import TERMINATOR, LineBuffer, LineFault
 from pop3core.maildrop import Listing, Marks
 from pop3core.reading import Reading
 from pop3core.replies import Code, encode_challenge, encode_err, encode_ok
-from pop3core.sasl import MECHANISMS, Mechanism, SaslError
+from pop3core.sasl import MECHANISMS, TOKEN_LINES, Mechanism, SaslError
 from pop3core.sasl.base import Challenge, SecretWanted, Tls, VerdictWanted
 from pop3core.sasl.exchange import Exchange, Failed, Step
 from pop3core.sasl.prep import prepared
@@ -179,8 +179,7 @@ class ServerConnection:
         self._expire, self._login_delay = self._config.expire, self._config.login_delay
         self._named = ""  # USER's argument
         self._username: str | None = None
-        # RFC 5034 §4 has clients keep AUTH to the length of a command. Some put a token of any length into it
-        self._lines = LineBuffer(self._limits.line_octets_max, b"AUTH ", self._limits.sasl_octets_max)
+        self._lines = LineBuffer(self._limits.line_octets_max, TOKEN_LINES, self._limits.sasl_octets_max)
         self._end_of_stream = False
         self._output: list[bytes] = []
         self._unsent = 0

@@ -18,7 +18,7 @@ from typing import Final
 from pop3core.sasl import external, login, oauth, plain, scram
 from pop3core.sasl.base import SaslError, ServerSteps, Tls
 
-__all__ = ["MECHANISMS", "Mechanism", "SaslError"]
+__all__ = ["MECHANISMS", "TOKEN_LINES", "Mechanism", "SaslError"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,9 @@ class Mechanism:
     identity: bool = False
     """It works only where TLS has proved who the client is."""
 
+    token: bool = False
+    """What proves the client is a token, of hundreds of octets."""
+
     failure: bytes | None = None
     """A challenge that tells of a refusal before the -ERR does (RFC 7628 §3.2.3)."""
 
@@ -47,8 +50,8 @@ MECHANISMS: Final = MappingProxyType(
         for mechanism in (
             Mechanism("SCRAM-SHA-256-PLUS", scram.plus_server, channel_binding=True),
             Mechanism("SCRAM-SHA-256", scram.server),
-            Mechanism("OAUTHBEARER", oauth.bearer_server, plaintext=True, failure=oauth.FAILURE),
-            Mechanism("XOAUTH2", oauth.xoauth2_server, plaintext=True, failure=oauth.XFAILURE),
+            Mechanism("OAUTHBEARER", oauth.bearer_server, plaintext=True, token=True, failure=oauth.FAILURE),
+            Mechanism("XOAUTH2", oauth.xoauth2_server, plaintext=True, token=True, failure=oauth.XFAILURE),
             Mechanism("EXTERNAL", external.server, identity=True),
             Mechanism("PLAIN", plain.server, plaintext=True),
             Mechanism("LOGIN", login.server, plaintext=True),
@@ -56,3 +59,10 @@ MECHANISMS: Final = MappingProxyType(
     }
 )
 """All mechanisms by name, the strongest first."""
+
+TOKEN_LINES: Final = tuple(f"AUTH {name} ".encode() for name, mechanism in MECHANISMS.items() if mechanism.token)
+"""How an AUTH line begins that may be as long as an answer.
+
+RFC 5034 §4 has a client keep it to the length of a command, and send the token behind a challenge. mpop and neomutt, as
+to the servers of large providers, send it at once.
+"""
