@@ -1,5 +1,6 @@
 """A site that pop3d serves, and pop3d as a process."""
 
+import os
 import signal
 import socket
 import ssl
@@ -43,6 +44,12 @@ def free_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
+
+
+def without_pyopenssl(folder: Path) -> dict[str, str]:
+    """An environment in which a Python finds no module OpenSSL."""
+    (folder / "sitecustomize.py").write_text("import sys; sys.modules['OpenSSL'] = None")
+    return {**os.environ, "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
 
 
 class Daemon:

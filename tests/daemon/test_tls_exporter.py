@@ -1,7 +1,6 @@
 """SCRAM-SHA-256-PLUS behind TLS 1.3: by tls-exporter if pyOpenSSL is installed, else not announced."""
 
 import base64
-import os
 import re
 import shutil
 import ssl
@@ -22,7 +21,7 @@ from tests.daemon.test_external import Client, authority, configure, served
 from tests.daemon.test_tls import Client as Peer
 from tests.daemon.test_tls import client_context, connect
 from tests.pki import Authority
-from tests.site import Daemon, Site
+from tests.site import Daemon, Site, without_pyopenssl
 
 tls_exporter = pytest.importorskip("pop3d.tls_exporter", reason="pyOpenSSL is missing: the extra channel-binding")
 
@@ -116,12 +115,6 @@ def test_before_tls_1_3_there_is_no_exporter(openssl: OpenSsl) -> None:
     steps = scram.client("alice", b"secret", "nonce", channel_binding=openssl.exported, binding_type="tls-exporter")
     said = openssl.login(steps, "SCRAM-SHA-256-PLUS")
     assert said == b"-ERR SCRAM-SHA-256-PLUS binds to tls-server-end-point here\r\n"
-
-
-def without_pyopenssl(folder: Path) -> dict[str, str]:
-    """An environment in which a Python finds no module OpenSSL."""
-    (folder / "sitecustomize.py").write_text("import sys; sys.modules['OpenSSL'] = None")
-    return {**os.environ, "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
 
 
 def test_check_says_what_is_missing(plus: Site) -> None:

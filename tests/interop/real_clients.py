@@ -28,7 +28,7 @@ from pop3d.certificates import create_self_signed
 from tests import issuer
 from tests.interop.programs import FORCED, PROGRAMS, Outcome, Visit, missing
 from tests.pki import Authority
-from tests.site import Daemon, Site, free_port
+from tests.site import Daemon, Site, free_port, without_pyopenssl
 
 CONFIGURATIONS: dict[str, list[str]] = {
     "plain": ["plain"],
@@ -36,11 +36,14 @@ CONFIGURATIONS: dict[str, list[str]] = {
     "apop": ["plain", "apop"],
     "scram": ["plain", "scram-sha-256"],
     "scram-plus": ["plain", "scram-sha-256", "scram-sha-256-plus"],
+    "scram-plus-no-pyopenssl": ["plain", "scram-sha-256", "scram-sha-256-plus"],
     "external": ["plain", "external"],
     "oauthbearer": ["oauthbearer"],
     "xoauth2": ["xoauth2"],
 }
 """`mechanisms` of [auth]."""
+NO_PYOPENSSL = "scram-plus-no-pyopenssl"
+"""Here -PLUS is not announced behind TLS 1.3."""
 TOKENS = ("oauthbearer", "xoauth2")
 VERSIONS = ("1.2", "1.3")
 STORED = ("PLAIN", "SCRAM-SHA-256")
@@ -128,7 +131,7 @@ def cells(configuration: str, programs: Collection[str]) -> Iterator[Cell]:
         own: list[str | None] = [None]
         if configuration in TOKENS and program != "curl":
             own = []  # they use a token only where they are told to
-        ways = own + [name for name in FORCED[program] if name in offered]
+        ways = own + [name for name in FORCED[program] if name in offered and configuration != NO_PYOPENSSL]
         for way in ways:
             for tls in VERSIONS:
                 yield from (Cell(configuration, program, way, tls, stored) for stored in STORED[: 1 + by_password])
@@ -181,7 +184,7 @@ path = "mail/{{user}}"
 [limits]
 auth_penalty = 0
 """)
-    daemon = Daemon(site)
+    daemon = Daemon(site, env=without_pyopenssl(root) if configuration == NO_PYOPENSSL else None)
     log: list[str] = []
     reader = threading.Thread(target=lambda: log.extend(daemon.process.stderr or ()))
     reader.start()
