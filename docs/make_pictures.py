@@ -24,7 +24,7 @@ import typer.main
 from rich.console import Console
 from rich.text import Text
 
-from pop3cli.app import app
+from pop3cli.cli.app import app
 from pop3d.commands.demo import sample_messages
 from pop3d.testing import serving
 
@@ -46,7 +46,7 @@ MUCH = {"sync": 4000}
 """Further messages, each of 42 KiB, so that there is time for a bar."""
 TYPED = ("stat", "list 1", "explain", "top 2 0", "dele 1", "retr 1", "raw noop please", "quit")
 """What is typed into the shell."""
-PROGRAM = "import sys; sys.modules['prompt_toolkit'] = None; from pop3cli.app import main; main()"
+PROGRAM = "import sys; sys.modules['prompt_toolkit'] = None; from pop3cli.cli.app import main; main()"
 """pop3cli without the library that redraws its prompt: a picture has no cursor that moves."""
 LINE = b"%s\n" % (b"x" * 70)
 TAKEN_AWAY = "\r\x1b[1A\x1b[2K"

@@ -23,7 +23,7 @@ from pop3core.maildrop import Listing
 from pop3d.auth import Account, check_user_name
 from pop3d.plugins import OptionsError
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
-from pop3d.stores.hops import hop
+from pop3d.stores.threads import hop
 
 T = TypeVar("T")
 

@@ -28,7 +28,7 @@ from pop3core.framing import CrlfNormalizer
 from pop3core.maildrop import Listing, PackedOctets
 from pop3d.auth import Account
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
-from pop3d.stores.hops import hop
+from pop3d.stores.threads import hop
 
 T = TypeVar("T")
 

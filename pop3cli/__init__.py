@@ -9,13 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pop3cli.accounts import Account, parse_account
-    from pop3cli.client import Client, Message
+    from pop3cli.accounts.url import Account, parse_account
     from pop3cli.errors import MailError
     from pop3cli.exit_status import ExitStatus
-    from pop3cli.opening import Reconnect
-    from pop3cli.session import Session
-    from pop3cli.tls import client_context
+    from pop3cli.mailbox.client import Client, Message
+    from pop3cli.mailbox.index import Reconnect
+    from pop3cli.net.session import Session
+    from pop3cli.net.tls import client_context
 
 __all__ = [
     "Account",

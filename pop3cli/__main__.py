@@ -15,8 +15,8 @@ __all__ = ["main"]
 def main() -> None:
     """Import the program, and run it."""
     gc.disable()  # what is imported stays: looking for garbage among it is a tenth of the time it takes to begin
-    from pop3cli.app import main as run
-    from pop3cli.process import no_core
+    from pop3cli.cli.app import main as run
+    from pop3cli.cli.process import no_core
 
     no_core()
 

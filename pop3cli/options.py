@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pop3cli.accounts import Settings
+from pop3cli.accounts.url import Settings
 
 if TYPE_CHECKING:
-    from pop3cli.trace import Trace
+    from pop3cli.net.trace import Trace
 
 __all__ = ["Options"]
 

@@ -7,25 +7,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from pop3d.abuse.known_users import KnownUsers
 from pop3d.auth import Account, Authenticator, AuthError, KeepsSecrets, KnowsUsers, check_user_name
 from pop3d.auth.passwords import PROVED_BY
 from pop3d.auth.users_file import UsersFile
-from pop3d.certificates import authority_faults, load_faults
 from pop3d.config import Config, ConfigError, OAuth, Pam
-from pop3d.known_users import KnownUsers
-from pop3d.ownership import acting
+from pop3d.net.certificates import authority_faults, load_faults
+from pop3d.net.tls import ServerTls, server_tls
+from pop3d.observe.report import Observer
 from pop3d.plugins import AUTHENTICATORS, STORES, PluginError, plugin
-from pop3d.report import Observer
-from pop3d.secret import secret_of
 from pop3d.server import Server
 from pop3d.stores import Store
-from pop3d.stores.maildir import MaildirOptions, MaildirStore
+from pop3d.stores.maildir.store import MaildirOptions, MaildirStore
 from pop3d.stores.memory import MemoryStore
-from pop3d.tls import ServerTls, server_tls
+from pop3d.system.ownership import acting
+from pop3d.system.secret import secret_of
 
 if TYPE_CHECKING:
     from pop3d.auth.postgres import PostgresUsers
-    from pop3d.stores.postgres import PostgresStore
+    from pop3d.stores.postgres.store import PostgresStore
 
 __all__ = [
     "account_of",
@@ -95,7 +95,7 @@ def tls_of(config: Config) -> ServerTls | None:
 
 def _exporter_tls() -> Callable[..., ServerTls] | None:
     try:
-        from pop3d.tls_exporter import exporter_tls
+        from pop3d.net.tls_exporter import exporter_tls
     except ModuleNotFoundError:
         return None  # then -PLUS is offered behind TLS 1.2 only
     return exporter_tls
@@ -194,7 +194,7 @@ def postgres_users(config: Config, salts: bytes | None = None) -> PostgresUsers:
 
 def postgres_store(config: Config) -> PostgresStore:
     """Mail as ``[store.postgres]`` says."""
-    from pop3d.stores.postgres import PostgresStore
+    from pop3d.stores.postgres.store import PostgresStore
 
     assert config.store.postgres is not None
     return PostgresStore(config.store.postgres.conninfo.get_secret_value(), config.store.postgres.timeout)

@@ -14,7 +14,7 @@ import typer
 from pop3d.config import ConfigError
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
-from pop3d.process import no_core
+from pop3d.system.process import no_core
 
 __all__ = ["main"]
 

@@ -13,14 +13,14 @@ import secrets
 from pop3core.answers import LoginRejected, NoSecret
 from pop3core.events import Credential, ProofFailed, Verified
 from pop3core.sasl.base import SecretKind, Stored
-from pop3d.addresses import source_of
-from pop3d.attempts import Attempt
+from pop3d.abuse.addresses import source_of
+from pop3d.abuse.attempts import Attempt
+from pop3d.abuse.login_throttle import Penalties, TooMany
 from pop3d.auth import Account, Authenticator, AuthUnavailable, CannotServe, KeepsSecrets
 from pop3d.auth.names import spelled
-from pop3d.channel import Channel
 from pop3d.config import Limits
-from pop3d.log import failed_login, refused_login, unserved_login
-from pop3d.penalties import Penalties, TooMany
+from pop3d.net.channel import Channel
+from pop3d.observe.log import failed_login, refused_login, unserved_login
 
 __all__ = ["Logins"]
 

@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 from pop3d.auth import AuthError
 from pop3d.config import described
-from pop3d.ownership import Owners, distrusted
+from pop3d.system.ownership import Owners, distrusted
 
 __all__ = ["AUTHENTICATORS", "STORES", "OptionsError", "PluginError", "plugin"]
 

@@ -16,8 +16,8 @@ from typing import Final, TypeAlias
 
 from pop3d.assembly import tls_faults, tls_of
 from pop3d.config import Config
+from pop3d.net.tls import ServerTls
 from pop3d.server import Server
-from pop3d.tls import ServerTls
 
 __all__ = ["POLL", "Renewal"]
 

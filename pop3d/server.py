@@ -17,20 +17,20 @@ from dataclasses import replace
 
 from pop3core.limits import Limits as ProtocolLimits
 from pop3core.server import ServerConfig
-from pop3d.addresses import Trusted
+from pop3d.abuse.addresses import Trusted
+from pop3d.abuse.connection_limits import Guard
+from pop3d.abuse.known_users import KnownUsers
+from pop3d.abuse.login_throttle import Penalties
 from pop3d.auth import Authenticator
-from pop3d.certificates import ClientName
-from pop3d.channel import Channel
 from pop3d.config import Config, Listen
-from pop3d.guard import Guard
-from pop3d.known_users import KnownUsers
-from pop3d.log import refused_connection
-from pop3d.penalties import Penalties
-from pop3d.report import Observer
+from pop3d.net.certificates import ClientName
+from pop3d.net.channel import Channel
+from pop3d.net.tls import ServerTls
+from pop3d.net.transport import Wire
+from pop3d.observe.log import refused_connection
+from pop3d.observe.report import Observer
 from pop3d.session import Services, Session
 from pop3d.stores import Closes, Store
-from pop3d.tls import ServerTls
-from pop3d.wire import Wire
 
 __all__ = ["ListenError", "Server"]
 

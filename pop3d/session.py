@@ -45,17 +45,17 @@ from pop3core.maildrop import Listing
 from pop3core.sasl.base import SecretKind, Stored
 from pop3core.server import CUT_OFF, ServerConfig, ServerConnection
 from pop3core.table import State
+from pop3d.abuse.connection_limits import Guard
+from pop3d.abuse.login_throttle import Penalties
 from pop3d.auth import Authenticator
-from pop3d.certificates import ClientName
-from pop3d.channel import Channel, ConnectionGone, HandshakeFailed, ProxyError
 from pop3d.config import Limits
-from pop3d.guard import Guard
-from pop3d.log import Event, refused_connection, session_line
 from pop3d.logins import Logins
-from pop3d.penalties import Penalties
-from pop3d.report import Observer, SessionReport
+from pop3d.net.certificates import ClientName
+from pop3d.net.channel import Channel, ConnectionGone, HandshakeFailed, ProxyError
+from pop3d.net.tls import ServerTls
+from pop3d.observe.log import Event, refused_connection, session_line
+from pop3d.observe.report import Observer, SessionReport
 from pop3d.stores import Maildrop, MaildropBusy, RemovalFailed, Store, StoreError
-from pop3d.tls import ServerTls
 
 __all__ = ["Services", "Session"]
 

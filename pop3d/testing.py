@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pop3d.auth.users_file import UsersFile, add_user
-from pop3d.certificates import create_self_signed
 from pop3d.config import Config
+from pop3d.net.certificates import create_self_signed
+from pop3d.net.tls import server_tls
 from pop3d.server import Server
 from pop3d.stores.memory import MemoryStore
-from pop3d.tls import server_tls
 
 __all__ = ["Running", "serving"]
 

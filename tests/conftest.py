@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from pop3d.auth.users_file import add_user
-from pop3d.certificates import create_self_signed
+from pop3d.net.certificates import create_self_signed
 from tests.site import Daemon, Site, free_port
 
 pytest.register_assert_rewrite("pop3d.store_contract")

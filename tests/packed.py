@@ -6,7 +6,7 @@ import lzma
 import sys
 from collections.abc import Callable
 
-from pop3d.stores.dovecot_lz4 import MAGIC
+from pop3d.stores.maildir.dovecot_lz4 import MAGIC
 
 if sys.version_info >= (3, 14):
     from compression import zstd

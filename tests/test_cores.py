@@ -13,7 +13,7 @@ import pytest
 
 CRASH = "import os, signal; os.kill(os.getpid(), signal.SIGABRT)"
 MAINS = {
-    "pop3cli": f"import pop3cli.app; pop3cli.app.main = lambda: exec({CRASH!r})\n"
+    "pop3cli": f"import pop3cli.cli.app; pop3cli.cli.app.main = lambda: exec({CRASH!r})\n"
     "from pop3cli.__main__ import main; main()",
     "pop3d": f"import pop3d.cli; pop3d.cli.app = lambda **_: exec({CRASH!r})\npop3d.cli.main()",
 }
@@ -46,9 +46,9 @@ def test_no_core_is_written(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("program", "dumpable"),
     [
-        ("import pop3cli, pop3d, pop3core, pop3cli.app, pop3d.cli", "1"),
-        ("from pop3cli.process import no_core; no_core()", "0"),
-        ("from pop3d.process import no_core; no_core()", "0"),
+        ("import pop3cli, pop3d, pop3core, pop3cli.cli.app, pop3d.cli", "1"),
+        ("from pop3cli.cli.process import no_core; no_core()", "0"),
+        ("from pop3d.system.process import no_core; no_core()", "0"),
         ("from pop3d.auth.hashing import _begin_worker; _begin_worker()", "0"),
     ],
 )

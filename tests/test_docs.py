@@ -10,7 +10,7 @@ import pytest
 import typer.main
 from pydantic import BaseModel
 
-from pop3cli.app import app as pop3cli_app
+from pop3cli.cli.app import app as pop3cli_app
 from pop3d.cli import app as pop3d_app
 from pop3d.config import (
     Auth,

@@ -22,7 +22,7 @@ import pytest
 from pop3core import Listing, ServerConfig, ServerConnection
 from pop3core import events as e
 from pop3core.answers import CommitFailed, Content, LoginAccepted, LoginRejected
-from pop3d.certificates import create_self_signed
+from pop3d.net.certificates import create_self_signed
 from tests.site import Daemon, Site
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from pop3cli.doctor.findings import Finding, NotSo, Skip, failed, passed, warned
-from pop3cli.doctor.patient import Patient
+from pop3cli.doctor.server_under_test import Patient
 from pop3core.capabilities import Capabilities
 
 __all__ = [

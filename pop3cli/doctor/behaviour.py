@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from pop3cli.doctor.findings import Finding, Skip, failed, passed, warned
-from pop3cli.doctor.patient import LoginFailed, Patient
-from pop3cli.doctor.wire import Reply, Wire, WireFault
+from pop3cli.doctor.raw_connection import Reply, Wire, WireFault
+from pop3cli.doctor.server_under_test import LoginFailed, Patient
 
 __all__ = [
     "any_case",

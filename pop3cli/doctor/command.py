@@ -13,23 +13,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from pop3cli.accounts import Account
-from pop3cli.commands import Visit
-from pop3cli.credentials import find_password
+from pop3cli.accounts.url import Account
+from pop3cli.auth.login import Entrance, way_to
+from pop3cli.auth.passwords import find_password
+from pop3cli.commands.show import Visit
 from pop3cli.doctor.deleting import victim
 from pop3cli.doctor.findings import Finding, NotSo, Skip, Verdict, failed
-from pop3cli.doctor.patient import LoginFailed, Patient
+from pop3cli.doctor.raw_connection import Silence, WireFault
 from pop3cli.doctor.report import Result, as_json, as_junit, new_table, show_end, show_row, summary
+from pop3cli.doctor.server_under_test import LoginFailed, Patient
 from pop3cli.doctor.table import EXAMINATIONS, Examination
-from pop3cli.doctor.wire import Silence, WireFault
-from pop3cli.entrance import Entrance, way_to
 from pop3cli.errors import MailError, ServerBroken, TimedOut, UsageFault, refusal
 from pop3cli.exit_status import ExitStatus
 from pop3cli.files import whole_file
+from pop3cli.net.session import Session
 from pop3cli.options import Options
-from pop3cli.render import Terminal
-from pop3cli.session import Session
-from pop3cli.units import human_size
+from pop3cli.terminal.terminal import Terminal
+from pop3cli.terminal.units import human_size
 from pop3core.commands import Pass
 from pop3core.errors import RemoteProtocolError
 from pop3core.events import Replied

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pop3cli.doctor.findings import Finding, Skip, failed, passed
-from pop3cli.doctor.patient import Patient
+from pop3cli.doctor.server_under_test import Patient
 
 __all__ = ["dele_drop", "dele_quit", "dele_rset", "victim"]
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from pop3cli.doctor.findings import Finding, Verdict
 from pop3cli.doctor.table import Examination
-from pop3cli.render import Terminal
-from pop3cli.tables import Column, Table
+from pop3cli.terminal.tables import Column, Table
+from pop3cli.terminal.terminal import Terminal
 
 __all__ = ["Result", "as_json", "as_junit", "new_table", "show_end", "show_row", "summary"]
 

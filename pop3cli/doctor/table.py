@@ -8,7 +8,7 @@ from typing import Final
 
 from pop3cli.doctor import announced, behaviour, content, deleting
 from pop3cli.doctor.findings import Finding
-from pop3cli.doctor.patient import Patient
+from pop3cli.doctor.server_under_test import Patient
 
 __all__ = ["EXAMINATIONS", "Examination"]
 

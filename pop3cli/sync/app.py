@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pop3cli.book import find
+from pop3cli.accounts.registry import find
 from pop3cli.errors import UsageFault
 from pop3cli.exit_status import ExitStatus
 from pop3cli.options import Options
-from pop3cli.render import Terminal
 from pop3cli.sync.command import jobs_of, octets_of, seconds_of, sync
 from pop3cli.sync.filters import Filter
 from pop3cli.sync.output import Output
 from pop3cli.sync.plan import Wishes
+from pop3cli.terminal.terminal import Terminal
 
 __all__ = ["Words", "run_sync"]
 

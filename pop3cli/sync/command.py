@@ -16,20 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pop3cli.accounts import Account, Settings
-from pop3cli.entrance import Entrance, prepare, with_secret
+from pop3cli.accounts.url import Account, Settings
+from pop3cli.auth.login import Entrance, prepare, with_secret
 from pop3cli.errors import UsageFault
 from pop3cli.exit_status import ExitStatus
 from pop3cli.files import keep_out_of_others
-from pop3cli.session import Session
-from pop3cli.sync.importing import remembered
+from pop3cli.net.session import Session
+from pop3cli.net.trace import Trace
+from pop3cli.sync.import_state import remembered
 from pop3cli.sync.maildir import Maildir
 from pop3cli.sync.mbox import Mbox
 from pop3cli.sync.output import Output, status_of
 from pop3cli.sync.plan import Wishes
 from pop3cli.sync.run import Report, Run
 from pop3cli.sync.writer import Destination
-from pop3cli.trace import Trace
 
 __all__ = ["Job", "key_of", "octets_of", "seconds_of", "state_path", "sync"]
 

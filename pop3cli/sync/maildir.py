@@ -25,7 +25,7 @@ from typing import Final
 
 from pop3cli.errors import SettingFault
 from pop3cli.files import make_folder, sync_folder, write_all
-from pop3cli.sync.draft import Draft
+from pop3cli.sync.spool import Draft
 from pop3cli.sync.state import Entry, Kind, State
 
 __all__ = ["Maildir", "MaildirDraft"]

@@ -31,8 +31,8 @@ from typing import BinaryIO, Final, cast
 
 from pop3cli.errors import SettingFault
 from pop3cli.files import make_folder, sync_folder, write_all
-from pop3cli.sync.draft import Draft
 from pop3cli.sync.mbox_lock import locked, same_file
+from pop3cli.sync.spool import Draft
 from pop3cli.sync.state import Entry, Pending, State
 
 __all__ = ["Mbox"]

@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from pop3cli.exit_status import ExitStatus
-from pop3cli.progress import Meter
-from pop3cli.render import Terminal
 from pop3cli.sync.plan import Wishes
 from pop3cli.sync.run import PROBLEMS_MAX, Report
-from pop3cli.units import human_size
+from pop3cli.terminal.progress import Meter
+from pop3cli.terminal.terminal import Terminal
+from pop3cli.terminal.units import human_size
 
 __all__ = ["Output", "status_of"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
-from pop3cli.opening import Index, Place
+from pop3cli.mailbox.index import Index, Place
 from pop3cli.sync.filters import Filter
 from pop3cli.sync.state import Entry, Kind
 

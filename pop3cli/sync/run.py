@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from pop3cli.errors import ConnectionCut, MailError, OutputFailed, ServerBroken, ServerDown, TimedOut, TryLater, refusal
-from pop3cli.opening import Index, Reconnect, read_index
-from pop3cli.session import Session
+from pop3cli.mailbox.index import Index, Reconnect, read_index
+from pop3cli.net.session import Session
+from pop3cli.net.trace import Trace
 from pop3cli.sync.plan import Plan, Wishes, planned
 from pop3cli.sync.state import Entry, Kind, State
 from pop3cli.sync.writer import Begin, Collector, Destination, End, Outcome, Writer
-from pop3cli.trace import Trace
 from pop3core.commands import Command, Dele, Retr, Top
 from pop3core.events import ContentEnded, ContentReceived, Replied
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
 from pop3cli.errors import FilterFailed
-from pop3cli.sync.draft import Draft
 from pop3cli.sync.filters import Filter, Verdict
+from pop3cli.sync.spool import Draft
 from pop3cli.sync.state import Entry, Kind, State
 
 __all__ = ["Begin", "Collector", "Destination", "End", "Outcome", "Writer"]

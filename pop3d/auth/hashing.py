@@ -27,9 +27,9 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar
 
 from pop3d.auth import AuthUnavailable
+from pop3d.auth.fair_queue import Turns
 from pop3d.auth.passwords import PLAIN, SHA256_CRYPT, SHA512_CRYPT, SSHA256, SSHA512, Secret, matches
-from pop3d.auth.turns import Turns
-from pop3d.process import no_core
+from pop3d.system.process import no_core
 
 __all__ = ["HOLDS_THE_LOCK", "WAITING_MAX", "Hashing", "variants"]
 

@@ -38,7 +38,7 @@ from pop3d.auth import (
     KnowsSpellings,
     check_user_name,
 )
-from pop3d.auth.https import Asker
+from pop3d.auth.http_client import Asker
 from pop3d.auth.names import spelled
 from pop3d.config import OAuth
 

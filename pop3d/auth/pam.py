@@ -23,7 +23,7 @@ from pam import PAM_AUTHINFO_UNAVAIL, PAM_SUCCESS, PamAuthenticator
 
 from pop3core.events import Credential, Password, Verified
 from pop3d.auth import Account, AuthError, AuthUnavailable, check_user_name
-from pop3d.auth.turns import Turns
+from pop3d.auth.fair_queue import Turns
 
 __all__ = ["WORKER", "PamUsers"]
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pop3d.auth import AuthError, check_user_name
-from pop3d.auth.edit import edit
 from pop3d.auth.passwords import ARGON2ID, CRYPT_EXTRA, hashed, lacks_extra, parse_secret
 from pop3d.auth.stored import StoredPasswords, User
+from pop3d.system.atomic_edit import edit
 
 __all__ = [
     "Line",
@@ -156,7 +156,7 @@ def add_user(path: Path, name: str, password: str, scheme: str = ARGON2ID) -> No
     """Add a user to the file, which is made, with mode 0600, when it is not there. Every other line stays as it is.
 
     Raises `UserExists`, ValueError for a name or password that cannot be used, `AuthError` for a file that is faulty
-    already, and OSError. The file is exchanged whole, as `pop3d.auth.edit` says.
+    already, and OSError. The file is exchanged whole, as `pop3d.system.atomic_edit` says.
     """
     check_user_name(name)
     if name.startswith("#"):

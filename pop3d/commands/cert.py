@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pop3d.certificates import create_self_signed
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
+from pop3d.net.certificates import create_self_signed
 
 __all__ = ["create"]
 

@@ -24,7 +24,6 @@ from pop3d.assembly import plugin_faults, tls_faults, tls_of
 from pop3d.auth import AuthError
 from pop3d.auth.hashing import HOLDS_THE_LOCK
 from pop3d.auth.users_file import Line, read_lines
-from pop3d.certificates import covers, shown_by
 from pop3d.commands import check_asked, check_mail, check_users
 from pop3d.commands.check_listeners import listeners
 from pop3d.commands.configured import configured
@@ -34,10 +33,11 @@ from pop3d.commands.finding import mode_faults as _mode
 from pop3d.commands.finding import warning as _warning
 from pop3d.config import Config, ConfigError, Pam
 from pop3d.exit_status import ExitStatus
-from pop3d.log import harmless
-from pop3d.ownership import acting
-from pop3d.privileges import Identity, become, resolve
-from pop3d.state_folder import CACHE, KEEP
+from pop3d.net.certificates import covers, shown_by
+from pop3d.observe.log import harmless
+from pop3d.system.ownership import acting
+from pop3d.system.privileges import Identity, become, resolve
+from pop3d.system.state_folder import CACHE, KEEP
 
 __all__ = ["Finding", "check", "findings"]
 

@@ -18,7 +18,7 @@ from pop3d.config import Config, OAuth, Pam
 
 if TYPE_CHECKING:
     from pop3d.auth.postgres import PostgresUsers
-    from pop3d.stores.postgres import PostgresStore
+    from pop3d.stores.postgres.store import PostgresStore
 
 __all__ = ["as_user", "databases", "pam", "tokens"]
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from pop3d.commands.finding import Finding, fault, warning
-from pop3d.stores.compressed import HEAD, NotMail, Refused, form_of, unpacked
-from pop3d.stores.maildir_content import OPEN_MESSAGE
-from pop3d.stores.maildir_folders import open_folder
-from pop3d.stores.maildir_names import OpenFolders, base_of, entries_of, name_and_inode
+from pop3d.stores.maildir.compressed import HEAD, NotMail, Refused, form_of, unpacked
+from pop3d.stores.maildir.content import OPEN_MESSAGE
+from pop3d.stores.maildir.folders import open_folder
+from pop3d.stores.maildir.names import OpenFolders, base_of, entries_of, name_and_inode
 
 __all__ = ["CompressedMail"]
 

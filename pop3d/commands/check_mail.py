@@ -18,11 +18,11 @@ from pop3d.commands import check_missing
 from pop3d.commands.check_compressed import CompressedMail
 from pop3d.commands.finding import Finding, counted, fault, warning
 from pop3d.config import Config
-from pop3d.folders import open_inside
 from pop3d.stores import MaildropBusy, StoreError
-from pop3d.stores.maildir import mailbox_path
-from pop3d.stores.maildir_folders import open_folder
-from pop3d.stores.seen_mailboxes import SeenMailboxes, mailboxes_root
+from pop3d.stores.maildir.folders import open_folder
+from pop3d.stores.maildir.seen_mailboxes import SeenMailboxes, mailboxes_root
+from pop3d.stores.maildir.store import mailbox_path
+from pop3d.system.folders import open_inside
 
 __all__ = ["mail"]
 

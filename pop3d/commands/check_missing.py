@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from pop3d.commands.finding import Finding, fault
 from pop3d.config import Config
-from pop3d.state_folder import KEEP
-from pop3d.stores.seen_mailboxes import SeenMailboxes, is_there
+from pop3d.stores.maildir.seen_mailboxes import SeenMailboxes, is_there
+from pop3d.system.state_folder import KEEP
 
 __all__ = ["kept", "mailbox", "root"]
 

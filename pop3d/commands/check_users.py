@@ -12,7 +12,7 @@ from pop3d.auth.users_file import Line, User
 from pop3d.commands.finding import Finding, counted, fault, mode_faults, warning
 from pop3d.config import Config, are_one_mailbox
 from pop3d.stores import StoreError
-from pop3d.stores.maildir import mailbox_path
+from pop3d.stores.maildir.store import mailbox_path
 
 __all__ = ["users"]
 

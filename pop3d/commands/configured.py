@@ -1,4 +1,4 @@
-"""The configuration that a command works by, and whether it may: see `pop3d.ownership`."""
+"""The configuration that a command works by, and whether it may: see `pop3d.system.ownership`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pop3d.config import Config, ConfigError, find, load
-from pop3d.ownership import Owners, acting, callers, distrusted
-from pop3d.privileges import Identity, become, resolve
+from pop3d.system.ownership import Owners, acting, callers, distrusted
+from pop3d.system.privileges import Identity, become, resolve
 
 __all__ = ["configured"]
 

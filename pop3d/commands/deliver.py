@@ -20,15 +20,15 @@ from pop3d.commands.whose import become_user, known_account
 from pop3d.config import Config
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
-from pop3d.folders import open_inside
 from pop3d.stores import StoreError, mbox
-from pop3d.stores.compressed import HEAD, NotMail, form_of, verified
-from pop3d.stores.maildir import mailbox_path
-from pop3d.stores.maildir_content import OPEN_MESSAGE
-from pop3d.stores.maildir_deleted import put_back
-from pop3d.stores.maildir_delivery import OverQuota, Quota, deliver
-from pop3d.stores.maildir_folders import named_below, open_folder
-from pop3d.stores.seen_mailboxes import SeenMailboxes, is_there
+from pop3d.stores.maildir.compressed import HEAD, NotMail, form_of, verified
+from pop3d.stores.maildir.content import OPEN_MESSAGE
+from pop3d.stores.maildir.deleted import put_back
+from pop3d.stores.maildir.delivery import OverQuota, Quota, deliver
+from pop3d.stores.maildir.folders import named_below, open_folder
+from pop3d.stores.maildir.seen_mailboxes import SeenMailboxes, is_there
+from pop3d.stores.maildir.store import mailbox_path
+from pop3d.system.folders import open_inside
 
 __all__ = ["deliver_stdin", "import_mail", "undelete"]
 
@@ -40,7 +40,7 @@ class _Mailbox(Protocol):
     """Where a user's mail goes."""
 
     def deliver(self, content: Iterable[bytes], flags: str | None = None) -> None:
-        """Deliver a message; ``flags`` as `pop3d.stores.maildir_delivery.deliver`."""
+        """Deliver a message; ``flags`` as `pop3d.stores.maildir.delivery.deliver`."""
         ...
 
 
@@ -67,7 +67,7 @@ class _InPostgres:
 
     def deliver(self, content: Iterable[bytes], flags: str | None = None) -> None:
         from pop3d.postgres import DatabaseFault  # of an extra, which the configuration has looked for
-        from pop3d.stores import postgres_delivery
+        from pop3d.stores.postgres import delivery as postgres_delivery
 
         try:
             postgres_delivery.deliver(self.conninfo, self.name, content, self.quota, self.timeout)

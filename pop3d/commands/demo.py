@@ -16,12 +16,12 @@ from rich.console import Console
 
 from pop3d.assembly import assemble
 from pop3d.auth.users_file import add_user
-from pop3d.certificates import create_self_signed
 from pop3d.commands.serve import Ending
 from pop3d.config import Config
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
-from pop3d.log import configure
+from pop3d.net.certificates import create_self_signed
+from pop3d.observe.log import configure
 from pop3d.server import ListenError
 
 __all__ = ["demo", "sample_messages"]

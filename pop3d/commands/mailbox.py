@@ -19,14 +19,14 @@ from pop3d.commands.whose import become_user, known_account
 from pop3d.config import Config
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
-from pop3d.folders import open_inside
-from pop3d.log import harmless
+from pop3d.observe.log import harmless
 from pop3d.stores import StoreError
-from pop3d.stores.mailbox_records import MailboxRecords
-from pop3d.stores.maildir import mailbox_path
-from pop3d.stores.maildir_delivery import sizes_in
-from pop3d.stores.maildir_folders import named_below, open_folder
-from pop3d.stores.seen_mailboxes import SeenMailboxes, is_there
+from pop3d.stores.maildir.delivery import sizes_in
+from pop3d.stores.maildir.folders import named_below, open_folder
+from pop3d.stores.maildir.mailbox_records import MailboxRecords
+from pop3d.stores.maildir.seen_mailboxes import SeenMailboxes, is_there
+from pop3d.stores.maildir.store import mailbox_path
+from pop3d.system.folders import open_inside
 
 __all__ = ["forget", "show"]
 

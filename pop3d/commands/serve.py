@@ -20,19 +20,19 @@ from pop3d.commands.configured import configured
 from pop3d.config import Config, is_loopback
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
-from pop3d.log import configure, unraisable
-from pop3d.log_writing import beside
-from pop3d.ownership import acting
-from pop3d.privileges import Identity, become, resolve
-from pop3d.process import no_core, no_new_privileges, tune
+from pop3d.observe.log import configure, unraisable
+from pop3d.observe.log_thread import beside
 from pop3d.renewal import Renewal
 from pop3d.server import ListenError, Server
-from pop3d.state_folder import prepare
-from pop3d.systemd import ActivationError, Notifier, activated, matched
+from pop3d.system.ownership import acting
+from pop3d.system.privileges import Identity, become, resolve
+from pop3d.system.process import no_core, no_new_privileges, tune
+from pop3d.system.state_folder import prepare
+from pop3d.system.systemd import ActivationError, Notifier, activated, matched
 
 if TYPE_CHECKING:
-    from pop3d.exposition import Exposition
-    from pop3d.metrics import Metrics
+    from pop3d.observe.http import Exposition
+    from pop3d.observe.metrics import Metrics
 
 __all__ = ["Ending", "serve"]
 
@@ -71,7 +71,7 @@ def _metrics(config: Config) -> Metrics | None:
     """What counts, where it is wanted."""
     if config.metrics is None:
         return None
-    from pop3d.metrics import Metrics  # of an extra, which the configuration has looked for
+    from pop3d.observe.metrics import Metrics  # of an extra, which the configuration has looked for
 
     if not is_loopback(config.metrics.host):
         log.warning("`metrics.listen` %s is off loopback: who can reach it can read it", config.metrics.listen)
@@ -155,7 +155,7 @@ async def _exposed(config: Config, server: Server, metrics: Metrics | None) -> E
     """Metrics and health over HTTP, where they are wanted. Raises `ListenError`."""
     if config.metrics is None or metrics is None:
         return None
-    from pop3d.exposition import Exposition
+    from pop3d.observe.http import Exposition
 
     exposition = Exposition(metrics.registry, lambda: server.serving)
     try:

@@ -28,7 +28,7 @@ from pop3d.auth.users_file import (
 from pop3d.commands.configured import configured
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
-from pop3d.log import harmless
+from pop3d.observe.log import harmless
 
 __all__ = ["add", "list_users", "passwd", "remove"]
 

@@ -9,7 +9,7 @@ from pop3d.auth import Account, AuthError, AuthUnavailable
 from pop3d.config import Config
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
-from pop3d.privileges import become, resolve
+from pop3d.system.privileges import become, resolve
 
 __all__ = ["become_user", "known_account"]
 

@@ -21,7 +21,7 @@ from pop3d.config.listening import Certificates, Listen, Sni, Tls
 from pop3d.config.mail import StoreConfig, are_one_mailbox, lead_to_one_mailbox
 from pop3d.config.running import Limits, Log, Metrics
 from pop3d.config.users import Auth, OAuth, Pam, PostgresUsers
-from pop3d.ownership import Owners
+from pop3d.system.ownership import Owners
 
 __all__ = [
     "Auth",
@@ -92,7 +92,8 @@ class Config(Model):
     @property
     def owner(self) -> tuple[int, int] | None:
         """User and group whose own this file is, where root obeys it nevertheless: root reads certificates, keys and
-        users for him and binds ports, and does all else with his rights (`pop3d.ownership.acting`). None: no such.
+        users for him and binds ports, and does all else with his rights (`pop3d.system.ownership.acting`). None: no
+        such.
         """
         return self._owner
 

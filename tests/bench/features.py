@@ -64,7 +64,7 @@ FEATURES = {
     "lock across processes": Feature("taken out", before=f"import fcntl\nfcntl.flock = {NOTHING}"),
     "limits of connections": Feature(
         "taken out",
-        before="from pop3d.guard import Guard\n"
+        before="from pop3d.abuse.connection_limits import Guard\n"
         + "".join(f"Guard.{name}; Guard.{name} = {NOTHING}\n" for name in ("admit", "introduce", "logged_in", "leave")),
     ),
     "deadlines": Feature(
@@ -74,17 +74,18 @@ FEATURES = {
     ),
     "a ticket to resume TLS": Feature(
         "taken out",
-        before="import pop3d.tls\nmake = pop3d.tls.server_context\ndef without(*arguments, **more):\n"
+        before="import pop3d.net.tls\nmake = pop3d.net.tls.server_context\ndef without(*arguments, **more):\n"
         "    context = make(*arguments, **more)\n    context.num_tickets = 0\n    return context\n"
-        "pop3d.tls.server_context = without",
+        "pop3d.net.tls.server_context = without",
     ),
     "reading ahead": Feature(
         "taken out",
-        before="import pop3d.stores.maildir_reading as reading\nreading._AHEAD_MESSAGES; reading._AHEAD_MESSAGES = 1",
+        before="import pop3d.stores.maildir.reader as reading\nreading._AHEAD_MESSAGES; reading._AHEAD_MESSAGES = 1",
     ),
     "mailboxes known from before": Feature(
         "taken out",
-        before=f"from pop3d.stores.recent import RecentScans\nRecentScans.find; RecentScans.find = {NOTHING}",
+        before="from pop3d.stores.maildir.memory_cache import RecentScans\n"
+        f"RecentScans.find; RecentScans.find = {NOTHING}",
     ),
     "passwords as Argon2id": Feature("users", argon2=True, off=False),
     "uvloop": Feature("loop", top='loop = "uvloop"', off=False, needs="uvloop"),

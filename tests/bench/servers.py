@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pop3d.certificates import create_self_signed
+from pop3d.net.certificates import create_self_signed
 from tests.bench.maildir import cpu_seconds, family, memory_mib
 from tests.interop import dovecot
 from tests.site import free_port

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pop3d.certificates import create_self_signed
+from pop3d.net.certificates import create_self_signed
 from tests.bench.maildir import memory_mib
 from tests.bench.site import (
     Row,

@@ -18,7 +18,7 @@ from pathlib import Path
 import argon2
 
 from pop3d.auth.passwords import hashed
-from pop3d.certificates import create_self_signed
+from pop3d.net.certificates import create_self_signed
 from tests.bench.maildir import text
 from tests.site import free_port
 

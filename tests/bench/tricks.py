@@ -24,8 +24,8 @@ from rich.table import Table
 
 from pop3core.framing import CrlfNormalizer, DotStuffer
 from pop3core.server import ServerConnection
-from pop3d.certificates import create_self_signed
-from pop3d.tls import server_context
+from pop3d.net.certificates import create_self_signed
+from pop3d.net.tls import server_context
 from tests.bench.beside import machine, shown
 from tests.bench.fixed import MESSAGES, logged_in, served
 from tests.bench.servers import ENCODED, TEXT, message
@@ -180,12 +180,12 @@ TRICKS = {
     "the same where there are dots": Trick("pop3core.framing", stuffing(TEXT)),
     "CRs are added by one replace": Trick("pop3core.framing", line_ends),
     "commands sent ahead are answered together: the engine's part": Trick("pop3core.server", batches),
-    "and their answers leave in one write: the part of TLS and socket": Trick("pop3d.channel", one_write),
-    "a TLS context for all connections": Trick("pop3d.tls", context),
+    "and their answers leave in one write: the part of TLS and socket": Trick("pop3d.net.channel", one_write),
+    "a TLS context for all connections": Trick("pop3d.net.tls", context),
     "small files are read by descriptor": Trick("pop3d.stores", descriptors),
-    "a hop to a thread reads many small messages": Trick("pop3d.stores.maildir_reading", hops),
-    "folders are listed, files not looked at": Trick("pop3d.stores.maildir_listing", listing),
-    "kept sizes are read as an array": Trick("pop3d.stores.kept", sizes),
+    "a hop to a thread reads many small messages": Trick("pop3d.stores.maildir.reader", hops),
+    "folders are listed, files not looked at": Trick("pop3d.stores.maildir.scan", listing),
+    "kept sizes are read as an array": Trick("pop3d.stores.maildir.disk_cache", sizes),
 }
 
 

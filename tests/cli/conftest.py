@@ -28,7 +28,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pop3cli.app import run
+from pop3cli.cli.app import run
 from pop3core.answers import (
     CommitFailed,
     Committed,
@@ -284,7 +284,7 @@ class Server:
 
     @property
     def tls(self) -> ssl.SSLContext:
-        from pop3cli.tls import client_context
+        from pop3cli.net.tls import client_context
 
         return client_context(self.certificate)
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from pop3cli import book
-from pop3cli.accounts import Account, Settings, parse_account
-from pop3cli.book import Entry
-from pop3cli.credentials import find_password
+from pop3cli.accounts import registry as book
+from pop3cli.accounts.registry import Entry
+from pop3cli.accounts.url import Account, Settings, parse_account
+from pop3cli.auth.passwords import find_password
 from pop3cli.errors import SettingFault, UsageFault
 
 from .conftest import PASSWORD, Mailbox, Ran, Serve, Server

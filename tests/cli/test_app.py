@@ -324,21 +324,21 @@ def test_of_a_large_message_the_beginning_is_shown(
     server = serve(Mailbox([head + text + attached + b"--B--\r\n"]))
     common = ("show", server.account(), 1, "--cacert", server.certificate)
     assert "Attached" in pop3cli(*common).out.decode()
-    monkeypatch.setattr("pop3cli.commands.WHOLE_MAX", 4000)
-    monkeypatch.setattr("pop3cli.commands.BEGINNING", 1000)
+    monkeypatch.setattr("pop3cli.commands.show.WHOLE_MAX", 4000)
+    monkeypatch.setattr("pop3cli.commands.show.BEGINNING", 1000)
     ran = pop3cli(*common)
     assert (ran.status, ran.out) == (0, b"Subject: large\n\nthe text\n")
     assert ran.err == "the message is larger than 16 MiB: only its beginning is shown; get -o FILE has all of it\n"
     assert json.loads(pop3cli(*common, "--json").out)["cut"].startswith("the message is larger")
     assert pop3cli(*common, "--save-attachments", tmp_path / "a").status == 0
-    monkeypatch.setattr("pop3cli.commands._SAVED_MAX", 4000)
+    monkeypatch.setattr("pop3cli.commands.show._SAVED_MAX", 4000)
     ran = pop3cli(*common, "--save-attachments", tmp_path / "b")
     assert (ran.status, "too large to take apart; use get with -o FILE" in ran.err) == (65, True)
     assert not (tmp_path / "b").exists()
 
 
 def test_headers_of_a_message_that_top_sends_whole(pop3cli: Cli, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pop3cli.commands.HEADERS_MAX", 100)
+    monkeypatch.setattr("pop3cli.commands.show.HEADERS_MAX", 100)
     content = b"Subject: one\r\n\r\n" + b"x\r\n" * 5000
     for top in (b"+OK\r\n" + content + b".\r\n", b"-ERR no such command\r\n"):
         liar = Liar({"LIST": b"+OK 1 15000\r\n", "TOP": top, "RETR": b"+OK\r\n" + content + b".\r\n"})
@@ -361,7 +361,7 @@ def test_output_that_cannot_be_written(pop3cli: Cli, server: Server) -> None:
 
 
 def test_a_bug_of_ours_is_one_line(pop3cli: Cli, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pop3cli.commands.human_size", lambda octets: 1 // 0)
+    monkeypatch.setattr("pop3cli.commands.show.human_size", lambda octets: 1 // 0)
     ran = pop3cli("stat", server.account(), "--cacert", server.certificate)
     assert ran.status == 70
     assert "a bug of ours: ZeroDivisionError" in one_line(ran)

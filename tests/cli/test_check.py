@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pop3cli.tls import pin_of
+from pop3cli.net.tls import pin_of
 from pop3core.answers import LoginRejected
 from tests.pki import Authority
 from tests.site import Daemon, Site

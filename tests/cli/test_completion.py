@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pop3cli.completion import account_names, complete_account
+from pop3cli.cli.completion import account_names, complete_account
 
 ACCOUNTS = """
 [work]

@@ -22,8 +22,8 @@ from pop3cli.errors import (
     TimedOut,
     TryLater,
 )
-from pop3cli.session import Session
-from pop3cli.tls import client_context
+from pop3cli.net.session import Session
+from pop3cli.net.tls import client_context
 
 from .conftest import PASSWORD, Certificate, Liar, Mailbox, Serve, Server
 
@@ -279,7 +279,7 @@ async def test_content_without_end_costs_no_memory(serve: Serve) -> None:
 
 
 async def test_headers_without_end(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pop3cli.session._TOP_MAX", 4 * 1024 * 1024)
+    monkeypatch.setattr("pop3cli.net.session._TOP_MAX", 4 * 1024 * 1024)
     liar = Liar({"CAPA": b"+OK\r\nTOP\r\n.\r\n", "TOP": b"+OK\r\n"}, endless={"TOP": b"Subject: x\r\n" * 1000})
     server = serve(liar)
     async with Session() as session:
@@ -298,7 +298,7 @@ async def test_capabilities_without_end(serve: Serve) -> None:
 
 
 async def test_a_listing_without_end(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pop3cli.session._MESSAGES_MAX", 10_000)
+    monkeypatch.setattr("pop3cli.net.session._MESSAGES_MAX", 10_000)
     server = serve(Liar({"LIST": b"+OK\r\n"}, endless={"LIST": b"1 1\r\n" * 1000}))
     async with Session() as session:
         await session.connect("127.0.0.1", server.port, tls=server.tls)

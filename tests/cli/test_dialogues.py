@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from pop3cli.errors import ConnectionCut, LoginRefused, NotValid, ServerBroken
-from pop3cli.session import Said, Session
-from pop3cli.tls import client_context
+from pop3cli.net.session import Said, Session
+from pop3cli.net.tls import client_context
 from pop3core.answers import SaslCancelled, SaslResponse
 from pop3core.commands import Auth, Quit
 from pop3core.events import Challenged, ContentReceived, TlsReady

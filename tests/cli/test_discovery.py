@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pop3cli.discovery import Found, discover
+from pop3cli.accounts.discovery import Found, discover
 from pop3cli.errors import ServerDown, TimedOut, UsageFault
 from tests.pki import Authority
 
@@ -189,7 +189,7 @@ async def test_dns_that_knows_nothing(
 ) -> None:
     if records is not None:
         server.records = {"_pop3s._tcp.example.test.": records}
-    monkeypatch.setattr("pop3cli.discovery._by_https", nowhere)
+    monkeypatch.setattr("pop3cli.accounts.discovery._by_https", nowhere)
     with pytest.raises(ServerDown, match="asked by https"):
         await discover(ALICE)
     assert sorted(set(server.asked)) == ["_pop3._tcp.example.test.", "_pop3s._tcp.example.test."]
@@ -202,18 +202,18 @@ async def nowhere(*_: Any) -> list[Found]:
 @pytest.mark.parametrize("rcode", [dns.rcode.SERVFAIL, dns.rcode.REFUSED])
 async def test_dns_that_fails(server: Dns, rcode: dns.rcode.Rcode, monkeypatch: pytest.MonkeyPatch) -> None:
     server.rcode = rcode
-    monkeypatch.setattr("pop3cli.discovery._by_https", nowhere)
+    monkeypatch.setattr("pop3cli.accounts.discovery._by_https", nowhere)
     with pytest.raises(ServerDown, match="asked by https"):
         await discover(ALICE)
 
 
 async def test_dns_that_is_silent(server: Dns, monkeypatch: pytest.MonkeyPatch) -> None:
     server.silent = True
-    monkeypatch.setattr("pop3cli.discovery._DNS_SECONDS", 0.2)
-    monkeypatch.setattr("pop3cli.discovery._by_https", nowhere)
+    monkeypatch.setattr("pop3cli.accounts.discovery._DNS_SECONDS", 0.2)
+    monkeypatch.setattr("pop3cli.accounts.discovery._by_https", nowhere)
     with pytest.raises(ServerDown, match="asked by https"):
         await discover(ALICE)
-    monkeypatch.setattr("pop3cli.discovery._SECONDS", 0.05)
+    monkeypatch.setattr("pop3cli.accounts.discovery._SECONDS", 0.05)
     with pytest.raises(TimedOut, match="nobody answered within"):
         await discover(ALICE)
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from pop3cli.accounts import parse_account
+from pop3cli.accounts.url import parse_account
 from pop3cli.doctor import command
 from pop3cli.doctor.command import examine
 from pop3cli.doctor.findings import Verdict
-from pop3cli.doctor.patient import Patient
 from pop3cli.doctor.report import Result
+from pop3cli.doctor.server_under_test import Patient
 from pop3cli.doctor.table import EXAMINATIONS
-from pop3cli.tls import client_context
+from pop3cli.net.tls import client_context
 from pop3d.testing import serving
 
 from .bent import ERR, MAIL, OK, PASSWORD, Bent, Talk

@@ -22,11 +22,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from pop3cli.accounts import Settings, parse_account
-from pop3cli.entrance import prepare, way_to
+from pop3cli.accounts.url import Settings, parse_account
+from pop3cli.auth.login import prepare, way_to
 from pop3cli.errors import CertificateRefused, LoginRefused, SettingFault, UsageFault
-from pop3cli.session import Session
-from pop3cli.tls import client_context, parse_pin, pin_of
+from pop3cli.net.session import Session
+from pop3cli.net.tls import client_context, parse_pin, pin_of
 from pop3core.sasl import scram
 from tests.pki import Authority
 from tests.site import Daemon, Site

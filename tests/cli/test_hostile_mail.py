@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pop3cli.client import _parsed
 from pop3cli.errors import TooLarge
-from pop3cli.harmless import harmless_lines
-from pop3cli.html import html_to_text
-from pop3cli.mail import parse_headers, read_message, summarize
-from pop3cli.mime import Parts, parameters
-from pop3cli.stats import Statistics
+from pop3cli.mailbox.client import _parsed
+from pop3cli.message.html import html_to_text
+from pop3cli.message.mime import Parts, parameters
+from pop3cli.message.reading import parse_headers, read_message, summarize
+from pop3cli.message.statistics import Statistics
+from pop3cli.sanitize import harmless_lines
 from pop3core.client import ClientConnection
 from pop3core.events import Greeted
 

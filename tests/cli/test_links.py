@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from pop3cli.html import html_to_text
-from pop3cli.links import beside
+from pop3cli.message.html import html_to_text
+from pop3cli.message.links import beside
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,8 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
-from pop3cli.accounts import Settings, parse_account
-from pop3cli.errors import LoginRefused, MailError, ServerBroken, ServerDown, SettingFault, TimedOut
-from pop3cli.oauth import (
+from pop3cli.accounts.url import Settings, parse_account
+from pop3cli.auth.oauth import (
     PRESETS,
     Client,
     Prompt,
@@ -32,8 +31,9 @@ from pop3cli.oauth import (
     provider_of,
     renewed,
 )
-from pop3cli.tokens import Kept, access_token, keep
-from pop3cli.web import check_url, request
+from pop3cli.auth.token_store import Kept, access_token, keep
+from pop3cli.errors import LoginRefused, MailError, ServerBroken, ServerDown, SettingFault, TimedOut
+from pop3cli.net.https import check_url, request
 from pop3core.answers import Committed, LoginAccepted, LoginRejected, TlsEstablished
 from pop3core.events import Closed, CommitRequested, LoginRequested, NeedData, SendData
 from pop3core.maildrop import Listing
@@ -228,7 +228,7 @@ async def test_an_answer_that_does_not_come(serve: Serve, monkeypatch: pytest.Mo
     async def mute(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    monkeypatch.setattr("pop3cli.web._SECONDS", 0.3)
+    monkeypatch.setattr("pop3cli.net.https._SECONDS", 0.3)
     with pytest.raises(TimedOut, match=r"no answer within 0\.3 s"):
         await request(f"http://127.0.0.1:{serve(mute, tls=False).port}/")
 

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pop3cli.accounts import Account, parse_account
-from pop3cli.anywhere import sorted_out
-from pop3cli.credentials import find_password
+from pop3cli.accounts.url import Account, parse_account
+from pop3cli.auth.passwords import find_password
+from pop3cli.cli.global_options import sorted_out
 from pop3cli.errors import OutputFailed, SettingFault, UsageFault
 from pop3cli.files import whole_file
-from pop3cli.harmless import harmless, harmless_lines
-from pop3cli.mail import parse_headers, read_message, summarize
-from pop3cli.render import ContentPrinter, Terminal
-from pop3cli.tables import Column
-from pop3cli.units import human_size
+from pop3cli.message.reading import parse_headers, read_message, summarize
+from pop3cli.sanitize import harmless, harmless_lines
+from pop3cli.terminal.tables import Column
+from pop3cli.terminal.terminal import ContentPrinter, Terminal
+from pop3cli.terminal.units import human_size
 
 # --- accounts ---
 
@@ -98,7 +98,7 @@ def test_password_commands_that_fail(command: str, text: str) -> None:
 
 
 def test_a_password_command_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pop3cli.credentials._COMMAND_SECONDS", 0.1)
+    monkeypatch.setattr("pop3cli.auth.passwords._COMMAND_SECONDS", 0.1)
     with pytest.raises(SettingFault, match="did not end within"):
         find_password(ALICE, "sleep 10")
 
@@ -357,7 +357,7 @@ def test_content_is_shown_the_same_however_it_is_cut(size: int) -> None:
 def test_progress_is_for_long_work_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     for stream, seconds, shown in ((Tty(), -1.0, True), (Tty(), 60.0, False), (io.StringIO(), -1.0, False)):
-        monkeypatch.setattr("pop3cli.progress._SOON", seconds)
+        monkeypatch.setattr("pop3cli.terminal.progress._SOON", seconds)
         for octets in (True, False):
             with Terminal(stdout=io.StringIO(), stderr=stream).progress("message [1]", 100, octets=octets) as meter:
                 meter.advance(50)
@@ -367,7 +367,7 @@ def test_progress_is_for_long_work_on_a_terminal(monkeypatch: pytest.MonkeyPatch
 
 def test_progress_beside_output_is_for_work_that_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setattr("pop3cli.progress._SOON", -1.0)
+    monkeypatch.setattr("pop3cli.terminal.progress._SOON", -1.0)
     for alone in (True, False):
         stream = Tty()
         terminal = Terminal(stdout=Tty(), stderr=stream)

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pop3cli.attachments import ATTACHMENTS_MAX, safe_name
-from pop3cli.html import html_to_text
-from pop3cli.mail import Summary, parse_headers, read_message
-from pop3cli.overview import bar
-from pop3cli.stats import Statistics
+from pop3cli.commands.stats import bar
+from pop3cli.message.attachments import ATTACHMENTS_MAX, safe_name
+from pop3cli.message.html import html_to_text
+from pop3cli.message.reading import Summary, parse_headers, read_message
+from pop3cli.message.statistics import Statistics
 
 from .conftest import Mailbox, Ran, Screen, Serve, spawn
 

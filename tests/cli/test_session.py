@@ -18,7 +18,7 @@ from pop3cli.errors import (
     TryLater,
 )
 from pop3cli.exit_status import ExitStatus
-from pop3cli.session import Session
+from pop3cli.net.session import Session
 from pop3core.answers import CommitFailed, LoginRejected
 from pop3core.commands import Capa, List, Quit, Stat
 from pop3core.events import CapabilityItem, ListEnded, ListItem, Replied, StatItem

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from pop3cli.accounts import Settings
+from pop3cli.accounts.url import Settings
+from pop3cli.net.trace import Trace, is_secret
 from pop3cli.options import Options
-from pop3cli.prompt import _kept, history_file
-from pop3cli.render import Terminal
-from pop3cli.shell import Shell
-from pop3cli.trace import Trace, is_secret
+from pop3cli.shell.line_editor import _kept, history_file
+from pop3cli.shell.shell import Shell
+from pop3cli.terminal.terminal import Terminal
 from pop3core.answers import CommitFailed
 from pop3core.table import RULES
 

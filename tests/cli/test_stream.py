@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from pop3cli.stream import Stream, open_stream
+from pop3cli.net.stream import Stream, open_stream
 from tests.sockets import filled
 
 

@@ -75,7 +75,7 @@ def fetch(
 ) -> Fetch:
     """`fetch(options...)`: from the shelf into `tmp_path/out`."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "remembered"))
-    monkeypatch.setattr("pop3cli.opening.Reconnect.pauses", lambda _: iter(()))
+    monkeypatch.setattr("pop3cli.mailbox.index.Reconnect.pauses", lambda _: iter(()))
     server = serve(shelf)
 
     def run(*options: object) -> Ran:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pop3cli.accounts import parse_account
+from pop3cli.accounts.url import parse_account
 from pop3cli.errors import BadState, SettingFault, UsageFault
-from pop3cli.sync.importing import remembered
+from pop3cli.sync.import_state import remembered
 from tests.cli.conftest import Sync, there
 from tests.site import Site
 

@@ -23,7 +23,7 @@ Fetch = Callable[..., Ran]
 def fetch(pop3cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fetch:
     """`fetch(server, options...)`: into `tmp_path/out`."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "remembered"))
-    monkeypatch.setattr("pop3cli.opening.Reconnect.pauses", lambda _: iter((0.0,)))
+    monkeypatch.setattr("pop3cli.mailbox.index.Reconnect.pauses", lambda _: iter((0.0,)))
 
     def run(server: Server, *options: object) -> Ran:
         return pop3cli("sync", server.account(), tmp_path / "out", "--cacert", server.certificate, *options)

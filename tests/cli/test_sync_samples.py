@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from pop3cli.accounts import Settings, parse_account
-from pop3cli.book import read_book
+from pop3cli.accounts.registry import read_book
+from pop3cli.accounts.url import Settings, parse_account
+from pop3cli.auth.token_store import access_token
 from pop3cli.sync.mbox import Mbox
 from pop3cli.sync.state import Entry, Kind, State
-from pop3cli.tokens import access_token
 
 SAMPLES = Path(__file__).parent / "samples"
 ACCOUNT = "alice@mail.example.org:995"
@@ -96,7 +96,7 @@ def test_named_accounts(sample: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_tokens(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr("pop3cli.tokens.time.time", lambda: BEGAN)  # they are good for an hour
+    monkeypatch.setattr("pop3cli.auth.token_store.time.time", lambda: BEGAN)  # they are good for an hour
     folder = tmp_path / "pop3cli" / "tokens"
     folder.mkdir(parents=True)
     shutil.copy(sample / "tokens-0.1.json", folder / "tokens.json").chmod(0o600)

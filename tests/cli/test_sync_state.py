@@ -10,7 +10,7 @@ import pytest
 
 from pop3cli.errors import BadState, InUse
 from pop3cli.sync import state as state_module
-from pop3cli.sync.draft import LineEnds
+from pop3cli.sync.spool import LineEnds
 from pop3cli.sync.state import GONE_SECONDS, Entry, Kind, State
 from tests.cli.conftest import Ran, Sync, there
 from tests.interop.test_full_disk import small_disk

@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pop3d.certificates import create_self_signed
+from pop3d.net.certificates import create_self_signed
 from tests.site import Site, free_port
 
 CONFIGURATION = """

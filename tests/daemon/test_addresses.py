@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from pop3d.addresses import Trusted, network_of, source_of
+from pop3d.abuse.addresses import Trusted, network_of, source_of
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from pop3d.certificates import create_self_signed, load_faults
+from pop3d.net.certificates import create_self_signed, load_faults
 
 
 def handshake(certificate: Path, private_key: Path, name: str) -> None:

@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pop3d.auth.passwords import hashed
-from pop3d.certificates import covers, create_self_signed, shown_by
 from pop3d.commands import check_compressed
 from pop3d.commands.check import Finding, findings
 from pop3d.config import load
 from pop3d.exit_status import ExitStatus
+from pop3d.net.certificates import covers, create_self_signed, shown_by
 from tests.daemon.test_schemes import MADE_ELSEWHERE
 from tests.issuer import NAME, Issuer, key_set
 from tests.packed import PACKERS

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pop3d.stores import compressed, dovecot_lz4
-from pop3d.stores.compressed import BEGINNINGS, HEAD, NotMail, form_of, known_forms, unpacked, verified
+from pop3d.stores.maildir import compressed, dovecot_lz4
+from pop3d.stores.maildir.compressed import BEGINNINGS, HEAD, NotMail, form_of, known_forms, unpacked, verified
 from tests.packed import PACKERS, by_lz4
 
 MAIL = b"Subject: hello\n\nbody of the message\n"

@@ -25,8 +25,8 @@ from pop3d.commands import deliver as commands
 from pop3d.errors import CommandError
 from pop3d.store_contract import MESSAGES, content
 from pop3d.stores import mbox
-from pop3d.stores.maildir import MaildirOptions, MaildirStore
-from pop3d.stores.maildir_delivery import OverQuota, Quota, deliver
+from pop3d.stores.maildir.delivery import OverQuota, Quota, deliver
+from pop3d.stores.maildir.store import MaildirOptions, MaildirStore
 from tests.packed import PACKERS
 
 

@@ -11,16 +11,16 @@ from pop3core.answers import Content, ContentFailed, LoginRejected, NoSecret, Pl
 from pop3core.events import Credential
 from pop3core.maildrop import Listing
 from pop3core.sasl.base import SecretKind
+from pop3d.abuse.connection_limits import Guard
+from pop3d.abuse.login_throttle import Penalties
 from pop3d.auth import Account
-from pop3d.certificates import create_self_signed
-from pop3d.channel import Channel
 from pop3d.config import Limits
-from pop3d.guard import Guard
-from pop3d.penalties import Penalties
+from pop3d.net.certificates import create_self_signed
+from pop3d.net.channel import Channel
+from pop3d.net.tls import ServerTls, server_tls
+from pop3d.net.transport import Wire
 from pop3d.session import Services, Session
 from pop3d.stores import RemovalFailed, StoreError
-from pop3d.tls import ServerTls, server_tls
-from pop3d.wire import Wire
 from tests.core.play import Dialogue, Transcript, transcripts
 from tests.pki import Authority
 

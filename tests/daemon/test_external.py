@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from pop3d.assembly import tls_faults
-from pop3d.certificates import identity_of
 from pop3d.config import load
+from pop3d.net.certificates import identity_of
 from tests.daemon.test_proxy_protocol import IPV4, TLS13, v2
 from tests.pki import Authority
 from tests.site import Daemon, Site

@@ -1,8 +1,8 @@
 from ipaddress import ip_network
 
-from pop3d.addresses import Trusted
+from pop3d.abuse.addresses import Trusted
+from pop3d.abuse.connection_limits import Guard
 from pop3d.config import Limits
-from pop3d.guard import Guard
 
 
 class Connection:

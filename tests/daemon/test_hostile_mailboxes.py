@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from pop3core.downgrade import Downgrader
 from pop3core.maildrop import PackedOctets
 from pop3d.store_contract import ALICE, content
-from pop3d.stores import maildir_content
-from pop3d.stores.mailbox_records import ToldId
-from pop3d.stores.maildir import MaildirOptions, MaildirStore
-from pop3d.stores.maildir_duplicates import SameName, unique_ids
-from pop3d.stores.maildir_listing import UniqueIds
-from pop3d.stores.maildir_names import _INODE, name_and_inode, unique_part
+from pop3d.stores.maildir import content as maildir_content
+from pop3d.stores.maildir.duplicates import SameName, unique_ids
+from pop3d.stores.maildir.mailbox_records import ToldId
+from pop3d.stores.maildir.names import _INODE, name_and_inode, unique_part
+from pop3d.stores.maildir.scan import UniqueIds
+from pop3d.stores.maildir.store import MaildirOptions, MaildirStore
 from tests.daemon.test_maildir import make_maildir
 
 

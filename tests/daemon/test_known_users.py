@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pop3d.attempts import ENTRIES_MAX
-from pop3d.known_users import KnownUsers
-from pop3d.penalties import KNOWN_FOR
+from pop3d.abuse.attempts import ENTRIES_MAX
+from pop3d.abuse.known_users import KnownUsers
+from pop3d.abuse.login_throttle import KNOWN_FOR
 
 
 def pair(name: str) -> bytes:

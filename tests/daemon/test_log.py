@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pop3cli.errors import LoginRefused
-from pop3cli.session import Session
-from pop3cli.tls import client_context
+from pop3cli.net.session import Session
+from pop3cli.net.tls import client_context
 from pop3core.maildrop import Listing, PackedOctets
 from pop3core.sasl import login, plain, scram
-from pop3d.log import Event, _Refusals, configure, failed_login, harmless, session_line
-from pop3d.report import SessionReport
+from pop3d.observe.log import Event, _Refusals, configure, failed_login, harmless, session_line
+from pop3d.observe.report import SessionReport
 from tests.interop.test_mechanisms import end_point
 from tests.site import Daemon, Site
 

@@ -18,8 +18,8 @@ from tests.site import Daemon, Site
 F_SETPIPE_SZ = 1031  # <fcntl.h>
 PROGRAM = """
 import logging, sys
-from pop3d.log import configure, failed_login
-from pop3d.log_writing import beside
+from pop3d.observe.log import configure, failed_login
+from pop3d.observe.log_thread import beside
 configure("info", sys.argv[2])
 with beside():
     for number in range(int(sys.argv[1])):

@@ -13,7 +13,7 @@ import pytest
 
 from pop3d.auth import Account
 from pop3d.auth.users_file import add_user
-from pop3d.stores.maildir import MaildirStore
+from pop3d.stores.maildir.store import MaildirStore
 from tests.site import Site
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pop3d.stores import mailbox_records
-from pop3d.stores.mailbox_records import MailboxRecord, MailboxRecords, ToldId
+from pop3d.stores.maildir import mailbox_records
+from pop3d.stores.maildir.mailbox_records import MailboxRecord, MailboxRecords, ToldId
 
 PATH = "/srv/mail/alice"
 TOLD = ToldId(b"1700000001.M1P1.host", bytes(range(32)), 2**63, b"1700000001.M1P1.host.0001")

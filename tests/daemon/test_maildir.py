@@ -23,24 +23,18 @@ from pop3core.downgrade import Downgrader
 from pop3core.maildrop import Listing
 from pop3d.auth import Account
 from pop3d.store_contract import ALICE, StoreContract, content
-from pop3d.stores import (
-    MaildropBusy,
-    ReadsNow,
-    RemovalFailed,
-    Store,
-    StoreError,
-    maildir_listing,
-    maildir_names,
-    nowait,
-    recent,
-)
-from pop3d.stores.hops import hop
-from pop3d.stores.kept import KeptListing
-from pop3d.stores.maildir import MaildirMaildrop, MaildirOptions, MaildirStore, mailbox_path
-from pop3d.stores.maildir_deleted import PutBackResult, put_back
-from pop3d.stores.maildir_folders import open_folder
-from pop3d.stores.maildir_listing import Scan, scan
-from pop3d.stores.maildir_names import name_and_inode, sorted_in_slices, unique_part
+from pop3d.stores import MaildropBusy, ReadsNow, RemovalFailed, Store, StoreError
+from pop3d.stores.maildir import memory_cache as recent
+from pop3d.stores.maildir import names as maildir_names
+from pop3d.stores.maildir import nowait
+from pop3d.stores.maildir import scan as maildir_listing
+from pop3d.stores.maildir.deleted import PutBackResult, put_back
+from pop3d.stores.maildir.disk_cache import KeptListing
+from pop3d.stores.maildir.folders import open_folder
+from pop3d.stores.maildir.names import name_and_inode, sorted_in_slices, unique_part
+from pop3d.stores.maildir.scan import Scan, scan
+from pop3d.stores.maildir.store import MaildirMaildrop, MaildirOptions, MaildirStore, mailbox_path
+from pop3d.stores.threads import hop
 
 TICK = 0.02
 """Seconds: more than the grain of files' times."""
@@ -549,8 +543,8 @@ async def test_a_listing_is_kept_for_the_next_process(
     box: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = []
-    monkeypatch.setattr("pop3d.stores.maildir.scan", lambda *args: listed.append(1) or scan(*args))
-    monkeypatch.setattr("pop3d.stores.maildir._LARGE", 5)
+    monkeypatch.setattr("pop3d.stores.maildir.store.scan", lambda *args: listed.append(1) or scan(*args))
+    monkeypatch.setattr("pop3d.stores.maildir.store._LARGE", 5)
 
     async def opened(**options: Any) -> MaildirMaildrop:
         """By a store that has just begun."""
@@ -669,7 +663,7 @@ async def test_a_mailbox_that_has_not_changed_is_not_listed_again(
     store: MaildirStore, box: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = []
-    monkeypatch.setattr("pop3d.stores.maildir.scan", lambda *args: listed.append(1) or scan(*args))
+    monkeypatch.setattr("pop3d.stores.maildir.store.scan", lambda *args: listed.append(1) or scan(*args))
 
     async def uids() -> list[bytes]:
         drop = await store.open(ALICE, utf8=False)
@@ -707,7 +701,7 @@ async def test_a_mailbox_of_lately_is_opened_without_a_thread(
     if not nowait.is_local(box.stat().st_dev) or nowait.open_cached(str(box), os.O_RDONLY) is None:
         pytest.skip("this kernel, or this file system, cannot open without waiting")
     hops = []
-    monkeypatch.setattr("pop3d.stores.maildir.hop", lambda *args: hops.append(1) or hop(*args))
+    monkeypatch.setattr("pop3d.stores.maildir.store.hop", lambda *args: hops.append(1) or hop(*args))
 
     async def uids() -> list[bytes]:
         drop = await store.open(ALICE, utf8=False)
@@ -976,7 +970,7 @@ async def test_a_hanging_disk_holds_one_thread_and_nobody_else(tmp_path: Path, m
             hung.wait(60)  # a thread of the pool
         return open_folder(path)
 
-    monkeypatch.setattr("pop3d.stores.maildir.open_folder", hanging)
+    monkeypatch.setattr("pop3d.stores.maildir.store.open_folder", hanging)
     logins = [asyncio.ensure_future(store.open(ALICE, utf8=False)) for _ in range(200)]
     refused, _ = await asyncio.wait(logins[1:])  # while the first one hangs
     assert all(isinstance(login.exception(), MaildropBusy) for login in refused)

@@ -15,11 +15,13 @@ from pop3core.downgrade import Downgrader
 from pop3core.framing import normalized
 from pop3core.maildrop import Listing, PackedOctets
 from pop3d.store_contract import ALICE, StoreContract, content
-from pop3d.stores import Store, StoreError, compressed, kept, nowait
-from pop3d.stores.compressed import known_forms
-from pop3d.stores.maildir import MaildirMaildrop, MaildirOptions, MaildirStore
-from pop3d.stores.maildir_deleted import put_back
-from pop3d.stores.maildir_listing import Scan, UniqueIds
+from pop3d.stores import Store, StoreError
+from pop3d.stores.maildir import compressed, nowait
+from pop3d.stores.maildir import disk_cache as kept
+from pop3d.stores.maildir.compressed import known_forms
+from pop3d.stores.maildir.deleted import put_back
+from pop3d.stores.maildir.scan import Scan, UniqueIds
+from pop3d.stores.maildir.store import MaildirMaildrop, MaildirOptions, MaildirStore
 from tests.daemon.test_maildir import make_maildir
 from tests.packed import PACKERS
 from tests.site import Daemon, Site

@@ -15,7 +15,7 @@ import pytest
 
 from pop3d.store_contract import ALICE, content
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
-from pop3d.stores.maildir import MaildirMaildrop, MaildirOptions, MaildirStore
+from pop3d.stores.maildir.store import MaildirMaildrop, MaildirOptions, MaildirStore
 from tests.daemon.test_maildir import make_maildir
 
 MESSAGES = {

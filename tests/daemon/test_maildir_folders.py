@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from pop3d.folders import open_inside, open_or_make_inside
-from pop3d.stores import maildir_folders
-from pop3d.stores.maildir_folders import make_folder, open_folder, rename_new
+from pop3d.stores.maildir import folders as maildir_folders
+from pop3d.stores.maildir.folders import make_folder, open_folder, rename_new
+from pop3d.system.folders import open_inside, open_or_make_inside
 
 ALICE, BOB = 60_001, 60_002
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from pop3d.store_contract import ALICE, content
-from pop3d.stores import RemovalFailed, StoreError, maildir_names
-from pop3d.stores.birth import born
-from pop3d.stores.maildir import MaildirMaildrop, MaildirOptions, MaildirStore
-from pop3d.stores.maildir_names import name_and_inode
+from pop3d.stores import RemovalFailed, StoreError
+from pop3d.stores.maildir import names as maildir_names
+from pop3d.stores.maildir.birth import born
+from pop3d.stores.maildir.names import name_and_inode
+from pop3d.stores.maildir.store import MaildirMaildrop, MaildirOptions, MaildirStore
 from tests.daemon.test_maildir import TICK, make_maildir
 
 OLD, NEW = "cur/1.M1P1.host:2,S", "new/1.M1P1.host"  # two files with one unique part

@@ -17,10 +17,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from pop3core.table import RULES
-from pop3d import exposition
 from pop3d.config import ConfigError, Limits, load
-from pop3d.exposition import Exposition
-from pop3d.metrics import LIMIT_OF, Metrics
+from pop3d.observe import http as exposition
+from pop3d.observe.http import Exposition
+from pop3d.observe.metrics import LIMIT_OF, Metrics
 from tests.site import Daemon, Site, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -146,7 +146,10 @@ def test_limits_are_counted_by_name(site: Site) -> None:
 
 
 def test_every_reason_is_one_that_is_given_and_every_name_a_limit() -> None:
-    source = "".join((ROOT / name).read_text() for name in ("pop3d/guard.py", "pop3d/session.py", "pop3core/server.py"))
+    source = "".join(
+        (ROOT / name).read_text()
+        for name in ("pop3d/abuse/connection_limits.py", "pop3d/session.py", "pop3core/server.py")
+    )
     for reason in LIMIT_OF:
         assert f'"{reason}"' in source, reason
     assert set(LIMIT_OF.values()) - {"line"} <= set(Limits.model_fields)

@@ -17,17 +17,17 @@ import pytest
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from pop3cli.errors import LoginRefused, TryLater
-from pop3cli.session import Session
-from pop3cli.tls import client_context
+from pop3cli.net.session import Session
+from pop3cli.net.tls import client_context
 from pop3core.events import Password, Token, Verified
 from pop3core.sasl import oauth, plain
 from pop3d.assembly import assemble
 from pop3d.auth import Account, AuthError, AuthUnavailable
-from pop3d.auth.https import Asker
+from pop3d.auth.http_client import Asker
 from pop3d.auth.oauth import ALGORITHMS, OAuthTokens, oauth_tokens
 from pop3d.auth.users_file import UsersFile
-from pop3d.certificates import create_self_signed
 from pop3d.config import Config, OAuth
+from pop3d.net.certificates import create_self_signed
 from tests.daemon.test_maildir import make_maildir
 from tests.issuer import AUDIENCE, CLIENT, KEYS, NAME, SECRET, Issuer, base64url, claims, key_set, part, signed, token
 from tests.pki import Authority

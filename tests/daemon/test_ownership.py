@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from pop3d.auth.users_file import add_user
-from pop3d.certificates import create_self_signed
 from pop3d.commands.configured import configured
 from pop3d.config import ConfigError
-from pop3d.ownership import Owners, callers, distrusted
-from pop3d.state_folder import prepare
+from pop3d.net.certificates import create_self_signed
+from pop3d.system.ownership import Owners, callers, distrusted
+from pop3d.system.state_folder import prepare
 from tests.site import Daemon, Site
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have files of several users")

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from pop3cli.errors import LoginRefused, TryLater
-from pop3cli.session import Session
-from pop3cli.tls import client_context
+from pop3cli.net.session import Session
+from pop3cli.net.tls import client_context
 from pop3core.events import Password, Token, Verified
 from pop3core.sasl.oauth import bearer_client
 from pop3d.assembly import assemble

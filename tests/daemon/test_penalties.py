@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pop3d import attempts
-from pop3d.addresses import Trusted
-from pop3d.attempts import Attempt
+from pop3d.abuse import attempts
+from pop3d.abuse.addresses import Trusted
+from pop3d.abuse.attempts import Attempt
+from pop3d.abuse.login_throttle import KNOWN_FOR, Penalties, TooMany
 from pop3d.config import Limits
-from pop3d.penalties import KNOWN_FOR, Penalties, TooMany
 
 
 class Site:

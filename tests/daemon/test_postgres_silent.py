@@ -22,8 +22,8 @@ from pop3d.auth.postgres import PostgresUsers
 from pop3d.postgres import Database, DatabaseFault
 from pop3d.store_contract import ALICE, content
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
-from pop3d.stores.postgres import PostgresMaildrop, PostgresStore
-from pop3d.stores.postgres_delivery import deliver
+from pop3d.stores.postgres.delivery import deliver
+from pop3d.stores.postgres.store import PostgresMaildrop, PostgresStore
 from tests.postgres import Cluster, Relay
 from tests.site import Daemon, Site
 

@@ -3,7 +3,7 @@ import pwd
 
 import pytest
 
-from pop3d.privileges import Identity, resolve
+from pop3d.system.privileges import Identity, resolve
 
 
 def test_by_name_and_by_number() -> None:

@@ -7,8 +7,8 @@ from contextlib import closing, contextmanager
 
 import pytest
 
+from pop3d.abuse.connection_limits import Guard
 from pop3d.config import Limits
-from pop3d.guard import Guard
 from tests.daemon.test_guard import Connection
 from tests.daemon.test_proxy_protocol import IPV4, IPV6, TLS13, v2
 from tests.daemon.test_proxy_protocol import ssl as ssl_tlv

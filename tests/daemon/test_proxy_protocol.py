@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pop3d.proxy_protocol import V1_OCTETS_MAX, V2_LENGTH_MAX, ProxiedTls, ProxyError, ProxyHeader, ProxyParser, crc32c
+from pop3d.net.proxy_protocol import (
+    V1_OCTETS_MAX,
+    V2_LENGTH_MAX,
+    ProxiedTls,
+    ProxyError,
+    ProxyHeader,
+    ProxyParser,
+    crc32c,
+)
 
 SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")
 HELLO = b"\x16\x03\x01 the client's own octets \r\n"

@@ -13,10 +13,11 @@ import pytest
 
 from pop3d.auth import Account
 from pop3d.commands.check import findings
-from pop3d.stores import StoreError, seen_mailboxes
-from pop3d.stores.mailbox_records import MailboxRecords
-from pop3d.stores.maildir import MaildirMaildrop, MaildirStore
-from pop3d.stores.seen_mailboxes import SeenMailboxes, is_there, mailboxes_root
+from pop3d.stores import StoreError
+from pop3d.stores.maildir import seen_mailboxes
+from pop3d.stores.maildir.mailbox_records import MailboxRecords
+from pop3d.stores.maildir.seen_mailboxes import SeenMailboxes, is_there, mailboxes_root
+from pop3d.stores.maildir.store import MaildirMaildrop, MaildirStore
 from tests.site import Daemon, Site
 
 ALICE, BOB = Account("alice"), Account("bob")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pop3d.certificates import create_self_signed
+from pop3d.net.certificates import create_self_signed
 from tests.site import Daemon, Site
 
 

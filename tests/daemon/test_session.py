@@ -13,7 +13,7 @@ import pytest
 from pop3core.answers import Content
 from pop3core.maildrop import Listing
 from pop3d.auth import Account
-from pop3d.channel import Channel
+from pop3d.net.channel import Channel
 from pop3d.stores import RemovalFailed, StoreError
 from pop3d.testing import Running, serving
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pop3d.auth import Account
-from pop3d.secret import secret_of
-from pop3d.state_folder import make_folders, prepare, write_durably
-from pop3d.stores.maildir import MaildirStore
+from pop3d.stores.maildir.store import MaildirStore
+from pop3d.system.secret import secret_of
+from pop3d.system.state_folder import make_folders, prepare, write_durably
 from tests.site import Daemon, Site
 
 SAMPLES = Path(__file__).parent / "samples" / "state-0.1"

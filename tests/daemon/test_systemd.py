@@ -17,7 +17,7 @@ from typing import IO
 import pytest
 
 from pop3d.config import Listen
-from pop3d.systemd import ActivationError, Notifier, activated, matched
+from pop3d.system.systemd import ActivationError, Notifier, activated, matched
 from tests.site import Daemon, Site
 
 UNITS = Path(__file__).parents[2] / "examples/systemd"

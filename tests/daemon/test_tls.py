@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pop3d.certificates import create_self_signed
-from pop3d.tls import Bindings, Layer, ServerTls, server_context, server_tls
+from pop3d.net.certificates import create_self_signed
+from pop3d.net.tls import Bindings, Layer, ServerTls, server_context, server_tls
 
 Make = Callable[..., ServerTls]
 
@@ -22,7 +22,7 @@ def tls(request: pytest.FixtureRequest) -> Make:
     if request.param == "ssl":
         return server_tls
     return pytest.importorskip(
-        "pop3d.tls_exporter", reason="pyOpenSSL is missing: the extra channel-binding"
+        "pop3d.net.tls_exporter", reason="pyOpenSSL is missing: the extra channel-binding"
     ).exporter_tls
 
 

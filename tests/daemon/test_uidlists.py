@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from pop3core.maildrop import is_unique_id
 from pop3d.store_contract import ALICE
-from pop3d.stores import StoreError, uidlists
-from pop3d.stores.maildir import MaildirOptions, MaildirStore
-from pop3d.stores.uidlists import courier, dovecot, lines_of
+from pop3d.stores import StoreError
+from pop3d.stores.maildir import foreign_uids as uidlists
+from pop3d.stores.maildir.foreign_uids import courier, dovecot, lines_of
+from pop3d.stores.maildir.store import MaildirOptions, MaildirStore
 from tests.daemon.test_maildir import make_maildir
 
 # written by Dovecot 2.3.19 and Courier 5.1; the lines with P and of version 1 by hand

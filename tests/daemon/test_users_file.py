@@ -25,7 +25,7 @@ from pop3d.auth.users_file import (
     remove_user,
     set_password,
 )
-from pop3d.secret import secret_of
+from pop3d.system.secret import secret_of
 
 
 def users_file(folder: Path, text: str) -> UsersFile:
@@ -355,7 +355,7 @@ sys.stdin.read()
 
 
 def test_an_editor_that_never_ends_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pop3d.auth.edit._LOCK_PATIENCE", 0.05)
+    monkeypatch.setattr("pop3d.system.atomic_edit._LOCK_PATIENCE", 0.05)
     holder = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(holder, fcntl.LOCK_EX)
     with pytest.raises(TimeoutError, match="another process"):
@@ -448,7 +448,8 @@ def test_the_secret_of_the_site(tmp_path: Path, caplog: pytest.LogCaptureFixture
 
 
 def test_processes_that_start_at_once_agree_on_the_secret(tmp_path: Path) -> None:
-    program = f"from pathlib import Path; from pop3d.secret import secret_of; print(secret_of(Path({str(tmp_path)!r})))"
+    made = f"print(secret_of(Path({str(tmp_path)!r})))"
+    program = f"from pathlib import Path; from pop3d.system.secret import secret_of; {made}"
     started = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert len({process.communicate(timeout=60)[0] for process in started}) == 1
     assert [path.name for path in (tmp_path / "keep").iterdir()] == ["secret"]

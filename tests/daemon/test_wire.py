@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from pop3d.wire import ConnectionGone, Wire
+from pop3d.net.transport import ConnectionGone, Wire
 from tests.sockets import filled
 
 
@@ -210,7 +210,7 @@ async def test_replies_of_wires_served_by_turns_leave_together_at_the_end_of_the
 
 
 async def test_not_more_than_so_many_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pop3d.wire._REPLIES_MAX", 2)
+    monkeypatch.setattr("pop3d.net.transport._REPLIES_MAX", 2)
     async with two_connections() as (one, peer_of_one, two, peer_of_two):
         one.write(b"a")
         two.write(b"b")

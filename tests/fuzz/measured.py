@@ -24,12 +24,12 @@ from pop3core.maildrop import Listing, PackedOctets
 from pop3d.auth import Account
 from pop3d.auth.oauth import oauth_tokens
 from pop3d.auth.users_file import UsersFile
-from pop3d.certificates import create_self_signed
 from pop3d.config import Config
 from pop3d.config.users import OAuth
+from pop3d.net.certificates import create_self_signed
+from pop3d.net.tls import server_tls
 from pop3d.server import Server
-from pop3d.stores.maildir import MaildirMaildrop, MaildirStore
-from pop3d.tls import server_tls
+from pop3d.stores.maildir.store import MaildirMaildrop, MaildirStore
 from tests.issuer import AUDIENCE, NAME, key_set
 
 PLAIN, TLS, PROXIED = range(3)

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pop3d.auth.passwords import hashed
-from pop3d.certificates import create_self_signed
+from pop3d.net.certificates import create_self_signed
 from tests import issuer
 from tests.interop.programs import FORCED, PROGRAMS, Outcome, Visit, missing
 from tests.pki import Authority

@@ -12,8 +12,8 @@ import pytest
 
 from pop3d.store_contract import ALICE, content
 from pop3d.stores import StoreError
-from pop3d.stores.compressed import HEAD, form_of
-from pop3d.stores.maildir import MaildirOptions, MaildirStore
+from pop3d.stores.maildir.compressed import HEAD, form_of
+from pop3d.stores.maildir.store import MaildirOptions, MaildirStore
 from tests.interop import dovecot
 
 PLUGIN = Path("/usr/lib/dovecot/modules/lib20_zlib_plugin.so")

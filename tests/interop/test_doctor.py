@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pop3d.certificates import create_self_signed
+from pop3d.net.certificates import create_self_signed
 from tests.interop import dovecot
 
 MAIL = (b"Subject: a\n\n.\n..\nend\n", b"Subject: b\n\n1\n2\n3\n4\n", b"Subject: c\n\n")

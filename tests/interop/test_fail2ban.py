@@ -23,7 +23,7 @@ def matched(tmp_path: Path):
         pytest.skip("fail2ban-regex is missing: apt-get install fail2ban")
 
     def run(log: str) -> list[str]:
-        file = tmp_path / "pop3d.log"
+        file = tmp_path / "pop3d.observe.log"
         file.write_text(log)
         result = subprocess.run(
             [tool, "--usedns", "no", "-o", "<ip>", str(file), str(FILTER)], capture_output=True, text=True, timeout=60

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pop3d.store_contract import ALICE, content
-from pop3d.stores.maildir import MaildirStore
-from pop3d.stores.maildir_delivery import deliver
+from pop3d.stores.maildir.delivery import deliver
+from pop3d.stores.maildir.store import MaildirStore
 from tests.daemon.test_maildir import make_maildir
 
 

@@ -16,14 +16,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pop3cli.errors import LoginRefused
-from pop3cli.session import Session
-from pop3cli.tls import client_context
+from pop3cli.net.session import Session
+from pop3cli.net.tls import client_context
 from pop3core.sasl import login, plain, scram
 from pop3d.assembly import assemble
 from pop3d.auth.passwords import hashed
-from pop3d.certificates import create_self_signed
 from pop3d.config import Config
-from pop3d.stores.maildir import MaildirStore
+from pop3d.net.certificates import create_self_signed
+from pop3d.stores.maildir.store import MaildirStore
 from tests.daemon.test_maildir import make_maildir
 
 MECHANISMS = ["plain", "login", "apop", "scram-sha-256", "scram-sha-256-plus"]

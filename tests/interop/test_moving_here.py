@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pop3d.store_contract import ALICE, content
-from pop3d.stores.maildir import MaildirOptions, MaildirStore
+from pop3d.stores.maildir.store import MaildirOptions, MaildirStore
 from tests.daemon.test_maildir import make_maildir
 from tests.interop import dovecot
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pop3d.auth.users_file import add_user
-from pop3d.certificates import create_self_signed
+from pop3d.net.certificates import create_self_signed
 from tests.site import Daemon, Site, free_port
 
 ROOT = Path(__file__).parents[2]

@@ -20,8 +20,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pop3d.certificates import create_self_signed
-from pop3d.stores.postgres_delivery import deliver
+from pop3d.net.certificates import create_self_signed
+from pop3d.stores.postgres.delivery import deliver
 from tests.postgres import Cluster
 from tests.site import Daemon, Site
 

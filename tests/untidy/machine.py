@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from pop3d.stores import StoreError
-from pop3d.stores.maildir import MaildirOptions, MaildirStore
+from pop3d.stores.maildir.store import MaildirOptions, MaildirStore
 from tests.untidy.kinds import Crashed, Fault, Leaked
 from tests.untidy.process import Killed, OurProcess, open_below
 from tests.untidy.session import IdBook, Session

@@ -19,8 +19,8 @@ import shutil
 
 from hypothesis import strategies as st
 
-from pop3d.stores.maildir_deleted import put_back
-from pop3d.stores.maildir_delivery import deliver
+from pop3d.stores.maildir.deleted import put_back
+from pop3d.stores.maildir.delivery import deliver
 from tests.untidy.content import SHAPES
 from tests.untidy.kinds import Lost, Refused
 from tests.untidy.machine import KILLS, PLACES, step

@@ -7,19 +7,17 @@ from typing import Any
 
 import pytest
 
-from pop3d.stores import (
-    maildir,
-    maildir_content,
-    maildir_deleted,
-    maildir_delivery,
-    maildir_identity,
-    maildir_names,
-    maildir_reading,
-    maildir_removal,
-    recent,
-    seen_mailboxes,
-)
-from pop3d.stores.maildir_listing import Scan
+from pop3d.stores.maildir import content as maildir_content
+from pop3d.stores.maildir import deleted as maildir_deleted
+from pop3d.stores.maildir import delivery as maildir_delivery
+from pop3d.stores.maildir import identity as maildir_identity
+from pop3d.stores.maildir import memory_cache as recent
+from pop3d.stores.maildir import names as maildir_names
+from pop3d.stores.maildir import reader as maildir_reading
+from pop3d.stores.maildir import removal as maildir_removal
+from pop3d.stores.maildir import seen_mailboxes
+from pop3d.stores.maildir import store as maildir
+from pop3d.stores.maildir.scan import Scan
 from tests.untidy.kinds import (
     Fault,
     Intruded,

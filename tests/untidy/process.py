@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from pop3d.stores import recent
+from pop3d.stores.maildir import memory_cache as recent
 
 _STAMPS: Final = 5 if sys.platform == "linux" else time.CLOCK_REALTIME
 """The clock of files' times: CLOCK_REALTIME_COARSE, which goes in ticks of the kernel, 1 to 10 ms."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pop3core.maildrop import is_unique_id
-from pop3d.stores.maildir import MaildirMaildrop
+from pop3d.stores.maildir.store import MaildirMaildrop
 from tests.untidy.kinds import Resurrected, UniqueIdMoved, WrongListing, WrongSize
 from tests.untidy.world import File
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pop3d.store_contract import ALICE
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
-from pop3d.stores.maildir import MaildirMaildrop
+from pop3d.stores.maildir.store import MaildirMaildrop
 from tests.untidy.content import as_sent
 from tests.untidy.kinds import Crashed, Fault, Intruded, Lost, NotRefused, Refused, Resurrected, WrongMessage
 from tests.untidy.machine import KILLS, WHICH, Machine, pick, step

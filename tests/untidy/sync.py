@@ -47,8 +47,8 @@ from hypothesis.stateful import (
 )
 
 from pop3cli.errors import OutputFailed
-from pop3cli.opening import Reconnect
-from pop3cli.session import Session
+from pop3cli.mailbox.index import Reconnect
+from pop3cli.net.session import Session
 from pop3cli.sync.filters import Filter, Verdict
 from pop3cli.sync.maildir import Maildir
 from pop3cli.sync.mbox import Mbox

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pop3cli.errors import refusal
-from pop3cli.opening import Index
-from pop3cli.session import Session
+from pop3cli.mailbox.index import Index
+from pop3cli.net.session import Session
 from pop3cli.sync import mbox, plan
 from pop3cli.sync.run import Run
 from pop3cli.sync.state import Entry, Kind, Pending, State

@@ -1,0 +1,127 @@
+"""What is counted for Prometheus, in a registry of its own. Needs the extra ``metrics`` (prometheus-client).
+
+No label has values that a client chooses: no users, no addresses, and commands by the names of the protocol's table, so
+the number of series is fixed. Most is counted when a session ends, from its report: what a session is costs nothing
+while it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+
+from pop3core.answers import LoginAccepted, LoginRejected
+from pop3core.table import RULES
+from pop3d.observe.report import Observer, SessionReport
+
+__all__ = ["LIMIT_OF", "Metrics"]
+
+LIMIT_OF: Final = {
+    "too many connections": "connections",
+    "too many connections from this address": "connections_per_ip",
+    "too many connections have not logged in, and this one is the oldest": "unauthenticated",
+    "too many connections from this address have not logged in": "unauthenticated_per_ip",
+    "no TLS handshake in time": "handshake_timeout",
+    "no login in time": "login_timeout",
+    "the client takes nothing": "write_timeout",
+    "autologout": "idle_timeout",
+    "too many bad commands": "bad_commands",
+    "too many failed logins": "max_auth_failures",
+    "a line without end": "line",
+}
+"""Which limit stands behind the reason why a connection was refused or ended; the names are those of ``[limits]``."""
+
+_OUTCOMES: Final = ("accepted", "rejected", "in_use", "unavailable")
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class _Registry(CollectorRegistry):
+    """Without the time at which each series was made, which would double their number."""
+
+    def collect(self) -> Iterator[Metric]:
+        for family in super().collect():
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family
+
+
+class Metrics(Observer):
+    """``registry``: what `prometheus_client.generate_latest` wants."""
+
+    def __init__(self) -> None:
+        self.registry: CollectorRegistry = _Registry()
+        registry = self.registry
+
+        def counter(name: str, text: str, label: str = "", values: Iterable[str] = ()) -> Counter:
+            made = Counter(f"pop3d_{name}", text, [label] if label else [], registry=registry)
+            for value in values:
+                made.labels(value)  # shown as 0 from the start
+            return made
+
+        def histogram(name: str, text: str) -> Histogram:
+            return Histogram(f"pop3d_{name}", text, buckets=_SECONDS, registry=registry)
+
+        self._sessions = counter("sessions", "Connections that were let in.")
+        self._open = Gauge("pop3d_sessions_open", "Connections that are open now.", registry=registry)
+        self._strangers = Gauge(
+            "pop3d_sessions_unauthenticated", "Connections open now that have not logged in.", registry=registry
+        )
+        self._logins = counter("logins", "Logins that were answered, by outcome.", "outcome", _OUTCOMES)
+        keywords = [rule.keyword for rule in RULES]
+        self._commands = counter("commands", "Commands that were understood and valid.", "command", keywords)
+        self._octets_in = counter("octets_in", "Octets read from clients, without what TLS adds.")
+        self._octets_out = counter("octets_out", "Octets sent to clients, without what TLS adds.")
+        self._retrieved = counter("messages_retrieved", "Messages sent whole by RETR.")
+        self._deleted = counter("messages_deleted", "Messages removed at QUIT.")
+        self._limits = counter("limits", "Connections refused or ended by a limit.", "limit", LIMIT_OF.values())
+        self._login_seconds = histogram("login_seconds", "From a credential to its answer, the mailbox open.")
+        self._opening_seconds = histogram("mailbox_opening_seconds", "Opening and listing a mailbox.")
+        self._lag_seconds = histogram("event_loop_lag_seconds", "How late the event loop is, looked at each second.")
+
+    def connected(self) -> None:
+        """See `Observer.connected`."""
+        self._sessions.inc()
+        self._open.inc()
+        self._strangers.inc()
+
+    def refused(self, reason: str) -> None:
+        """See `Observer.refused`."""
+        if limit := LIMIT_OF.get(reason):
+            self._limits.labels(limit).inc()
+
+    def login(self, answer: LoginAccepted | LoginRejected, seconds: float) -> None:
+        """See `Observer.login`."""
+        match answer:
+            case LoginAccepted():
+                outcome = "accepted"
+                self._strangers.dec()
+            case LoginRejected(None):
+                outcome = "rejected"
+            case LoginRejected("IN-USE"):
+                outcome = "in_use"
+            case _:
+                outcome = "unavailable"
+        self._logins.labels(outcome).inc()
+        self._login_seconds.observe(seconds)
+
+    def opened(self, seconds: float) -> None:
+        """See `Observer.opened`."""
+        self._opening_seconds.observe(seconds)
+
+    def ended(self, report: SessionReport) -> None:
+        """See `Observer.ended`."""
+        self._open.dec()
+        if report.listing is None:
+            self._strangers.dec()
+        for keyword, count in report.commands.items():
+            self._commands.labels(keyword).inc(count)
+        self._octets_in.inc(report.octets_in)
+        self._octets_out.inc(report.octets_out)
+        self._retrieved.inc(report.retrieved)
+        self._deleted.inc(report.deleted)
+        self.refused(report.reason)
+
+    def lag(self, seconds: float) -> None:
+        """See `Observer.lag`."""
+        self._lag_seconds.observe(seconds)

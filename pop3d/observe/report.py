@@ -1,0 +1,63 @@
+"""What a session was, once it has ended, for log and metrics; and who may listen to what happens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pop3core.answers import LoginAccepted, LoginRejected
+from pop3core.maildrop import Listing
+
+__all__ = ["Observer", "SessionReport"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReport:
+    """A session that has ended. ``octets_in``, ``octets_out``: POP3 as said, without what TLS adds."""
+
+    address: str
+    user: str | None
+    """None: never logged in."""
+    tls: str
+    """Such as ``TLSv1.3``; empty without TLS."""
+    cipher: str
+    """OpenSSL's name of it; empty without TLS."""
+    mechanism: str
+    """A SASL name, ``USER`` or ``APOP``; empty before login."""
+    listing: Listing | None
+    """The mailbox as the session saw it; None before login."""
+    commands: Mapping[str, int]
+    """How many of each that were understood, by the keyword of the protocol's table."""
+    retrieved: int
+    """Messages sent to their end by RETR."""
+    retrieved_octets: int
+    """Octets of content sent by RETR and TOP."""
+    octets_in: int
+    octets_out: int
+    deleted: int
+    """Messages removed by QUIT."""
+    seconds: float
+    reason: str
+    """Why it ended, in words of ours."""
+
+
+class Observer:
+    """Whom server and sessions tell what happens, for metrics; this one does not listen."""
+
+    def connected(self) -> None:
+        """A connection was let in."""
+
+    def refused(self, reason: str) -> None:
+        """A connection was not let in. ``reason``: what `pop3d.abuse.connection_limits.Guard.admit` said."""
+
+    def login(self, answer: LoginAccepted | LoginRejected, seconds: float) -> None:
+        """A login was answered, so long after the credential had come."""
+
+    def opened(self, seconds: float) -> None:
+        """A mailbox was opened, in that time."""
+
+    def ended(self, report: SessionReport) -> None:
+        """A session that was let in has ended."""
+
+    def lag(self, seconds: float) -> None:
+        """How much later than it should the event loop came back; told each second."""

@@ -1,0 +1,413 @@
+"""Maildir: one file per message, which other programs deliver into at any moment.
+
+*Lock.* `flock` on a descriptor of the Maildir's folder itself: nothing is written, it works on a full disk, holds
+across processes, and dies with its holder (RFC 1939 §4: exclusive access from the login on). It is one node's lock: a
+Maildir belongs to one node.
+
+*Off the loop.* Whatever may wait for a disk is done in a thread: opening and listing in one hop, reading as
+`pop3d.stores.maildir.reader` says, removing in one more. A mailbox that was opened before and has not changed needs no
+hop where the kernel can open without waiting (`pop3d.stores.maildir.nowait`): most logins are such. What is removed is
+unlinked and the folder synced before anybody says +OK.
+
+*Other programs.* A file that was renamed since the listing (flags changed, moved from new/ to cur/) is looked for once
+more by the unique part of its name, before it counts as gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from pop3core.answers import Content
+from pop3d.auth import Account, check_user_name
+from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
+from pop3d.stores.maildir.compressed import NotMail
+from pop3d.stores.maildir.disk_cache import KeptListing
+from pop3d.stores.maildir.folders import open_folder
+from pop3d.stores.maildir.foreign_uids import UidSource, foreign_uids, list_files
+from pop3d.stores.maildir.identity import ListedFiles, listed_now
+from pop3d.stores.maildir.memory_cache import RecentScans, Stamps, at_rest, stamps_at_once, stamps_of
+from pop3d.stores.maildir.nowait import is_local, open_cached
+from pop3d.stores.maildir.reader import MessageReader, scratch
+from pop3d.stores.maildir.removal import Removal, SoftDelete, mark_seen
+from pop3d.stores.maildir.scan import Scan, Ways, scan
+from pop3d.stores.maildir.seen_mailboxes import SeenMailboxes
+from pop3d.stores.threads import hop
+from pop3d.system.state_folder import CACHE
+
+__all__ = ["MaildirMaildrop", "MaildirOptions", "MaildirStore", "mailbox_path"]
+
+log = logging.getLogger("pop3d.maildir")
+
+_LOCK_PATIENCE: Final = 0.04  # seconds that a dying holder gets before the mailbox counts as in use
+_LOCK_PAUSE: Final = 0.005
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
+_TROUBLES_TOLD: Final = 10  # lines of the log for one login: who can write files into a mailbox can make many
+_LARGE: Final = 1_000  # messages from which on a listing is kept although no size in it is new
+
+_Found: TypeAlias = tuple[Scan, Stamps]
+"""What was listed, and how the folders were before."""
+
+
+def mailbox_path(template: str, account: Account) -> str:
+    """A user's mailbox by the configured path. Raises `StoreError` when the name, or its home, cannot be in a path."""
+    try:
+        check_user_name(account.name)
+    except ValueError as fault:
+        raise StoreError("this mailbox cannot be opened", code="SYS/PERM", detail=str(fault)) from None
+    if "{home}" in template and not account.home:
+        raise StoreError("this mailbox cannot be opened", code="SYS/PERM", detail="the user has no home")
+    local, _, domain = account.name.partition("@")
+    if "{domain}" in template and domain in ("", ".", ".."):
+        raise StoreError("this mailbox cannot be opened", code="SYS/PERM", detail="the user has no domain")
+    return template.format(user=account.name, local=local, domain=domain, home=account.home)
+
+
+@dataclass(frozen=True, slots=True)
+class MaildirOptions:
+    """How mailboxes are served; all off.
+
+    ``utf8_downgrade``: who did not say UTF8 gets surrogates of internationalized messages (RFC 6856 §2).
+    ``sizes_in_names``: ``W=`` in a file's name is believed. ``mark_seen``: RETR marks a message as seen. ``deleted``:
+    a template as the path, for what is deleted; ``retention_days``: then it goes. ``uidl``: whose unique-ids are kept.
+    ``refuse_compressed``: what another server compressed is not unpacked, and not sent.
+    """
+
+    utf8_downgrade: bool = False
+    sizes_in_names: bool = False
+    mark_seen: bool = False
+    deleted: str = ""
+    retention_days: float | None = None
+    uidl: UidSource = "filename"
+    refuse_compressed: bool = False
+
+
+class MaildirStore:
+    """Maildirs at ``path``, a template with {user}, {local}, {domain} and {home}; see `pop3d.stores.Store`.
+
+    ``state``: the state folder (`pop3d.system.state_folder`), or None to keep nothing: neither listings, nor which
+    mailboxes were seen.
+    """
+
+    def __init__(self, path: str, state: Path | None = None, options: MaildirOptions | None = None) -> None:
+        self._path = path
+        self._cache = None if state is None else state / CACHE
+        self._seen = None if state is None else SeenMailboxes(state, path)
+        self._options = options or MaildirOptions()
+        self._recent = RecentScans()
+        self._watched = ("cur", "new", *list_files(self._options.uidl))
+        self._held: set[str] = set()
+        self._room = scratch()
+
+    async def open(self, account: Account, *, utf8: bool) -> MaildirMaildrop:
+        """See `pop3d.stores.Store.open`. A Maildir never seen is an empty mailbox, and is not made.
+
+        One that was seen before and is missing is a `StoreError` (`pop3d.stores.maildir.seen_mailboxes`).
+        """
+        options = self._options
+        path = mailbox_path(self._path, account)
+        soft = SoftDelete(mailbox_path(options.deleted, account), options.retention_days) if options.deleted else None
+        ways = Ways(
+            surrogates=options.utf8_downgrade and not utf8,
+            believe_names=options.sizes_in_names,
+            refuse=options.refuse_compressed,
+        )
+        cache = None if self._cache is None else KeptListing(self._cache, path, *_unusual(ways, options.uidl))
+        folder = _Folder(path, self._held)
+        try:
+            found, stamps = await self._locked_and_scanned(folder, cache, ways)
+        except OSError as fault:
+            folder.close()
+            where = f"{path}: " if fault.filename in (None, path) else f"{path}: {fault.filename}: "
+            raise StoreError("this mailbox cannot be opened now", detail=f"{where}{fault.strerror}") from None
+        except BaseException:
+            folder.close()
+            raise
+        for trouble in found.troubles[:_TROUBLES_TOLD]:
+            log.warning("%s: %s", path, trouble)
+        if (untold := len(found.troubles) - _TROUBLES_TOLD) > 0:
+            log.warning("%s: and %d more like these", path, untold)
+        devices = {stamp[0] for stamp in stamps if stamp is not None}
+        files = ListedFiles(
+            -1 if folder.root is None else folder.root,
+            found,
+            devices,
+            listed_now(),
+            surrogates=ways.surrogates,
+            refuse=ways.refuse,
+        )
+        return MaildirMaildrop(
+            folder, found, files, cache, soft, ways, self._recent, self._room, mark_as_seen=options.mark_seen
+        )
+
+    async def _locked_and_scanned(self, folder: _Folder, cache: KeptListing | None, ways: Ways) -> _Found:
+        loop = asyncio.get_running_loop()
+        patience = loop.time() + _LOCK_PATIENCE
+        while True:
+            if folder.claim():
+                if (recent := self._opened_at_once(folder, ways)) is not None:
+                    return recent
+                with contextlib.suppress(_Locked):
+                    return await hop(self._scan, folder, cache, ways)
+            if loop.time() >= patience:
+                raise MaildropBusy
+            await asyncio.sleep(_LOCK_PAUSE)
+
+    def _opened_at_once(self, folder: _Folder, ways: Ways) -> _Found | None:
+        """Lock a mailbox and find that nothing in it has changed; None when that takes a hop."""
+        device = self._recent.device(key := _key(folder, ways))
+        if device is None or not is_local(device) or not folder.lock_at_once():
+            return None
+        assert folder.root is not None
+        stamps = stamps_at_once(folder.root, self._watched)
+        recent = None if stamps is None else self._recent.find(key, stamps)
+        return None if stamps is None or recent is None else (recent, stamps)
+
+    def _scan(self, folder: _Folder, cache: KeptListing | None, ways: Ways) -> _Found:
+        """Lock a mailbox and list it. In a thread."""
+        folder.lock()
+        stamps = () if folder.root is None else stamps_of(folder.root, self._watched)
+        if self._seen is not None:
+            self._seen.check(folder.path, there=any(stamps[:2]))  # cur/ or new/
+        if folder.root is None:
+            return Scan(), ()
+        key, uidl = _key(folder, ways), self._options.uidl
+        if (recent := self._recent.find(key, stamps)) is not None:
+            return recent, stamps
+        resting = at_rest(stamps)
+        before = self._recent.last(key)
+        if before is None and cache is not None and (kept := cache.load()) is not None:
+            if kept.stamps == stamps:
+                self._recent.keep(key, stamps, kept.scan)
+                return kept.scan, stamps
+            before = kept.scan
+        try:
+            told = () if self._seen is None else self._seen.told(folder.path)
+            ways = replace(ways, uids=foreign_uids(folder.root, uidl), told=told)
+        except ValueError as fault:
+            raise OSError(errno.EINVAL, str(fault)) from None
+        found = scan(folder.root, before, ways)
+        if self._seen is not None and found.told is not None:
+            self._seen.tell(folder.path, found.told)  # before any client is told
+        resting = resting and not found.troubles  # those are told at each login
+        # also when only old ones went, once they are many: the cache must not grow for ever
+        worth_it = found.counted or found.forgotten > len(found.listing) or (resting and len(found.names) >= _LARGE)
+        if cache is not None and worth_it and not found.unread:
+            cache.save(found, stamps if resting else ())
+        if resting:
+            self._recent.keep(key, stamps, found)
+        return found, stamps
+
+
+def _unusual(ways: Ways, uidl: UidSource) -> Iterator[str]:
+    if ways.surrogates:
+        yield "surrogates"
+    if ways.believe_names:
+        yield "believed"
+    if ways.refuse:
+        yield "refused"
+    if uidl != "filename":
+        yield uidl
+
+
+def _key(folder: _Folder, ways: Ways) -> tuple[str, bool]:
+    return folder.path, ways.surrogates
+
+
+class _Locked(Exception):
+    """Somebody else has the lock."""
+
+
+class _Folder:
+    """A Maildir's folder. ``root``: its descriptor, which holds the lock; None when there is no such folder.
+
+    ``local``: it is on a disk of this machine (`is_local`). ``held``: the paths that this process has claimed.
+    """
+
+    def __init__(self, path: str, held: set[str]) -> None:
+        self.path = path
+        self.root: int | None = None
+        self.local = False
+        self._held = held
+        self._claimed = False
+
+    def claim(self) -> bool:
+        """Whether this process has no other session of this mailbox.
+
+        Asked before the lock: however long a disk hangs, its mailbox holds one thread, and others are refused at once.
+        """
+        if not self._claimed and self.path not in self._held:
+            self._held.add(self.path)
+            self._claimed = True
+        return self._claimed
+
+    def lock(self) -> None:
+        """Open and lock it (RFC 1939 §4). Raises OSError, `_Locked` when somebody else has the lock. In a thread."""
+        if self.root is None:
+            try:
+                self.root = open_folder(self.path)
+            except FileNotFoundError:
+                return
+            self.local = is_local(os.fstat(self.root).st_dev)
+        try:
+            fcntl.flock(self.root, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _Locked from None
+
+    def lock_at_once(self) -> bool:
+        """The same without waiting for a disk, for one that is `local`: False when that cannot be."""
+        if self.root is None:
+            self.root = open_cached(self.path, _FOLDER)
+            self.local = True
+        if self.root is None:
+            return False
+        with contextlib.suppress(OSError):
+            fcntl.flock(self.root, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
+
+    def close(self) -> None:
+        """Free the lock."""
+        if self.root is not None:
+            root, self.root = self.root, None
+            os.close(root)  # a folder that was only read: nothing is flushed, nothing waits
+        if self._claimed:
+            self._held.discard(self.path)
+            self._claimed = False
+
+
+class MaildirMaildrop:
+    """An open Maildir; see `pop3d.stores.Maildrop`."""
+
+    def __init__(
+        self,
+        folder: _Folder,
+        found: Scan,
+        files: ListedFiles,
+        cache: KeptListing | None,
+        soft: SoftDelete | None,
+        ways: Ways,
+        recent: RecentScans,
+        room: memoryview,
+        *,
+        mark_as_seen: bool,
+    ) -> None:
+        self._folder = folder
+        self._recent, self._key = recent, _key(folder, ways)
+        self._files = files
+        self._cache, self._soft = cache, soft
+        self._wrong_size = False
+        self._seen: set[int] | None = set() if mark_as_seen else None
+        self._reader: MessageReader | None = None
+        if folder.root is not None:
+            self._reader = MessageReader(files, room, ways, at_once=folder.local)
+        self.messages = found.listing
+
+    # --- reading ---
+
+    def read_now(self, number: int, offset: int) -> Content | None:
+        """See `pop3d.stores.ReadsNow`."""
+        assert self._reader is not None
+        try:
+            content = self._reader.read_now(number, offset)
+        except OSError as fault:
+            raise self._unreadable(number, fault) from None
+        return content if content is None else self._checked(number, offset, content)
+
+    async def read(self, number: int, offset: int) -> Content:
+        """See `pop3d.stores.Maildrop.read`."""
+        assert self._reader is not None
+        try:
+            content = await self._reader.read(number, offset)
+        except (OSError, NotMail) as fault:
+            if offset and isinstance(fault, NotMail):
+                self._forget_sizes()  # it was damaged since it was counted: counted again, it is refused from the start
+            raise self._unreadable(number, fault) from None
+        return self._checked(number, offset, content)
+
+    def release(self, number: int) -> None:
+        """See `pop3d.stores.Releases`."""
+        if self._reader is not None:
+            self._reader.release()
+
+    def retrieved(self, number: int) -> None:
+        """See `pop3d.stores.MarksSeen`."""
+        if self._seen is not None:
+            self._seen.add(number)
+
+    def _checked(self, number: int, offset: int, content: Content) -> Content:
+        if content.last:
+            assert self._reader is not None
+            if offset + len(content.data) != self.messages.sizes[number - 1]:
+                self._tell_of_wrong_size(number, offset + len(content.data))
+            self._reader.release()
+        return content
+
+    def _tell_of_wrong_size(self, number: int, octets: int) -> None:
+        log.warning(
+            "%s: message %d has %d octets, not %d as listed: its file was changed in place, or its name lies",
+            self._folder.path, number, octets, self.messages.sizes[number - 1],
+        )  # fmt: skip
+        self._forget_sizes()
+
+    def _forget_sizes(self) -> None:
+        self._wrong_size = True
+        self._recent.forget(self._key)
+
+    def _unreadable(self, number: int, fault: OSError | NotMail) -> StoreError:
+        name = os.fsdecode(self._files.name(number))
+        where = f"{self._folder.path}: message {name!r}"
+        if isinstance(fault, NotMail):
+            text = "this message is stored in a way that the server cannot read; ask its administrator"
+            return StoreError(text, code="SYS/PERM", detail=f"{where}: {fault}")
+        detail = f"{where}: {fault.strerror}"
+        if isinstance(fault, FileNotFoundError):
+            return StoreError("this message was removed by another program", code=None, detail=detail)
+        return StoreError("this message cannot be read", detail=detail)
+
+    # --- the end ---
+
+    async def remove(self, numbers: Collection[int]) -> None:
+        """See `pop3d.stores.Maildrop.remove`."""
+        if not numbers:
+            return
+        assert self._folder.root is not None
+        removal = Removal(self._files, self._soft)
+        if left := await hop(self._remove, removal, numbers):
+            raise RemovalFailed(left, f"{self._folder.path}: {'; '.join(removal.details[:3])}")
+
+    def _remove(self, removal: Removal, numbers: Collection[int]) -> list[int]:
+        """In a thread."""
+        left = removal.run(numbers)
+        if self._seen is not None:
+            self._seen.difference_update(numbers)
+        return left
+
+    async def close(self) -> None:
+        """See `pop3d.stores.Maildrop.close`."""
+        if self._reader is not None:
+            self._reader.close()
+        try:
+            if self._folder.root is not None and (self._seen or self._wrong_size):
+                await hop(self._tidy_up)
+        finally:
+            self._folder.close()  # and with it the lock
+
+    def _tidy_up(self) -> None:
+        """What is not worth a hop of its own. In a thread."""
+        assert self._folder.root is not None
+        if self._wrong_size and self._cache is not None:
+            self._cache.forget()
+        for number in sorted(self._seen or ()):
+            try:
+                mark_seen(self._files, number)
+            except OSError as fault:
+                log.warning("%s: message %d is not marked as seen: %s", self._folder.path, number, fault.strerror)

@@ -1,0 +1,89 @@
+"""Mail into PostgreSQL: for `pop3d deliver` and `pop3d import`, which serve nobody else meanwhile, so it blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from pop3core.framing import CrlfNormalizer
+from pop3d.postgres import DURABLE, TIMEOUT, DatabaseFault, one_line, settings, shut, silent, ways
+from pop3d.stores.maildir.delivery import OverQuota, Quota
+from pop3d.stores.postgres.locks import key
+
+__all__ = ["MESSAGE_OCTETS_MAX", "deliver"]
+
+MESSAGE_OCTETS_MAX: Final = 256 * 1024 * 1024
+"""The largest message that `deliver` takes: PostgreSQL wants it in memory, a few times."""
+
+_OCTETS_A_SECOND: Final = 1024 * 1024  # at least; for larger messages a delivery gets more time
+
+
+def deliver(
+    conninfo: str, mailbox: str, content: Iterable[bytes], quota: Quota | None = None, timeout: float = TIMEOUT
+) -> None:
+    """Deliver a message, in pieces of any size; it is there whole and durable, or not at all. Blocking.
+
+    The database has ``timeout`` seconds, and another one for each MiB. Raises `OverQuota`, `DatabaseFault` (the message
+    may be there all the same, when its last answer was lost), and ValueError for more than `MESSAGE_OCTETS_MAX`.
+    """
+    text, whole = CrlfNormalizer(), bytearray()
+    for piece in content:
+        whole += text.feed(piece)
+        if len(whole) > MESSAGE_OCTETS_MAX:
+            raise ValueError(f"a message of more than {MESSAGE_OCTETS_MAX} octets is not taken")
+    whole += text.finish()
+    seconds = timeout + len(whole) // _OCTETS_A_SECOND
+    late = threading.Event()
+    try:
+        connection = psycopg.connect(conninfo, application_name="pop3d deliver", **ways(conninfo, timeout))
+        try:
+            with _ended(connection, seconds, late):
+                _insert(connection, mailbox, whole, quota or Quota(), settings(seconds))
+        finally:
+            connection.close()
+    except psycopg.Error as fault:
+        raise DatabaseFault(silent(seconds) if late.is_set() else one_line(fault)) from None
+
+
+@contextlib.contextmanager
+def _ended(connection: psycopg.Connection[TupleRow], seconds: float, late: threading.Event) -> Iterator[None]:
+    """Whatever waits for the connection inside gets a fault when the time is over, and ``late`` is set."""
+
+    def end() -> None:
+        late.set()
+        shut(connection)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # its descriptor is somebody else's once the connection is closed
+
+
+def _insert(connection: psycopg.Connection[TupleRow], mailbox: str, whole: bytearray, quota: Quota, first: str) -> None:
+    connection.execute(f"{first}; {DURABLE}".encode())
+    if quota.octets or quota.messages:
+        # others that deliver here wait: two must not find the same room
+        connection.execute("select pg_advisory_xact_lock(%s::bigint)", (key(f"{mailbox}\0quota"),))
+        row = connection.execute(
+            "select count(*), coalesce(sum(octets), 0)::bigint from pop3_messages where mailbox = %s", (mailbox,)
+        ).fetchone()
+        assert row is not None
+        _check(quota, row[0], row[1], len(whole))
+    connection.execute("insert into pop3_messages (mailbox, content) values (%s, %b)", (mailbox, whole))
+    connection.commit()
+
+
+def _check(quota: Quota, messages: int, octets: int, more: int) -> None:
+    if quota.messages and messages >= quota.messages:
+        raise OverQuota(f"the mailbox is full: {messages} of {quota.messages} messages")
+    if quota.octets and octets + more > quota.octets:
+        raise OverQuota(f"the mailbox is full: {octets} of {quota.octets} octets, and this message has {more}")
