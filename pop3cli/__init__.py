@@ -30,15 +30,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Account": "accounts",
-    "Client": "client",
+    "Account": "accounts.url",
+    "Client": "mailbox.client",
     "ExitStatus": "exit_status",
     "MailError": "errors",
-    "Message": "client",
-    "Reconnect": "opening",
-    "Session": "session",
-    "client_context": "tls",
-    "parse_account": "accounts",
+    "Message": "mailbox.client",
+    "Reconnect": "mailbox.index",
+    "Session": "net.session",
+    "client_context": "net.tls",
+    "parse_account": "accounts.url",
 }
 
 

@@ -10,8 +10,7 @@ import re
 from typing import ClassVar, Final
 
 from pop3cli.exit_status import ExitStatus
-from pop3cli.net.trace import Echo
-from pop3cli.sanitize import harmless
+from pop3cli.sanitize import Echo, harmless
 from pop3core.commands import Auth, Command, Dele, List, Pass, Quit, Retr, Top, Uidl, User
 from pop3core.events import Replied
 from pop3core.grammar import initial_response

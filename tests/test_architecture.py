@@ -1,5 +1,7 @@
 """The shape of the code: imports point down only, and what is public is named and documented.
 
+Each rule takes all arrows and names those that break it, so that a planted arrow proves that the rule finds its kind.
+
 It reads the modules' own import statements, not what happens to be loaded.
 """
 
@@ -8,7 +10,8 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,78 +24,52 @@ MODULES = {
     for path in sorted((ROOT / package).rglob("*.py"))
 }
 
-# The engine, from the ground up; a module imports what stands above its own line in this list.
+# From the ground up: a room imports what stands above its own line here, and none of its neighbours on the same line.
+# A room is a folder of the package, or a module that stands beside the folders.
 ENGINE = [
     {"errors", "limits", "framing", "grammar", "value"},
     {"commands"},
     {"table"},
     {"syntax"},
     {"replies", "maildrop", "capabilities", "texts", "downgrade"},
-    {"sasl.base", "sasl.plain", "sasl.login", "sasl.external", "sasl.oauth", "sasl.prep", "sasl.scram"},
     {"sasl"},
-    {"sasl.exchange", "secrecy", "stand_ins"},
+    {"secrecy", "stand_ins"},
     {"events", "settings"},
     {"answers", "reading"},
     {"server", "client"},
     {"transcript"},
     {""},
 ]
-# The daemon and the client, likewise.
 DAEMON = [
-    {"folders"},
-    {"ownership"},
-    {"addresses", "config.*", "gates", "state_folder"},
-    {
-        "attempts",
-        "exit_status",
-        "certificates",
-        "postgres",
-        "privileges",
-        "process",
-        "config",
-        "exposition",
-        "proxy_protocol",
-        "wire",
-        "report",
-        "secret",
-        "tls",
-    },
-    {"errors", "auth", "auth.*", "channel", "metrics", "systemd", "tls_exporter"},
-    {"guard", "log", "penalties", "plugins", "stores", "stores.*"},
-    {"known_users", "log_writing", "logins"},
-    {"session"},
+    {"exit_status", "observe", "postgres", "system"},
+    {"config", "errors", "net"},
+    {"abuse", "auth"},
+    {"logins", "plugins", "stores"},
+    {"session", "store_contract"},
     {"server"},
-    {"assembly", "store_contract", "testing"},
+    {"assembly", "testing"},
     {"renewal"},
-    {"commands", "commands.*"},
+    {"commands"},
     {"cli"},
     {"", "__main__"},
 ]
 CLIENT = [
-    {"exit_status", "harmless", "links", "mime", "process", "explain", "units", "anywhere"},
-    {"markup"},
-    {"trace", "progress", "tables", "html"},
+    {"exit_status", "sanitize"},
     {"errors"},
+    {"files"},
+    {"message", "net", "terminal"},
     {"accounts"},
     {"options"},
-    {"outages", "tls", "mail", "files", "stream"},
-    {"prompt", "chain", "credentials", "proxies", "web", "book"},
-    {"completion", "discovery", "oauth"},
-    {"tokens"},
-    {"attachments", "stats"},
-    {"connection"},
-    {"session"},
-    {"opening"},
-    {"entrance"},
-    {"client", "render"},
-    {"running", "listing"},
-    {"commands"},
-    {"accounting", "check", "shell", "doctor.*", "overview", "sync", "sync.*"},
-    {"doctor"},
-    {"account_words", "sync_words"},
-    {"app"},
+    {"auth"},
+    {"mailbox"},
+    {"commands", "doctor", "shell", "sync"},
+    {"cli"},
     {"", "__main__"},
 ]
+# What stands inside the daemon's stores, likewise: no store knows another one.
+STORES = [{"", "quota", "threads", "mbox"}, {"maildir", "memory", "postgres"}]
+FLOORS = {"pop3core": ENGINE, "pop3d": DAEMON, "pop3cli": CLIENT, "pop3d.stores": STORES}
+
 NEVER_IN_THE_ENGINE = {
     "asyncio",
     "socket",
@@ -106,76 +83,200 @@ NEVER_IN_THE_ENGINE = {
     "logging",
 }
 TERMINAL = {"typer", "rich"}
+LIBRARY = {f"pop3cli.{wing}" for wing in ("accounts", "auth", "mailbox", "message", "net")}
+"""Wings of the client that a program imports, which has no command line."""
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, at any depth; names of ours as full module names."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            assert node.module is not None
-            inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            found = [name for name in inner if name in MODULES]
-            yield from found or [node.module]
+@dataclass(frozen=True)
+class Arrow:
+    """An import of ``target``, as a full module name, by ``source``, a module of ours."""
+
+    source: str
+    target: str
+    in_function: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.source} -> {self.target}"
 
 
-def arrows() -> list[tuple[str, str]]:
-    return [(name, target) for name, path in MODULES.items() for target in imports(path)]
+def imports(module: str, path: Path) -> Iterator[Arrow]:
+    """Every import of a module, at any depth; what is for type checkers alone counts as in a function."""
+
+    def within(node: ast.AST, inside: bool) -> Iterator[Arrow]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from (Arrow(module, alias.name, inside) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{path}: relative import"
+                assert child.module is not None
+                inner = [f"{child.module}.{alias.name}" for alias in child.names]
+                found = [name for name in inner if name in MODULES]
+                yield from (Arrow(module, name, inside) for name in found or [child.module])
+            else:
+                function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+                typing = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+                yield from within(child, inside or function or typing)
+
+    return within(ast.parse(path.read_text()), False)
 
 
-def floor(floors: list[set[str]], module: str) -> int:
-    inner = module.partition(".")[2]
-    for level, names in enumerate(floors):
-        if inner in names or (f"{inner.partition('.')[0]}.*" in names and "." in inner):
-            return level
-    raise AssertionError(f"{module} stands on no floor: add it to the list")
+ARROWS = [arrow for module, path in MODULES.items() for arrow in imports(module, path)]
 
 
-@pytest.mark.parametrize(("package", "floors"), [("pop3core", ENGINE), ("pop3d", DAEMON), ("pop3cli", CLIENT)])
-def test_arrows_point_down(package: str, floors: list[set[str]]) -> None:
-    for source, target in arrows():
-        if source.startswith(package) and target.startswith(package):
-            same_room = source.split(".")[1:2] == target.split(".")[1:2] and source.count(".") > 1
-            below = floor(floors, target) < floor(floors, source)
-            assert below or same_room or source.endswith("__main__"), f"{source} -> {target} points up"
+def room(module: str, house: str) -> str | None:
+    """The room of ``house``, a package, that a module is in; None where it is not in that house."""
+    if module == house:
+        return ""
+    return module[len(house) + 1 :].partition(".")[0] if module.startswith(f"{house}.") else None
 
 
-def test_the_engine_stands_alone() -> None:
-    for source, target in arrows():
-        if source.startswith("pop3core"):
-            top = target.partition(".")[0]
-            assert top == "pop3core" or top in sys.stdlib_module_names, f"{source} -> {target}"
-            assert top not in NEVER_IN_THE_ENGINE, f"{source} -> {target}"
+def pointing_up(arrows: Iterable[Arrow], house: str) -> Iterator[str]:
+    """Arrows from a room to one on the same floor or above."""
+    floors = {name: level for level, names in enumerate(FLOORS[house]) for name in names}
+    for arrow in arrows:
+        source, target = room(arrow.source, house), room(arrow.target, house)
+        if source is None or target is None or source == target or source == "__main__":
+            continue
+        if unknown := {source, target} - floors.keys():
+            yield f"{arrow}: {house}.{unknown.pop()} stands on no floor: add it to the list"
+        elif floors[target] >= floors[source]:
+            yield f"{arrow} points up"
 
 
-def test_daemon_and_client_do_not_know_each_other() -> None:
-    for source, target in arrows():
-        tops = {source.partition(".")[0], target.partition(".")[0]}
-        assert tops != {"pop3d", "pop3cli"}, f"{source} -> {target}"
+def going_round(arrows: Iterable[Arrow]) -> Iterator[str]:
+    """Modules that import each other, one by another, when they are loaded."""
+    onward: dict[str, set[str]] = {}
+    for arrow in arrows:
+        if arrow.target in MODULES and not arrow.in_function:
+            onward.setdefault(arrow.source, set()).add(arrow.target)
+    done: set[str] = set()
+
+    def follow(module: str, way: list[str]) -> Iterator[str]:
+        if module in way:
+            yield " -> ".join([*way[way.index(module) :], module])
+        elif module not in done:
+            for target in sorted(onward.get(module, ())):
+                yield from follow(target, [*way, module])
+            done.add(module)
+
+    for module in sorted(onward):
+        yield from follow(module, [])
 
 
-def test_the_terminal_is_for_command_lines() -> None:
-    words = r"app|account_words|sync_words|anywhere|running|shell"
-    allowed = re.compile(rf"pop3d\.(cli|commands\..*|testing)|pop3cli\.({words}|render|tables|progress)")
-    for source, target in arrows():
-        if target.partition(".")[0] in TERMINAL:
-            assert allowed.fullmatch(source), f"{source} -> {target}"
+def out_of_the_engine(arrows: Iterable[Arrow]) -> Iterator[str]:
+    """The engine imports itself and the standard library, and of that nothing that has a clock or does I/O."""
+    for arrow in arrows:
+        top = arrow.target.partition(".")[0]
+        known = top == "pop3core" or (top in sys.stdlib_module_names and top not in NEVER_IN_THE_ENGINE)
+        if arrow.source.startswith("pop3core") and not known:
+            yield str(arrow)
 
 
-def test_pytest_is_for_the_contract_of_stores() -> None:
-    for source, target in arrows():
-        if target.partition(".")[0] == "pytest":
-            assert source == "pop3d.store_contract", f"{source} -> {target}"
+def between_the_programs(arrows: Iterable[Arrow]) -> Iterator[str]:
+    """Daemon and client do not know each other."""
+    for arrow in arrows:
+        if {arrow.source.partition(".")[0], arrow.target.partition(".")[0]} == {"pop3d", "pop3cli"}:
+            yield str(arrow)
 
 
-def test_stores_and_authenticators_do_not_know_the_session() -> None:
-    for source, target in arrows():
-        if re.match(r"pop3d\.(stores|auth)", source):
-            assert target not in ("pop3d.session", "pop3d.server"), f"{source} -> {target}"
-        if source == "pop3d.session":
-            assert not target.startswith("pop3d.stores."), f"{source} -> {target}"
+def to_the_terminal(arrows: Iterable[Arrow]) -> Iterator[str]:
+    """What draws on a terminal, or reads a command line, is for command lines."""
+    allowed = re.compile(r"pop3d\.(cli|commands\..*|testing)|pop3cli\.(cli|shell|terminal)\..*")
+    for arrow in arrows:
+        if arrow.target.partition(".")[0] in TERMINAL and not allowed.fullmatch(arrow.source):
+            yield str(arrow)
+
+
+def to_a_session(arrows: Iterable[Arrow]) -> Iterator[str]:
+    """A store or an authenticator knows no session, and a session no concrete store."""
+    for arrow in arrows:
+        above = arrow.target in ("pop3d.session", "pop3d.server")
+        upwards = above and re.match(r"pop3d\.(stores|auth)\b", arrow.source)
+        downwards = arrow.source == "pop3d.session" and arrow.target.startswith("pop3d.stores.")
+        if upwards or downwards:
+            yield str(arrow)
+
+
+def out_of_the_library(arrows: Iterable[Arrow]) -> Iterator[str]:
+    """The client's library needs others only where a function does, and neither terminal nor pydantic at all."""
+    for arrow in arrows:
+        if ".".join(arrow.source.split(".")[:2]) in LIBRARY:
+            top = arrow.target.partition(".")[0]
+            ours = top in PACKAGES or top in sys.stdlib_module_names or top == "__future__"
+            if top in TERMINAL | {"pydantic"} or not (ours or arrow.in_function):
+                yield str(arrow)
+
+
+def to_pytest(arrows: Iterable[Arrow]) -> Iterator[str]:
+    """pytest is for the contract of stores."""
+    for arrow in arrows:
+        if arrow.target.partition(".")[0] == "pytest" and arrow.source != "pop3d.store_contract":
+            yield str(arrow)
+
+
+@pytest.mark.parametrize("house", FLOORS)
+def test_arrows_point_down(house: str) -> None:
+    assert list(pointing_up(ARROWS, house)) == []
+
+
+RULES = [
+    going_round,
+    out_of_the_engine,
+    between_the_programs,
+    to_the_terminal,
+    to_a_session,
+    out_of_the_library,
+    to_pytest,
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_no_arrow_breaks(rule: Callable[[Iterable[Arrow]], Iterator[str]]) -> None:
+    assert list(rule(ARROWS)) == [], rule.__doc__
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "rule"),
+    [
+        ("pop3cli.net.tls", "pop3cli.cli.app", "pop3cli"),
+        ("pop3cli.commands.list", "pop3cli.shell.shell", "pop3cli"),  # side by side
+        ("pop3d.system.secret", "pop3d.config", "pop3d"),
+        ("pop3d.attic", "pop3d.config", "pop3d"),
+        ("pop3core.table", "pop3core.server", "pop3core"),
+        ("pop3d.stores.postgres.store", "pop3d.stores.maildir.scan", "pop3d.stores"),
+        ("pop3d.stores.maildir.names", "pop3d.stores.maildir.store", going_round),
+        ("pop3core.server", "asyncio", out_of_the_engine),
+        ("pop3core.server", "pydantic", out_of_the_engine),
+        ("pop3core.server", "pop3d.net.tls", out_of_the_engine),
+        ("pop3cli.net.tls", "pop3d.net.tls", between_the_programs),
+        ("pop3cli.commands.list", "rich.table", to_the_terminal),
+        ("pop3d.session", "pop3d.stores.maildir.store", to_a_session),
+        ("pop3d.auth.stored", "pop3d.session", to_a_session),
+        ("pop3cli.accounts.discovery", "dns.resolver", out_of_the_library),
+        ("pop3cli.message.html", "typer", out_of_the_library),
+        ("pop3d.server", "pytest", to_pytest),
+    ],
+)
+def test_a_planted_arrow_is_found(source: str, target: str, rule: object) -> None:
+    planted = Arrow(source, target)
+    arrows = [*ARROWS, planted]
+    found = list(rule(arrows) if callable(rule) else pointing_up(arrows, str(rule)))
+    assert len(found) >= 1
+    assert all(source in line and target in line for line in found)
+
+
+def test_the_library_does_not_speak_of_options() -> None:
+    """Its texts are read by programs that have none."""
+    for name, path in MODULES.items():
+        if ".".join(name.split(".")[:2]) in LIBRARY:
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" not in node.value:
+                    assert not re.search(r"(?<![\w-])--[a-z]", node.value), f"{path}:{node.lineno}: {node.value}"
+
+
+@pytest.mark.parametrize("package", [name for name, path in MODULES.items() if path.name == "__init__.py"])
+def test_a_wing_says_what_it_is_about(package: str) -> None:
+    assert len(ast.get_docstring(ast.parse(MODULES[package].read_text())) or "") > 40, package
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 
 from pop3cli.errors import UsageFault
 
-__all__ = ["PASSWORD_VARIABLE", "PORT", "STLS_PORT", "TIMEOUT", "Account", "Settings", "parse_account"]
+__all__ = ["PASSWORD_VARIABLE", "PORT", "STLS_PORT", "Account", "Settings", "parse_account"]
 
 PORT: Final = 995
 """POP3 over implicit TLS (RFC 8314 §7.1)."""
@@ -25,9 +25,6 @@ STLS_PORT: Final = 110
 
 PASSWORD_VARIABLE: Final = "POP3CLI_PASSWORD"  # noqa: S105 - the variable's name
 """The variable of the environment a password is taken from."""
-
-TIMEOUT: Final = 60.0
-"""Seconds the server may take for each thing, unless said otherwise."""
 
 _FORM: Final = "give pop3s://user@host"
 

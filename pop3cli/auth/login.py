@@ -19,10 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from pop3cli.accounts.url import TIMEOUT, Account, Settings
+from pop3cli.accounts.connect import connect
+from pop3cli.accounts.url import Account, Settings
 from pop3cli.auth.passwords import find_password, known_password, prompt_passphrase
 from pop3cli.errors import CommandRefused, LoginRefused, NotValid, SettingFault, UsageFault
-from pop3cli.mailbox.index import connect
+from pop3cli.net.connection import TIMEOUT
 from pop3cli.net.proxy import dial_by
 from pop3cli.net.session import Session
 from pop3cli.net.tls import Dial, client_context, end_point

@@ -1,4 +1,4 @@
-"""Words and options of ``pop3cli account`` and ``discover``; `pop3cli.commands.account` is what is done about them."""
+"""Arguments and options of ``pop3cli account`` and ``discover``; what they do is in `pop3cli.commands.account`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pop3cli.exit_status import ExitStatus
 from pop3cli.terminal.terminal import Terminal
 
 if TYPE_CHECKING:
-    from pop3cli.commands import account as accounting
+    from pop3cli.commands import account as account_command
 else:
-    accounting = Later("accounting")
+    account_command = Later("commands.account")
 
 __all__ = ["app", "discover_servers"]
 
@@ -47,10 +47,12 @@ def account_add(
     ] = None,
 ) -> int:
     """Give an account a name, and keep the options that were said with it. No password is ever in that file."""
-    said = accounting.OAuth(oauth, client_id, oauth_scope)
+    said = account_command.OAuth(oauth, client_id, oauth_scope)
 
     def work(terminal: Terminal) -> ExitStatus:
-        return accounting.add(name, url, ctx.obj, terminal, keyring=keyring, oauth=said, found_out=discover, sure=yes)
+        return account_command.add(
+            name, url, ctx.obj, terminal, keyring=keyring, oauth=said, discover=discover, yes=yes
+        )
 
     return run_work(ctx.obj, work)
 
@@ -62,19 +64,19 @@ def account_login(
     browser: Annotated[bool, typer.Option("--browser", help="In a browser on this machine, not by a code.")] = False,
 ) -> int:
     """Log in with the provider of an account's tokens; from then on they are renewed."""
-    return run_work(ctx.obj, lambda terminal: accounting.login(name, ctx.obj, terminal, browser=browser))
+    return run_work(ctx.obj, lambda terminal: account_command.login(name, ctx.obj, terminal, browser=browser))
 
 
 @app.command("list", epilog=EPILOG)
 def account_list(ctx: typer.Context) -> int:
     """The named accounts."""
-    return run_work(ctx.obj, lambda terminal: accounting.show(ctx.obj, terminal))
+    return run_work(ctx.obj, lambda terminal: account_command.show(ctx.obj, terminal))
 
 
 @app.command("remove", epilog=EPILOG)
 def account_remove(ctx: typer.Context, name: _Name) -> int:
     """Forget an account, and its password in the keyring."""
-    return run_work(ctx.obj, lambda terminal: accounting.remove(name, ctx.obj, terminal))
+    return run_work(ctx.obj, lambda terminal: account_command.remove(name, ctx.obj, terminal))
 
 
 def discover_servers(
@@ -82,4 +84,4 @@ def discover_servers(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="alice@example.org", show_default=False)],
 ) -> int:
     """Which server a mail address has its mailbox on, as its domain says."""
-    return run_work(ctx.obj, lambda terminal: accounting.show_servers(address, ctx.obj, terminal))
+    return run_work(ctx.obj, lambda terminal: account_command.show_servers(address, ctx.obj, terminal))

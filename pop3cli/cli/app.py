@@ -1,7 +1,7 @@
 """``pop3cli``: the command line.
 
-This module knows words and options, but those of named accounts and of sync (`pop3cli.cli.account`, `sync_words`);
-`pop3cli.commands.show` and its like know what is done about them, and are imported when it is.
+This module has the arguments and options of all commands, but those of named accounts and of sync, which are in
+`pop3cli.cli.account` and `pop3cli.cli.sync`. What a command does is in `pop3cli.commands`, imported when it is run.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import typer
 from typer.main import get_command
 
 from pop3cli.accounts.url import Account, Settings
-from pop3cli.cli import account as account_words
-from pop3cli.cli import sync as sync_words
+from pop3cli.cli import account as account_command
+from pop3cli.cli import sync as sync_command
 from pop3cli.cli.completion import complete_account
 from pop3cli.cli.global_options import EPILOG, OptionsAnywhere
 from pop3cli.cli.runner import Later, on_account_of, run_work, warn
@@ -28,10 +28,15 @@ from pop3cli.options import Options
 from pop3cli.terminal.terminal import Terminal
 
 if TYPE_CHECKING:
-    from pop3cli.commands import check
-    from pop3cli.commands import show as commands
+    from pop3cli.commands import check as check_command
+    from pop3cli.commands import delete as delete_command
+    from pop3cli.commands import list as list_command
+    from pop3cli.commands import show as show_command
+    from pop3cli.commands import stats as stats_command
 else:
-    check, commands = map(Later, ("check", "commands"))
+    check_command, delete_command, list_command, show_command, stats_command = map(
+        Later, ("commands.check", "commands.delete", "commands.list", "commands.show", "commands.stats")
+    )
 
 __all__ = ["main", "run"]
 
@@ -143,13 +148,13 @@ def check_account(
     ],
 ) -> int:
     """What a server shows, whether it can be trusted, and whether the login works; what to do about the rest."""
-    return on_account_of(ctx, account, check.check, user_required=False)
+    return on_account_of(ctx, account, check_command.check, user_required=False)
 
 
 @app.command(epilog=EPILOG)
 def stat(ctx: typer.Context, account: _Account) -> int:
     """How many messages there are, and how large they are together."""
-    return on_account_of(ctx, account, commands.stat)
+    return on_account_of(ctx, account, list_command.stat)
 
 
 @app.command("list", epilog=EPILOG)
@@ -168,7 +173,7 @@ def list_messages(
             raise UsageFault("list --all", "does not go with --last")
         for_person = terminal.is_terminal and not everything and not options.json
         most = last or (LIST_LAST if for_person else None)
-        return commands.list_messages(found, options, terminal, most)
+        return list_command.list_messages(found, options, terminal, most)
 
     return on_account_of(ctx, account, work)
 
@@ -176,7 +181,7 @@ def list_messages(
 @app.command(epilog=EPILOG)
 def uidl(ctx: typer.Context, account: _Account) -> int:
     """The unique id of each message."""
-    return on_account_of(ctx, account, commands.uidl)
+    return on_account_of(ctx, account, list_command.uidl)
 
 
 @app.command(epilog=EPILOG)
@@ -188,9 +193,7 @@ def stats(
     """Who and what fills the mailbox: senders, months, sizes, the largest messages."""
 
     def work(found: Account, options: Options, terminal: Terminal) -> ExitStatus:
-        from pop3cli.commands import stats as overview
-
-        return overview.stats(found, options, terminal, top)
+        return stats_command.stats(found, options, terminal, top)
 
     return on_account_of(ctx, account, work)
 
@@ -215,8 +218,8 @@ def show(
         if save is not None and (raw or headers):
             raise UsageFault("show --save-attachments", "does not go with --raw or --headers")
         if raw:
-            return commands.get(found, number, None, options, terminal)
-        return commands.show(found, number, options, terminal, headers_only=headers, save_to=save)
+            return show_command.get(found, number, None, options, terminal)
+        return show_command.show(found, number, options, terminal, headers_only=headers, save_to=save)
 
     return on_account_of(ctx, account, work)
 
@@ -234,7 +237,7 @@ def get(
     """A message's exact bytes."""
     file = None if output in (None, "-") else Path(str(output))
     return on_account_of(
-        ctx, account, lambda found, options, terminal: commands.get(found, number, file, options, terminal)
+        ctx, account, lambda found, options, terminal: show_command.get(found, number, file, options, terminal)
     )
 
 
@@ -251,7 +254,7 @@ def delete(
     return on_account_of(
         ctx,
         account,
-        lambda found, options, terminal: commands.delete(found, numbers, options, terminal, sure=yes),
+        lambda found, options, terminal: delete_command.delete(found, numbers, options, terminal, yes=yes),
     )
 
 
@@ -272,12 +275,12 @@ def doctor(
     def work(found: Account, options: Options, terminal: Terminal) -> ExitStatus:
         from pop3cli.doctor.command import doctor as examine  # no other command needs it
 
-        return examine(found, options, terminal, destructive=destructive, sure=yes, junit=junit)
+        return examine(found, options, terminal, destructive=destructive, yes=yes, junit=junit)
 
     return on_account_of(ctx, account, work)
 
 
-app.command(epilog=EPILOG)(sync_words.sync)
+app.command(epilog=EPILOG)(sync_command.sync)
 
 
 @app.command(epilog=EPILOG)
@@ -306,8 +309,8 @@ def shell(
     return run_work(ctx.obj, work)
 
 
-app.add_typer(account_words.app, name="account")
-app.command("discover", epilog=EPILOG)(account_words.discover_servers)
+app.add_typer(account_command.app, name="account")
+app.command("discover", epilog=EPILOG)(account_command.discover_servers)
 
 
 # --- the program ---

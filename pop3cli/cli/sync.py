@@ -1,4 +1,4 @@
-"""Words and options of ``pop3cli sync``; `pop3cli.sync` is what is done about them."""
+"""Arguments and options of ``pop3cli sync``; what it does is in `pop3cli.sync`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from pop3cli.cli.runner import run_work, warn
+from pop3cli.errors import UsageFault
 from pop3cli.exit_status import ExitStatus
+from pop3cli.options import Options
 from pop3cli.terminal.terminal import Terminal
 
 __all__ = ["sync"]
@@ -33,7 +35,7 @@ def sync(
     headers_only: Annotated[
         bool, typer.Option("--headers-only", help="Fetch headers alone, and delete nothing.")
     ] = False,
-    judge: Annotated[
+    filter_command: Annotated[
         str | None,
         typer.Option("--filter", metavar="CMD", help="Ask CMD about each: status 0 keep, 100 skip, 101 delete."),
     ] = None,
@@ -50,14 +52,35 @@ def sync(
     ] = None,
 ) -> int:
     """Fetch what is new into a Maildir or an mbox; what a cut or a crash interrupts goes on where it was."""
-    from pop3cli.sync.app import Words, run_sync
-
-    words = Words(
-        delete, delete_after, dry_run, max_size, headers_only, judge, filter_timeout, state, watch, import_state
-    )
 
     def work(terminal: Terminal) -> ExitStatus:
-        warn(ctx.obj, terminal)
-        return run_sync(accounts, destination, words, ctx.obj, terminal)
+        import asyncio  # these are slow to import, and only this command needs them
+
+        from pop3cli.accounts.registry import find
+        from pop3cli.sync.command import jobs_of, octets_of, seconds_of, sync_all
+        from pop3cli.sync.filters import Filter
+        from pop3cli.sync.output import Output
+        from pop3cli.sync.plan import Wishes
+
+        options: Options = ctx.obj
+        warn(options, terminal)
+        if delete and delete_after is not None:
+            raise UsageFault("--delete and --delete-after", "one of them is meant")
+        if headers_only and (delete or delete_after is not None):
+            raise UsageFault("--headers-only", "nothing is deleted of which only the headers were fetched")
+        age = 0.0 if delete else None if delete_after is None else seconds_of(delete_after, "--delete-after")
+        most = None if max_size is None else octets_of(max_size, "--max-size")
+        judge = None if filter_command is None else Filter(filter_command, filter_timeout)
+        interval = None if watch is None else seconds_of(watch, "--watch")
+        if interval is not None and (dry_run or interval < 1):
+            raise UsageFault("--watch", "does not go with --dry-run, nor with no time at all")
+        found = [find(text, options.settings) for text in accounts]
+        jobs = jobs_of(found, destination, state, import_state)
+        wishes = Wishes(age, most, headers_only, dry_run, judge)
+        output = Output(terminal, json=options.json)
+        status = asyncio.run(sync_all(jobs, wishes, output, interval, options.new_trace))
+        if status is ExitStatus.INTERRUPTED:
+            raise KeyboardInterrupt  # told as everywhere else
+        return status
 
     return run_work(ctx.obj, work)

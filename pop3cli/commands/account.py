@@ -6,17 +6,18 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from pop3cli.accounts import registry as book
-from pop3cli.accounts.discovery import Found, discover
+from pop3cli.accounts import discovery, registry
+from pop3cli.accounts.discovery import Found
 from pop3cli.accounts.registry import Entry
-from pop3cli.accounts.url import TIMEOUT, Account, Settings, parse_account
-from pop3cli.auth import token_store as tokens
+from pop3cli.accounts.url import Account, Settings, parse_account
+from pop3cli.auth import token_store
 from pop3cli.auth.login import way_to
 from pop3cli.auth.oauth import PRESETS, Client, Prompt, browser_login, device_login, provider_of
 from pop3cli.auth.passwords import client_secret, find_password, forget_in_keyring, store_in_keyring
 from pop3cli.auth.token_store import Kept
 from pop3cli.errors import ServerBroken, UsageFault
 from pop3cli.exit_status import ExitStatus
+from pop3cli.net.connection import TIMEOUT
 from pop3cli.net.https import check_url
 from pop3cli.net.proxy import dial_by
 from pop3cli.options import Options
@@ -45,14 +46,14 @@ def add(
     *,
     keyring: bool,
     oauth: OAuth = OAuth(),
-    found_out: bool = False,
-    sure: bool = False,
+    discover: bool = False,
+    yes: bool = False,
 ) -> ExitStatus:
     """Write an account into the book, and its password into the keyring.
 
-    ``found_out``: ``url`` is a mail address, whose server is to be found; ``sure``: nobody is asked about it.
+    ``discover``: ``url`` is a mail address, whose server is to be found; ``yes``: nobody is asked about it.
     """
-    account = _found_out(url, options, terminal, sure=sure) if found_out else parse_account(url)
+    account = _discovered(url, options, terminal, yes=yes) if discover else parse_account(url)
     settings = _with_oauth(options.settings, oauth)
     if settings.insecure:
         raise UsageFault("account add --insecure", "it is for one run only", "give --pin SHA256 instead")
@@ -64,17 +65,17 @@ def add(
     wants_password = keyring and settings.oauth is None
     password = find_password(account, None) if wants_password else b""
     # RFC 8314 §5.1: what was found is written down, and not looked for again at every connection
-    book.add(Entry(name, account, settings))
+    registry.add(Entry(name, account, settings))
     if wants_password:
         try:
             store_in_keyring(account.url, password.decode("utf-8", "surrogateescape"))
         except BaseException:
-            book.remove(name)
+            registry.remove(name)
             raise
     if options.json:
         terminal.json(_as_json(Entry(name, account, settings)))
     else:
-        terminal.line((f"added {name}", "ok"), f": {account.url}", (f" ({book.book_path()})", "faint"))
+        terminal.line((f"added {name}", "ok"), f": {account.url}", (f" ({registry.book_path()})", "faint"))
     if settings.oauth is not None:
         terminal.note(f"now log in: pop3cli account login {name}")
     return ExitStatus.OK
@@ -98,13 +99,13 @@ def show_servers(address: str, options: Options, terminal: Terminal) -> ExitStat
 def _look(address: str, options: Options) -> list[Found]:
     proxy = options.settings.proxy
     dial = None if proxy is None else dial_by(proxy, options.settings.timeout or TIMEOUT)
-    return asyncio.run(discover(address, dial=dial))
+    return asyncio.run(discovery.discover(address, dial=dial))
 
 
-def _found_out(address: str, options: Options, terminal: Terminal, *, sure: bool) -> Account:
+def _discovered(address: str, options: Options, terminal: Terminal, *, yes: bool) -> Account:
     best = _look(address, options)[0]
     what = f"{best.account.url} (named by {best.source})"
-    if best.confirmed or sure:
+    if best.confirmed or yes:
         terminal.note(f"found {what}")
         return best.account
     # RFC 6186 §6, RFC 8314 §5.1: who can forge DNS would be sent the password
@@ -142,7 +143,7 @@ def _with_oauth(settings: Settings, oauth: OAuth) -> Settings:
 
 def login(name: str, options: Options, terminal: Terminal, *, browser: bool) -> ExitStatus:
     """Let a person log in with the account's provider, and keep the tokens."""
-    account, settings = book.find(name, options.settings)
+    account, settings = registry.find(name, options.settings)
     if settings.title is None or settings.oauth is None or settings.oauth_client_id is None:
         raise UsageFault(f"account {name}", "its login is not by OAuth", "give it with account add --oauth")
     dial = way_to(account, settings).dial
@@ -164,7 +165,7 @@ def login(name: str, options: Options, terminal: Terminal, *, browser: bool) -> 
         log_in = device_login if by_device else browser_login
         return Kept(account.url, provider, client, await log_in(provider, client, tell, dial=dial))
 
-    tokens.keep(name, settings, asyncio.run(work()))
+    token_store.keep(name, settings, asyncio.run(work()))
     if options.json:
         terminal.json({"logged_in": name})
     else:
@@ -174,7 +175,7 @@ def login(name: str, options: Options, terminal: Terminal, *, browser: bool) -> 
 
 def show(options: Options, terminal: Terminal) -> ExitStatus:
     """All named accounts: a table."""
-    entries = [entry for _, entry in sorted(book.read_book().items())]
+    entries = [entry for _, entry in sorted(registry.read_book().items())]
     if options.json:
         terminal.json([_as_json(entry) for entry in entries])
         return ExitStatus.OK
@@ -194,10 +195,10 @@ def show(options: Options, terminal: Terminal) -> ExitStatus:
 
 def remove(name: str, options: Options, terminal: Terminal) -> ExitStatus:
     """Forget an account, and its password in the keyring, unless another account has the same."""
-    entry = book.remove(name)
-    shared = any(other.account == entry.account and other.settings.keyring for other in book.read_book().values())
+    entry = registry.remove(name)
+    shared = any(other.account == entry.account and other.settings.keyring for other in registry.read_book().values())
     if entry.settings.oauth is not None:
-        tokens.forget(name, entry.settings)
+        token_store.forget(name, entry.settings)
     elif entry.settings.keyring and not shared:
         forget_in_keyring(entry.account.url)
     if options.json:
@@ -230,4 +231,4 @@ def _login(settings: Settings) -> str:
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
-    return {"name": entry.name, "url": entry.account.url, **book.said(entry.settings)}
+    return {"name": entry.name, "url": entry.account.url, **registry.said(entry.settings)}

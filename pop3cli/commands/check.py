@@ -16,9 +16,9 @@ from typing import Any, Final, Literal
 
 from pop3cli.accounts.url import Account
 from pop3cli.auth.login import Entrance, way_to, with_secret
-from pop3cli.commands.show import Visit
 from pop3cli.errors import CertificateRefused, CommandRefused, MailError, NotConnected
 from pop3cli.exit_status import ExitStatus
+from pop3cli.mailbox.visit import Visit
 from pop3cli.net.certificates import Certificate, chain_of, read_certificate
 from pop3cli.net.session import Session
 from pop3cli.net.tls import client_context

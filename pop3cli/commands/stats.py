@@ -7,8 +7,8 @@ from typing import Final
 
 from pop3cli.accounts.url import Account
 from pop3cli.commands.message_table import count_of, gather
-from pop3cli.commands.show import logged_in
 from pop3cli.exit_status import ExitStatus
+from pop3cli.mailbox.visit import logged_in
 from pop3cli.message.statistics import Share, Statistics
 from pop3cli.options import Options
 from pop3cli.terminal.tables import Column

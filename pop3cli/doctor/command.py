@@ -16,7 +16,6 @@ from typing import Final
 from pop3cli.accounts.url import Account
 from pop3cli.auth.login import Entrance, way_to
 from pop3cli.auth.passwords import find_password
-from pop3cli.commands.show import Visit
 from pop3cli.doctor.deleting import victim
 from pop3cli.doctor.findings import Finding, NotSo, Skip, Verdict, failed
 from pop3cli.doctor.raw_connection import Silence, WireFault
@@ -26,6 +25,7 @@ from pop3cli.doctor.table import EXAMINATIONS, Examination
 from pop3cli.errors import MailError, ServerBroken, TimedOut, UsageFault, refusal
 from pop3cli.exit_status import ExitStatus
 from pop3cli.files import whole_file
+from pop3cli.mailbox.visit import Visit
 from pop3cli.net.session import Session
 from pop3cli.options import Options
 from pop3cli.terminal.terminal import Terminal
@@ -47,10 +47,10 @@ TOTAL_SECONDS: Final = 600.0
 
 
 def doctor(
-    account: Account, options: Options, terminal: Terminal, *, destructive: bool, sure: bool, junit: Path | None
+    account: Account, options: Options, terminal: Terminal, *, destructive: bool, yes: bool, junit: Path | None
 ) -> ExitStatus:
     """Examine a server. SOME_FAILED when an examination failed; raises `MailError` when none can be made."""
-    if destructive and not sure and not terminal.can_ask:
+    if destructive and not yes and not terminal.can_ask:
         raise UsageFault("doctor --destructive", "there is no terminal to ask at", "give --yes to delete one message")
     settings = options.settings
     entrance = way_to(account, settings)
@@ -61,7 +61,7 @@ def doctor(
     patient = Patient(account, entrance.tls, password, entrance.timeout, options.new_trace, entrance.dial)
     with Visit() as visit:
         visit.do(_admit(visit.session, entrance, patient))
-        if destructive and not sure and not _allowed(visit, patient, account, terminal):
+        if destructive and not yes and not _allowed(visit, patient, account, terminal):
             terminal.line("nothing was examined, and nothing deleted")
             return ExitStatus.SOME_FAILED
         results = visit.do(_run(patient, options, terminal, destructive=destructive))

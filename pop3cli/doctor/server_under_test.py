@@ -19,8 +19,8 @@ from pop3cli.accounts.url import Account
 from pop3cli.doctor.findings import Finding, NotSo, Skip
 from pop3cli.doctor.raw_connection import Reply, Wire, WireFault, WireTally
 from pop3cli.net.tls import Dial
-from pop3cli.net.trace import Echo, Trace
-from pop3cli.sanitize import harmless
+from pop3cli.net.trace import Trace
+from pop3cli.sanitize import Echo, harmless
 from pop3core.capabilities import Capabilities
 
 __all__ = ["SAMPLES_MAX", "SAMPLE_OCTETS_MAX", "LoginFailed", "Patient"]

@@ -31,6 +31,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+from pop3cli.accounts.connect import connect
 from pop3cli.accounts.url import parse_account
 from pop3cli.errors import (
     CommandRefused,
@@ -45,7 +46,7 @@ from pop3cli.errors import (
     TryLater,
     refusal,
 )
-from pop3cli.mailbox.index import Index, Reconnect, connect, read_index
+from pop3cli.mailbox.index import Index, Reconnect, read_index
 from pop3cli.message.mime import Parts
 from pop3cli.net.connection import TIMEOUT
 from pop3cli.net.session import Session

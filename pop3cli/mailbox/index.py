@@ -1,4 +1,4 @@
-"""From an account to a session behind TLS, and what there is in its mailbox by unique-id.
+"""What there is in a mailbox, by unique-id; and how often a cut connection to it is replaced.
 
 Whoever keeps a memory of messages (the client library, `sync`) begins here: a message's number means something in one
 session only, its unique-id for as long as it exists (RFC 1939 §7 UIDL).
@@ -6,19 +6,16 @@ session only, its unique-id for as long as it exists (RFC 1939 §7 UIDL).
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from pop3cli.accounts.url import Account
-from pop3cli.errors import CommandRefused, NoTls, NoUniqueIds, ServerBroken, refusal
+from pop3cli.errors import CommandRefused, NoUniqueIds, ServerBroken, refusal
 from pop3cli.net.session import Session
-from pop3cli.net.tls import Dial
 from pop3core.commands import List, Uidl
-from pop3core.events import Greeted, ListItem, Replied, UidItem
+from pop3core.events import ListItem, Replied, UidItem
 
-__all__ = ["UNIQUE_ID_MAX", "Index", "Place", "Reconnect", "connect", "read_index"]
+__all__ = ["UNIQUE_ID_MAX", "Index", "Place", "Reconnect", "read_index"]
 
 
 UNIQUE_ID_MAX: Final = 250
@@ -41,20 +38,6 @@ class Reconnect:
         """The seconds to wait before each attempt."""
         for attempt in range(self.attempts):
             yield min(self.pause * 2 ** (attempt - 1), self.pause_max) if attempt else 0.0
-
-
-async def connect(
-    session: Session, account: Account, tls: ssl.SSLContext, timeout: float, dial: Dial | None = None
-) -> Greeted:
-    """Connect to an account's server, and see to TLS, from the first octet or by STLS. Raises `MailError`."""
-    implicit = not account.stls
-    greeting = await session.connect(account.host, account.port, tls=tls, implicit=implicit, timeout=timeout, dial=dial)
-    if account.stls:
-        try:
-            await session.starttls()
-        except CommandRefused as fault:
-            raise NoTls(account.server, f"no TLS by STLS ({fault})", "is it a pop3s:// server?") from None
-    return greeting
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, assert_never
 
-from pop3cli.accounts.url import TIMEOUT
 from pop3cli.errors import (
     MailError,
     NotConnected,
@@ -60,6 +59,9 @@ from pop3core.events import (
 from pop3core.table import AFTER, RULE_OF, State
 
 __all__ = ["TIMEOUT", "Connection", "Said"]
+
+TIMEOUT: Final = 60.0
+"""Seconds the server may take for each thing, unless said otherwise."""
 
 _GOODBYE: Final = 1.0
 """Seconds for TLS to say goodbye when all is done."""

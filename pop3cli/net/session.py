@@ -34,7 +34,8 @@ from pop3cli.errors import (
     refusal,
 )
 from pop3cli.net.connection import TIMEOUT, Connection, Said
-from pop3cli.net.trace import Echo, Trace
+from pop3cli.net.trace import Trace
+from pop3cli.sanitize import Echo
 from pop3core.answers import SaslCancelled, SaslResponse
 from pop3core.capabilities import Capabilities
 from pop3core.client import ClientConfig

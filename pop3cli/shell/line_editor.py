@@ -10,23 +10,25 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from pop3cli.errors import SettingFault
 from pop3cli.files import keep_out_of_others, make_folder
-from pop3cli.net.trace import is_secret
+from pop3core.secrecy import is_harmless
 
 try:
     import readline
 except ImportError:  # not every Python has it; lines are then typed without editing
     readline = None  # type: ignore[assignment]
 
-__all__ = ["Completer", "Lines", "history_file", "lines_of_a_person"]
+__all__ = ["Completer", "Lines", "history_file", "is_secret", "lines_of_a_person"]
 
 _HISTORY_MAX: Final = 256 * 1024  # octets of the history that are kept from one run to the next
 _FITTING_MAX: Final = 200  # completions that are offered
+_OURS: Final = frozenset(("explain", "help"))  # words of the shell that no server hears
 
 Completer = Callable[[str], Iterable[tuple[str, str]]]
 """Given the line up to the cursor, all that the word under it may become, each with a remark."""
@@ -46,6 +48,20 @@ def lines_of_a_person(complete: Completer, *, colored: bool, drawn: bool = True)
         with contextlib.suppress(ImportError):
             return _Prompted(complete, colored=colored)
     return _Typed(complete, colored=colored)
+
+
+def is_secret(line: str) -> bool:
+    """Whether a line that was typed in the shell may hold a password, or what proves to know it."""
+    word, _, rest = line.strip().partition(" ")
+    match word.lower():
+        case "raw":
+            return is_secret(rest)
+        case "open":
+            return re.search(r":[^/@]*@", rest) is not None  # a password in a URL, which is refused
+        case known if known in _OURS:
+            return False
+        case _:
+            return not is_harmless(line.strip().encode("utf-8", "surrogatepass"))
 
 
 def history_file() -> Path:

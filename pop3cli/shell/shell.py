@@ -21,9 +21,9 @@ from pop3cli.accounts.registry import find
 from pop3cli.accounts.url import Account, Settings
 from pop3cli.auth.login import MECHANISMS, Entrance, way_to, with_secret
 from pop3cli.auth.passwords import prompt_password
-from pop3cli.commands.show import Visit
 from pop3cli.errors import MailError, NotConnected, UsageFault, refusal, text_of
 from pop3cli.exit_status import ExitStatus
+from pop3cli.mailbox.visit import Visit
 from pop3cli.options import Options
 from pop3cli.shell.explain import explained
 from pop3cli.shell.line_editor import Lines, lines_of_a_person

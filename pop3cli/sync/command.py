@@ -31,7 +31,7 @@ from pop3cli.sync.plan import Wishes
 from pop3cli.sync.run import Report, Run
 from pop3cli.sync.writer import Destination
 
-__all__ = ["Job", "key_of", "octets_of", "seconds_of", "state_path", "sync"]
+__all__ = ["Job", "key_of", "octets_of", "seconds_of", "state_path", "sync_all"]
 
 AT_ONCE: Final = 8
 """Accounts that are fetched from at the same time."""
@@ -155,7 +155,7 @@ def jobs_of(
     return jobs
 
 
-async def sync(
+async def sync_all(
     jobs: Sequence[Job],
     wishes: Wishes,
     output: Output,

@@ -24,10 +24,11 @@ from pop3d.stores import StoreError, mbox
 from pop3d.stores.maildir.compressed import HEAD, NotMail, form_of, verified
 from pop3d.stores.maildir.content import OPEN_MESSAGE
 from pop3d.stores.maildir.deleted import put_back
-from pop3d.stores.maildir.delivery import OverQuota, Quota, deliver
+from pop3d.stores.maildir.delivery import deliver
 from pop3d.stores.maildir.folders import named_below, open_folder
 from pop3d.stores.maildir.seen_mailboxes import SeenMailboxes, is_there
 from pop3d.stores.maildir.store import mailbox_path
+from pop3d.stores.quota import OverQuota, Quota
 from pop3d.system.folders import open_inside
 
 __all__ = ["deliver_stdin", "import_mail", "undelete"]

@@ -1,1 +1,4 @@
-"""pop3d.observe."""
+"""What can be seen of the daemon: the log, metrics, and the report of each session.
+
+May touch nothing else of the daemon: others tell it what happens.
+"""

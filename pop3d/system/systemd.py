@@ -14,17 +14,40 @@ import os
 import socket
 import time
 from collections.abc import Callable, MutableMapping, Sequence
-from typing import Final
+from ipaddress import ip_address
+from typing import Final, Protocol
 
-from pop3d.config import Listen, is_loopback
-
-__all__ = ["ActivationError", "Notifier", "activated", "matched"]
+__all__ = ["ActivationError", "Listener", "Notifier", "activated", "matched"]
 
 log = logging.getLogger("pop3d.systemd")
 
 _FIRST_DESCRIPTOR: Final = 3  # SD_LISTEN_FDS_START
 _SOCKETS_MAX: Final = 64  # sockets handed over; more is a mistake
 _STATUS_SECONDS: Final = 10.0  # seconds between two words on how we are, where no watchdog asks for more
+
+
+class Listener(Protocol):
+    """What is configured of a listener."""
+
+    @property
+    def host(self) -> str:
+        """An address, or a name."""
+        ...
+
+    @property
+    def port(self) -> int:
+        """TCP's."""
+        ...
+
+    @property
+    def tls(self) -> str:
+        """``"none"``: clear text."""
+        ...
+
+    @property
+    def insecure(self) -> bool:
+        """Clear text is meant, for others than this machine too."""
+        ...
 
 
 class ActivationError(Exception):
@@ -110,7 +133,7 @@ def _listening(descriptor: int) -> socket.socket:
     )
 
 
-def matched(sockets: Sequence[socket.socket], listen: Sequence[Listen]) -> dict[int, list[socket.socket]]:
+def matched(sockets: Sequence[socket.socket], listen: Sequence[Listener]) -> dict[int, list[socket.socket]]:
     """For each of ``listen``, by its index, the sockets of its port; those that get none bind for themselves.
 
     Of several with one port the socket's own address decides. Raises `ActivationError` for a socket that belongs to
@@ -126,7 +149,7 @@ def matched(sockets: Sequence[socket.socket], listen: Sequence[Listen]) -> dict[
         if len(candidates) != 1:
             raise ActivationError(f"{where}, which belongs to no [[listen]]: add one with this port, or remove it")
         one = listen[candidates[0]]
-        if one.tls == "none" and not one.insecure and not is_loopback(host):
+        if one.tls == "none" and not one.insecure and not ip_address(host).is_loopback:
             raise ActivationError(f'{where}, whose [[listen]] has tls = "none": bind it to loopback, or use TLS')
         found.setdefault(candidates[0], []).append(handed)
     return found

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from pop3cli.accounts.url import Settings
-from pop3cli.net.trace import Trace, is_secret
+from pop3cli.net.trace import Trace
 from pop3cli.options import Options
-from pop3cli.shell.line_editor import _kept, history_file
+from pop3cli.shell.line_editor import _kept, history_file, is_secret
 from pop3cli.shell.shell import Shell
 from pop3cli.terminal.terminal import Terminal
 from pop3core.answers import CommitFailed

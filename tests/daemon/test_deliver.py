@@ -25,8 +25,9 @@ from pop3d.commands import deliver as commands
 from pop3d.errors import CommandError
 from pop3d.store_contract import MESSAGES, content
 from pop3d.stores import mbox
-from pop3d.stores.maildir.delivery import OverQuota, Quota, deliver
+from pop3d.stores.maildir.delivery import deliver
 from pop3d.stores.maildir.store import MaildirOptions, MaildirStore
+from pop3d.stores.quota import OverQuota, Quota
 from tests.packed import PACKERS
 
 

@@ -22,9 +22,9 @@ from pop3d.auth.postgres import PostgresUsers
 from pop3d.config import load
 from pop3d.store_contract import ALICE, StoreContract, content
 from pop3d.stores import MaildropBusy, RemovalFailed, Store, StoreError
-from pop3d.stores.maildir.delivery import OverQuota, Quota
 from pop3d.stores.postgres.delivery import deliver
 from pop3d.stores.postgres.store import PostgresStore
+from pop3d.stores.quota import OverQuota, Quota
 from tests.postgres import Cluster
 from tests.site import Daemon, Site, free_port
 

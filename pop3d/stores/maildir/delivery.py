@@ -27,25 +27,14 @@ from typing import Final
 
 from pop3core.framing import CrlfNormalizer
 from pop3d.stores.maildir.folders import make_folder, named_below, open_folder
+from pop3d.stores.quota import OverQuota, Quota
 from pop3d.system.folders import open_or_make_inside
 
-__all__ = ["OverQuota", "Quota", "deliver", "sizes_in", "unique_name"]
+__all__ = ["deliver", "sizes_in", "unique_name"]
 
 _STALE: Final = 36 * 3600  # seconds after which a file in tmp/ belongs to nobody (maildir(5))
 
 _delivered = itertools.count(1)
-
-
-class OverQuota(Exception):
-    """The mailbox has no room for the message; one line that says how much there is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """What a mailbox may hold; 0: no limit. ``octets``: as stored."""
-
-    octets: int = 0
-    messages: int = 0
 
 
 @dataclass(frozen=True, slots=True)

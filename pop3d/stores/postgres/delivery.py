@@ -12,8 +12,8 @@ from psycopg.rows import TupleRow
 
 from pop3core.framing import CrlfNormalizer
 from pop3d.postgres import DURABLE, TIMEOUT, DatabaseFault, one_line, settings, shut, silent, ways
-from pop3d.stores.maildir.delivery import OverQuota, Quota
 from pop3d.stores.postgres.locks import key
+from pop3d.stores.quota import OverQuota, Quota
 
 __all__ = ["MESSAGE_OCTETS_MAX", "deliver"]
 
