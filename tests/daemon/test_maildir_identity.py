@@ -242,6 +242,31 @@ async def test_a_message_that_was_rewritten_keeps_its_id_beside_a_copy_that_is_o
     assert (await uids_by_content(again))[b"old\r\n"] == b"1.M1P1.host"
 
 
+COMPRESSED = gzip.compress(b"old\n")
+
+
+@pytest.mark.parametrize(
+    "stored", [(COMPRESSED,), (b"old\n",), (COMPRESSED, b"old\n")], ids=["compressed", "restored", "both"]
+)
+@pytest.mark.parametrize("same_inode", [True, False])
+async def test_an_id_that_was_told_names_no_older_message_with_another_content(
+    stored: tuple[bytes, ...], same_inode: bool, store: MaildirStore, box: Path, tmp_path: Path
+) -> None:
+    """Nor one with the old inode number: file systems give freed numbers out again, most of them at once."""
+    assert await uids_by_content(store) == {b"old\r\n": b"1.M1P1.host"}
+    if same_inode:
+        os.rename(box / OLD, box / NEW)  # as if it were made now, and got the number
+    else:
+        os.unlink(box / OLD)
+    (box / NEW).write_bytes(b"another\n")
+    for flag, octets in zip("AB", stored, strict=False):
+        (box / f"cur/1.M1P1.host:2,{flag}").write_bytes(octets)
+    drop = await opened(MaildirStore(str(tmp_path / "mail" / "{user}"), tmp_path / "state"))
+    number = list(drop.messages.uids).index(b"1.M1P1.host") + 1
+    assert await content(drop, number) == b"old\r\n"
+    await drop.close()
+
+
 async def test_two_names_of_one_file_are_one_message_and_go_together(store: MaildirStore, box: Path) -> None:
     """As a program leaves them that was killed between linking and unlinking."""
     os.link(box / OLD, box / NEW)

@@ -93,7 +93,10 @@ class OtherPrograms(Machine):
         file = self._file(which)
         name = self.world.free_name(file.unique, f"{flags}Z")
         if name is not None and not file.content.compressed and len(file.names) == 1:
+            before = {content.stored for content, _, _ in self.world.past}
             made = self.world.compress(file, name)
+            if made.content.stored in before:  # an equal file that was removed, and came back, looks the same
+                self.ids.came_back(made.content.sent)
             if self.session is not None:
                 self.session.heir(file, made)
 

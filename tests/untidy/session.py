@@ -118,9 +118,12 @@ class IdBook:
 
     def check(self, groups: list[Group], ancestors: dict[bytes, set[bytes]], *, binding: bool) -> None:
         """Compare a listing with those before it. ``binding``: it will be held against those to come."""
-        present = {file.content.sent for group in groups for file in group.files}
+        everything = [file for group in groups for file in group.files]
         for group in groups:
             texts = {file.content.sent for file in group.files}
+            names = {file.unique for file in group.files}
+            # one that undelete has put back under another unique part left its own, and the id, to whoever is there now
+            present = {file.content.sent for file in everything if file.told or file.unique in names}
             if len(texts) == 1:
                 self._check(group, texts.pop(), present, ancestors, binding=binding)
 

@@ -327,12 +327,14 @@ class _Collector:
         self.told[unique] = list(by_uid.values())
 
     def _first_before(self, same: list[SameName], inode: int, octets: int) -> list[SameName]:
-        """Which of the files was listed alone before, and has the plain id: by inode number, or by its octets as sent.
+        """Which of the files was listed alone before, and has the plain id: by inode number and by its octets as sent.
 
-        A program that rewrites a message, to compress it say, makes a file that is younger than a copy beside it.
+        A program that rewrites a message, to compress it say, makes a file that is younger than a copy beside it. Where
+        another file has the octets than the inode number, they decide: file systems give a freed number out again.
         """
-        was_it = [file for file in same if name_and_inode(file.entry)[1] == inode]
-        was_it = was_it or [file for file in same if self._counted_wherever(file.entry)[1] == octets]
+        same_number = [file for file in same if name_and_inode(file.entry)[1] == inode]
+        as_long = [file for file in same if file.digest and self._counted_wherever(file.entry)[1] == octets]
+        was_it = [file for file in same_number if file in as_long] or as_long or same_number
         return [replace(file, made=-1) if was_it == [file] else file for file in same]
 
     def _is_taken(self, uid: bytes) -> bool:
