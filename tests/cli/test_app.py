@@ -361,7 +361,7 @@ def test_output_that_cannot_be_written(pop3cli: Cli, server: Server) -> None:
 
 
 def test_a_bug_of_ours_is_one_line(pop3cli: Cli, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pop3cli.commands.show.human_size", lambda octets: 1 // 0)
+    monkeypatch.setattr("pop3cli.commands.list.human_size", lambda octets: 1 // 0)
     ran = pop3cli("stat", server.account(), "--cacert", server.certificate)
     assert ran.status == 70
     assert "a bug of ours: ZeroDivisionError" in one_line(ran)

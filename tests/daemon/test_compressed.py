@@ -247,7 +247,7 @@ def test_a_bomb_is_told_at_bounded_memory(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "bomb").stat().st_size < 200_000
     code = """
 import os, resource, sys
-from pop3d.stores import compressed
+from pop3d.stores.maildir import compressed
 compressed._CONTENT_MAX = 64 * 1024**2
 descriptor = os.open(sys.argv[1], os.O_RDONLY)
 form = compressed.form_of(os.pread(descriptor, compressed.HEAD, 0))
