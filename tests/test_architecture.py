@@ -33,6 +33,7 @@ ENGINE = [
     {"sasl.exchange", "secrecy", "stand_ins"},
     {"events", "settings"},
     {"answers", "reading"},
+    {"login"},
     {"server", "client"},
     {"transcript"},
     {""},

@@ -377,7 +377,7 @@ def test_no_secret_in_any_repr() -> None:
     for line in (b"AUTH PLAIN AGFsaWNlAGh1c2g=\r\n", b"USER a\r\nPASS hush\r\n"):
         _, event = run(conn, line)
         assert "hush" not in repr(event)
-        assert "hush" not in repr([getattr(conn, name) for name in conn.__slots__])
+        assert "hush" not in repr([getattr(part, name) for part in (conn, conn._login) for name in part.__slots__])
         conn.answer(LoginRejected(None, "no"))
         run(conn)
     assert "hush" not in repr(Auth("PLAIN", b"hush"))
