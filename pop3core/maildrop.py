@@ -15,6 +15,7 @@ from itertools import compress, count
 from typing import Final, TypeVar, overload
 
 from pop3core.errors import LocalProtocolError
+from pop3core.framing import TERMINATOR
 
 __all__ = ["UID_OCTETS_MAX", "Listing", "MarkedNumbers", "Marks", "PackedOctets", "is_unique_id"]
 
@@ -145,6 +146,21 @@ class Marks:
         To go over marked ones takes no time: a hundred thousand of them, some microseconds.
         """
         return self._between(values) if self.marked else enumerate(values, 1)
+
+    def lines(self, line: bytes, values: Sequence[object], piece_octets: int) -> Iterator[bytes]:
+        """A line for each message that is not marked, and the terminator: LIST's and UIDL's (RFC 1939 §5, §7).
+
+        Some at a time, ``piece_octets`` or a little more: a million of them are never in memory at once. ``line``: to
+        be filled in with message number and value; ``values``: one for each message.
+        """
+        piece, octets = [], 0
+        for numbered in self.present(values):
+            piece.append(text := line % numbered)
+            octets += len(text)
+            if octets >= piece_octets:
+                yield b"".join(piece)
+                piece, octets = [], 0
+        yield b"".join((*piece, TERMINATOR))
 
     def _between(self, values: Sequence[T]) -> Iterator[tuple[int, T]]:
         find = self._flags.find

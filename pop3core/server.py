@@ -25,32 +25,13 @@ without a QUIT never asks for a commit (RFC 1939 §6).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
 from pop3core import answers as a
-from pop3core.commands import (
-    Apop,
-    Auth,
-    Capa,
-    Command,
-    Dele,
-    Lang,
-    List,
-    Noop,
-    Pass,
-    Quit,
-    Retr,
-    Rset,
-    Stat,
-    Stls,
-    Top,
-    Uidl,
-    User,
-    Utf8,
-)
+from pop3core import commands as c
 from pop3core.errors import LocalProtocolError
 from pop3core.events import (
     Closed,
@@ -409,14 +390,14 @@ class ServerConnection:
 
     # --- AUTHORIZATION ---
 
-    def _user(self, command: User) -> None:
+    def _user(self, command: c.User) -> None:
         # RFC 1939 §7 USER: +OK may be said even though there is no such mailbox, so that nobody learns names; nor is
         # there a code to learn from (RFC 2449 §8.1.1, RFC 3206 §5)
         self._login.named = command.name
         self._state = self._target
         self._ok("send PASS")
 
-    def _log_in(self, command: Pass | Apop | Auth) -> None:
+    def _log_in(self, command: c.Pass | c.Apop | c.Auth) -> None:
         self._follow(self._login.begin(command))
 
     def _follow(self, step: Step) -> None:
@@ -450,15 +431,15 @@ class ServerConnection:
         if refused.last:
             self._close(_FAILED_LOGINS)
 
-    def _capa(self, _command: Capa) -> None:
+    def _capa(self, _command: c.Capa) -> None:
         self._ok("capabilities follow")  # RFC 2449 §5: and end with a dot
         self._say("".join(f"{line}\r\n" for line in self._login.capabilities(self._state)).encode() + TERMINATOR)
 
-    def _utf8_on(self, _command: Utf8) -> None:
+    def _utf8_on(self, _command: c.Utf8) -> None:
         self._login.utf8 = True
         self._ok("UTF8 is on")
 
-    def _lang(self, command: Lang) -> None:
+    def _lang(self, command: c.Lang) -> None:
         offered = self._config.languages
         if command.tag is None:
             self._ok("languages follow")
@@ -472,7 +453,7 @@ class ServerConnection:
 
     # --- STLS ---
 
-    def _stls(self, _command: Stls) -> None:
+    def _stls(self, _command: c.Stls) -> None:
         if self._login.utf8:
             self._err("{keyword} is not valid in the {state} state", keyword="STLS", state="UTF8")  # RFC 6856 §2.1
         elif len(self._lines):
@@ -485,20 +466,20 @@ class ServerConnection:
 
     # --- TRANSACTION ---
 
-    def _noop(self, _command: Noop) -> None:
+    def _noop(self, _command: c.Noop) -> None:
         self._say(_OK)
 
-    def _stat(self, _command: Stat) -> None:
+    def _stat(self, _command: c.Stat) -> None:
         self._say(b"+OK %d %d\r\n" % (self._marks.messages, self._marks.octets))
 
-    def _rset(self, _command: Rset) -> None:
+    def _rset(self, _command: c.Rset) -> None:
         self._marks.reset()
         self._totals()
 
     def _totals(self) -> None:
         self._ok("{messages} messages ({octets} octets)", messages=self._marks.messages, octets=self._marks.octets)
 
-    def _dele(self, command: Dele) -> None:
+    def _dele(self, command: c.Dele) -> None:
         if self._exists(command.number):
             self._marks.mark(command.number)
             self._ok("marked as deleted")
@@ -509,35 +490,21 @@ class ServerConnection:
         self._err("no such message")  # RFC 1939 §5: nor may a marked one be referred to
         return False
 
-    def _list(self, command: List) -> None:
+    def _list(self, command: c.List) -> None:
         sizes = self._listing.sizes  # RFC 6856 §2.1: the octets that RETR sends
         if command.number is None:
             self._totals()
-            self._pieces = self._lines_of(b"%d %d\r\n", sizes)
+            self._pieces = self._marks.lines(b"%d %d\r\n", sizes, self._limits.list_piece_octets)
         elif self._exists(command.number):
             self._say(b"+OK %d %d\r\n" % (command.number, sizes[command.number - 1]))
 
-    def _uidl(self, command: Uidl) -> None:
+    def _uidl(self, command: c.Uidl) -> None:
         uids = self._listing.uids
         if command.number is None:
             self._ok("unique-ids follow")
-            self._pieces = self._lines_of(b"%d %b\r\n", uids)
+            self._pieces = self._marks.lines(b"%d %b\r\n", uids, self._limits.list_piece_octets)
         elif self._exists(command.number):
             self._say(b"+OK %d %b\r\n" % (command.number, uids[command.number - 1]))
-
-    def _lines_of(self, line: bytes, values: Sequence[object]) -> Iterator[bytes]:
-        """A line for each message that is not marked, some at a time: a million of them are never in memory at once.
-
-        ``line``: to be filled in with message number and value; ``values``: one for each message.
-        """
-        piece, octets = [], 0
-        for numbered in self._marks.present(values):
-            piece.append(text := line % numbered)
-            octets += len(text)
-            if octets >= self._limits.list_piece_octets:
-                yield b"".join(piece)
-                piece, octets = [], 0
-        yield b"".join((*piece, TERMINATOR))
 
     def _next_piece(self) -> int:
         """Say the next piece of a list; how many octets it has."""
@@ -549,11 +516,11 @@ class ServerConnection:
         self._say(piece)
         return len(piece)
 
-    def _retr(self, command: Retr) -> None:
+    def _retr(self, command: c.Retr) -> None:
         if self._exists(command.number):
             self._read(Reading(command.number, None))
 
-    def _top(self, command: Top) -> None:
+    def _top(self, command: c.Top) -> None:
         if self._exists(command.number):
             self._read(Reading(command.number, command.lines))
 
@@ -599,7 +566,7 @@ class ServerConnection:
 
     # --- UPDATE ---
 
-    def _quit(self, _command: Quit) -> None:
+    def _quit(self, _command: c.Quit) -> None:
         # RFC 1939 §4: before login it only ends the session; §6: behind it, it is what removes
         self._lines.clear()  # nothing is valid behind QUIT
         if self._state is State.TRANSACTION:
@@ -625,24 +592,24 @@ class ServerConnection:
             self._err("{left} of {marked} deleted messages could not be removed", code, left=left, marked=marked)
             self._close("QUIT, but not all could be removed")
 
-    _HANDLERS: Final[dict[type[Command], Callable[[Any, Any], None]]] = {
-        User: _user,
-        Pass: _log_in,
-        Apop: _log_in,
-        Auth: _log_in,
-        Stls: _stls,
-        Utf8: _utf8_on,
-        Lang: _lang,
-        Capa: _capa,
-        Stat: _stat,
-        List: _list,
-        Uidl: _uidl,
-        Retr: _retr,
-        Top: _top,
-        Dele: _dele,
-        Noop: _noop,
-        Rset: _rset,
-        Quit: _quit,
+    _HANDLERS: Final[dict[type[c.Command], Callable[[Any, Any], None]]] = {
+        c.User: _user,
+        c.Pass: _log_in,
+        c.Apop: _log_in,
+        c.Auth: _log_in,
+        c.Stls: _stls,
+        c.Utf8: _utf8_on,
+        c.Lang: _lang,
+        c.Capa: _capa,
+        c.Stat: _stat,
+        c.List: _list,
+        c.Uidl: _uidl,
+        c.Retr: _retr,
+        c.Top: _top,
+        c.Dele: _dele,
+        c.Noop: _noop,
+        c.Rset: _rset,
+        c.Quit: _quit,
     }
     assert _HANDLERS.keys() == RULE_OF.keys()
 

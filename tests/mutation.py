@@ -103,7 +103,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
      "False -> (True)"): "differs only where OpenSSL forbids MD5",
     ("server", "self._question = None", "self._question = None -> pass"): "another question takes its place",
     ("server", "return False", "return False -> return None"): _FALSY,
-    ("server", "piece, octets = [], 0", "0 -> (1)"): "a piece of a list may be an octet shorter",
+    ("maildrop", "piece, octets = [], 0", "0 -> (1)"): "a piece of a list may be an octet shorter",
     ("server", "self._lines.clear()  # nothing is valid behind QUIT", "self._lines.clear() -> pass"): _MEMORY,
 }  # fmt: skip
 
