@@ -54,7 +54,7 @@ from pop3core.replies import Code, encode_challenge, encode_err, encode_ok
 from pop3core.sasl.base import Challenge
 from pop3core.settings import ServerConfig, Summary
 from pop3core.syntax import BARE, BadCommand, read_arguments, split
-from pop3core.table import AFTER, RULE_OF, State
+from pop3core.table import AFTER, State
 from pop3core.texts import DEFAULT_LANGUAGE, LANGUAGES, choose, translate
 
 __all__ = ["CUT_OFF", "ServerConfig", "ServerConnection", "Summary"]
@@ -611,7 +611,6 @@ class ServerConnection:
         c.Rset: _rset,
         c.Quit: _quit,
     }
-    assert _HANDLERS.keys() == RULE_OF.keys()
 
 
 def _some_of(left: Collection[int]) -> frozenset[int]:
