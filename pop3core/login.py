@@ -123,7 +123,7 @@ class Login:
         """The connection is behind TLS now: what the client said before is forgotten (RFC 2595 §4)."""
         self.secure = True
         self.open = self._opened()
-        tls = Tls(answer.channel_binding, False, answer.identity, answer.tls_exporter)
+        tls = Tls(answer.channel_binding, identity=answer.identity, tls_exporter=answer.tls_exporter)
         offered = "SCRAM-SHA-256-PLUS" in self._config.mechanisms and bool(tls.bindings)
         self.tls = replace(tls, binding_offered=offered)
         self.named = ""
@@ -237,10 +237,6 @@ class Login:
             case SecretRequested(_, "SCRAM-SHA-256"), a.ScramSecret() | a.NoSecret():
                 return self._given(answer)
         raise LocalProtocolError(f"{type(answer).__name__} is no answer to {type(question).__name__}")
-
-    def abandon(self) -> None:
-        """The session is to end: no exchange goes on."""
-        self.exchange = None
 
     # --- what comes of it ---
 

@@ -286,7 +286,6 @@ class ServerConnection:
             return
         self._finishing = reason
         self._lines.clear()
-        self._login.abandon()
         if isinstance(self._question, TlsRequested):
             self._close(reason)  # the client waits for TLS: nothing can be said
         if isinstance(self._question, LoginRequested | SecretRequested | TlsRequested):

@@ -94,8 +94,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("server", "return", "return -> pass"): "finish behind the end: the end is told before anything else",
     ("server", "self._lines.clear()", "self._lines.clear() -> pass"):
         "what waits is never read: the end is told first, and clear text behind STLS has ended the session before",
-    ("server", "self._login.abandon()", "self._login.abandon() -> pass"):
-        "the farewell comes before the next line is read",
     ("server", 'data = self._output[0] if len(self._output) == 1 else b"".join(self._output)', "1 -> (0)"): _FASTER,
     ("server", 'data = self._output[0] if len(self._output) == 1 else b"".join(self._output)', "0 -> (-1)"):
         "the first of one is the last",
@@ -241,6 +239,8 @@ def _walk(node: ast.AST, in_function: bool) -> Iterator[tuple[ast.AST, bool]]:
             continue
         if isinstance(node, ast.AnnAssign) and child is node.annotation:
             continue
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "TypeAlias":
+            continue  # it is for type checkers
         if isinstance(node, ast.Assign | ast.AnnAssign) and _names(node) & {"__all__", "__slots__", "__match_args__"}:
             continue
         yield child, in_function
