@@ -10,8 +10,8 @@ A million messages must fit: sizes may come as an ``array("Q")``, unique-ids as 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import compress, count
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import compress, count, islice
 from typing import Final, TypeVar, overload
 
 from pop3core.errors import LocalProtocolError
@@ -24,6 +24,7 @@ T = TypeVar("T")
 UID_OCTETS_MAX: Final = 70
 """The longest unique-id (RFC 1939 §7)."""
 
+_NAMED_MAX: Final = 1_000  # of the messages that a driver could not remove: so many are looked at
 _UID_OCTETS = bytes(range(0x21, 0x7F))
 
 
@@ -196,6 +197,16 @@ class MarkedNumbers(Sequence[int]):
 
     def __contains__(self, number: object) -> bool:
         return isinstance(number, int) and 0 < number <= len(self._flags) and bool(self._flags[number - 1])
+
+    def left_of(self, left: Collection[int]) -> int | None:
+        """How many of these messages are still there, by a driver that names ``left``; None when it names others.
+
+        Of very many the first are looked at: to look at a million would take too long.
+        """
+        some = frozenset(islice(left, _NAMED_MAX))
+        if not all(map(self.__contains__, some)):
+            return None
+        return len(some) if len(left) <= _NAMED_MAX else min(len(left), self._marked)
 
     def __eq__(self, other: object) -> bool:
         return tuple(self) == tuple(other) if isinstance(other, MarkedNumbers | tuple) else NotImplemented

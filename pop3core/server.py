@@ -25,9 +25,8 @@ without a QUIT never asks for a commit (RFC 1939 §6).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import islice
 from typing import Any, Final
 
 from pop3core import answers as a
@@ -48,7 +47,7 @@ from pop3core.events import (
 )
 from pop3core.framing import TERMINATOR, LineBuffer, LineFault
 from pop3core.login import Login, Refused, Step
-from pop3core.maildrop import Listing, Marks
+from pop3core.maildrop import Listing, MarkedNumbers, Marks
 from pop3core.reading import Reading
 from pop3core.replies import Code, encode_challenge, encode_err, encode_ok
 from pop3core.sasl.base import Challenge
@@ -66,7 +65,6 @@ _NEED: Final = NeedData(False)
 _RESUMED: Final = NeedData(True)
 _MORE: Final = MoreWork()
 _LIST_OCTETS: Final = 2048  # of a LIST, that count like one of `Limits.turn_commands`
-_NAMED_MAX: Final = 1_000  # of the messages that a driver could not remove: so many are looked at
 _ENDLESS_LINE: Final = "a line without end"
 _BAD_COMMANDS: Final = "too many bad commands"
 _FAILED_LOGINS: Final = "too many failed logins"
@@ -85,32 +83,15 @@ class ServerConnection:
     when the driver breaks the rules: an answer that was not asked for, or an event asked for before the answer.
     """
 
-    __slots__ = (
-        "_asked",
-        "_closed",
-        "_config",
-        "_dropped",
-        "_end_of_stream",
-        "_failed",
-        "_finishing",
-        "_flush_first",
-        "_greeted",
-        "_language",
-        "_limits",
-        "_lines",
-        "_listing",
-        "_login",
-        "_marks",
-        "_output",
-        "_pieces",
-        "_question",
-        "_reading",
-        "_resumed",
-        "_state",
-        "_target",
-        "_unsent",
-        "summary",
-    )
+    __slots__ = (  # noqa: RUF023 - in groups
+        "_config", "_limits", "_login", "_language", "summary",
+        "_state", "_target", "_failed", "_greeted", "_finishing", "_closed",  # where the session is
+        "_lines", "_end_of_stream", "_resumed",  # what came in
+        "_output", "_unsent",  # what is to go out
+        "_question", "_asked", "_flush_first",  # what the driver is asked
+        "_listing", "_marks",  # the maildrop
+        "_pieces", "_reading", "_dropped",  # the reply of several lines under way, and a message to be released
+    )  # fmt: skip
 
     def __init__(self, config: ServerConfig | None = None, *, timestamp: str | None = None) -> None:
         """``timestamp``: one that never comes again, such as ``<1896.697170952@mail.example.org>``: APOP is offered."""
@@ -254,10 +235,9 @@ class ServerConnection:
                 self._ask(question, flush_first=True)
             case CommitRequested(numbers), a.Committed():
                 self._committed(len(numbers))
-            case CommitRequested(numbers), a.CommitFailed(left, code) if all(
-                map(numbers.__contains__, some := _some_of(left))
-            ):
-                there = len(some) if len(left) <= _NAMED_MAX else min(len(left), len(numbers))
+            case CommitRequested(MarkedNumbers() as numbers), a.CommitFailed(left, code) if (
+                there := numbers.left_of(left)
+            ) is not None:
                 self._commit_failed(there, len(numbers), code)
             case _:
                 raise LocalProtocolError(f"{type(answer).__name__} is no answer to {type(question).__name__}")
@@ -516,12 +496,13 @@ class ServerConnection:
         return len(piece)
 
     def _retr(self, command: c.Retr) -> None:
-        if self._exists(command.number):
-            self._read(Reading(command.number, None))
+        if self._exists(number := command.number):
+            self._read(Reading(number, None, b"+OK %d octets\r\n" % self._listing.sizes[number - 1]))
 
     def _top(self, command: c.Top) -> None:
         if self._exists(command.number):
-            self._read(Reading(command.number, command.lines))
+            opening = encode_ok(translate(self._language, "top of message follows"))
+            self._read(Reading(command.number, command.lines, opening))
 
     def _read(self, reading: Reading) -> None:
         self._reading = reading
@@ -531,27 +512,16 @@ class ServerConnection:
     def _content(self, data: bytes, last: bool) -> None:
         reading, summary = self._reading, self.summary
         assert reading is not None
-        reading.check(data, last, self._limits.content_octets_max)
-        if not reading.started:
-            self._start(reading)
         before = reading.offset
-        self._say(reading.feed(data, last))
+        self._say(reading.feed(data, last, self._limits.content_octets_max))
         summary.retrieved_octets += reading.offset - before
         if not reading.ended:
             self._ask(reading.request(), flush_first=False)
             return
-        self._say(TERMINATOR)
         summary.retrieved += reading.lines is None
         self._question = self._reading = None
         if not last:
             self._dropped = reading.number
-
-    def _start(self, reading: Reading) -> None:
-        reading.started = True
-        if reading.lines is None:
-            self._say(b"+OK %d octets\r\n" % self._listing.sizes[reading.number - 1])
-        else:
-            self._ok("top of message follows")
 
     def _content_failed(self, code: Code | None, text: str) -> None:
         reading = self._reading
@@ -610,8 +580,3 @@ class ServerConnection:
         c.Rset: _rset,
         c.Quit: _quit,
     }
-
-
-def _some_of(left: Collection[int]) -> frozenset[int]:
-    """What a driver could not remove; of very many the first: to look at a million would take too long."""
-    return frozenset(islice(left, _NAMED_MAX))
