@@ -533,6 +533,17 @@ def test_an_initial_response_that_waits_is_forgotten_with_its_exchange() -> None
     assert client.sent == b"AUTH OAUTHBEARER\r\nAUTH LOGIN\r\n"
 
 
+def test_an_initial_response_that_waits_outlasts_replies_to_what_was_sent_before() -> None:
+    client = Listener()
+    client.conn.send(Capa())
+    client.hear(b"+OK\r\nPIPELINING\r\n.\r\n")
+    client.conn.send(Capa())
+    client.conn.send(Auth("PLAIN", b"\0a\0b"))  # SASL is not announced
+    client.hear(b"+OK\r\nPIPELINING\r\n.\r\n")
+    assert client.hear(b"+ \r\n") == []
+    assert client.sent == b"CAPA\r\nCAPA\r\nAUTH PLAIN\r\nAGEAYg==\r\n"
+
+
 @pytest.mark.parametrize("line", [b"+ !!", b"+ AAA", b"+ =AAA", b"+ AA=A", b"+ QUJD ", b"+  QUJD", b"+ QUJD."])
 def test_a_challenge_that_is_no_base64_is_answered_by_breaking_off(line: bytes) -> None:
     # RFC 5034 §4: nothing that base64 does not allow is ignored; the client sends "*", and the server's word ends it
