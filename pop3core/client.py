@@ -50,11 +50,11 @@ from pop3core.events import (
     UidItem,
 )
 from pop3core.framing import DotUnstuffer, LineBuffer, LineFault
-from pop3core.grammar import BadArgument, decode_base64, initial_response, is_printable, number
+from pop3core.grammar import BadArgument, is_printable, number
 from pop3core.limits import DEFAULT_LIMITS, Limits
 from pop3core.replies import Status, decode
 from pop3core.sasl import MECHANISMS
-from pop3core.sasl.base import ServerProved
+from pop3core.sasl.exchange import ClientExchange
 from pop3core.sasl.prep import prepared
 from pop3core.syntax import BadCommand, encode
 from pop3core.table import AFTER, RULE_OF, Home, State
@@ -97,11 +97,7 @@ class ClientConnection:
         self._octets = 0  # of that content, or of what is announced
         self._items: int | None = None  # so far, of the list under way
         self._announced: list[str] = []
-        self._response: bytes | None = None  # a line of a SASL exchange that may leave
-        self._challenged = False  # the driver's answer to a challenge is wanted
-        self._held: bytes | None = None  # an initial response that may not stand in the line of AUTH
-        self._cancelled = False  # the exchange under way was broken off by us
-        self._proved = False  # in the exchange under way the server has proved that it knows the password
+        self._exchange: ClientExchange | None = None  # while an AUTH that was sent is not answered to the end
         self._utf8 = False  # UTF8 was said
         self._capa_answered = False  # by +OK or -ERR, on the connection as it is now
         self._tls_wanted = False  # STLS was accepted: nothing is said or heard before the handshake
@@ -144,13 +140,10 @@ class ClientConnection:
                 self._tls_wanted, self._secure = False, True
                 self._capa_answered = False
                 self.capabilities = Capabilities()  # RFC 2595 §4: what was learned before TLS is worth nothing
-            case a.SaslResponse(data) if self._challenged:
-                self._challenged = False
-                self._proved = isinstance(data, ServerProved)
-                self._response = b"" if not data else initial_response.write(data)
-            case a.SaslCancelled() if self._challenged:
-                self._challenged = self._proved = False
-                self._response = b"*"
+            case a.SaslResponse(data) if self._exchange is not None and self._exchange.challenged:
+                self._exchange.respond(data)
+            case a.SaslCancelled() if self._exchange is not None and self._exchange.challenged:
+                self._exchange.cancel()
             case _:
                 raise LocalProtocolError(f"{type(answer).__name__} answers nothing")
 
@@ -216,10 +209,10 @@ class ClientConnection:
                 return self._events.popleft()
             if self._disconnected is not None:
                 return self._disconnected
-            if self._response is not None:
-                line, self._response = self._response, None
+            if (exchange := self._exchange) is not None and exchange.line is not None:
+                line, exchange.line = exchange.line, None
                 return SendData(line + b"\r\n")
-            if self._challenged:
+            if exchange is not None and exchange.challenged:
                 raise LocalProtocolError("Challenged wants an answer first")
             if self._tls_wanted and not self._end_of_stream:
                 raise LocalProtocolError("TlsReady wants an answer first")  # RFC 2595 §2.5: nothing goes on without
@@ -272,10 +265,9 @@ class ClientConnection:
         # RFC 5034 §3: none for a server that does not announce SASL. §4: nor one that would make the line too long.
         # It answers the first, empty challenge instead.
         unannounced = self._capa_answered and "SASL" not in self.capabilities
-        if unannounced or len(line) > self._limits.command_octets_max:
-            self._held = command.initial
-            line = encode(replace(command, initial=None))
-        return line
+        held = command.initial if unannounced or len(line) > self._limits.command_octets_max else None
+        self._exchange = ClientExchange(command, held)
+        return line if held is None else encode(replace(command, initial=None))
 
     # --- receiving ---
 
@@ -307,16 +299,19 @@ class ClientConnection:
             self._end(expected=False)
 
     def _status(self, command: Command, line: bytes) -> None:
-        if isinstance(command, Auth) and (line == b"+" or line.startswith(b"+ ")):
-            self._challenge(command, line[2:])
+        exchange = self._exchange
+        if exchange is not None and exchange.command is not command:
+            exchange = None  # it is of an AUTH that was sent behind this one
+        if exchange is not None and (line == b"+" or line.startswith(b"+ ")):
+            self._challenge(exchange, line[2:])
             return
-        self._held, self._cancelled = None, False
-        proved, self._proved = self._proved, False
         status = self._decode(line)
-        if isinstance(command, Auth) and status.ok and command.mechanism.startswith("SCRAM-") and not proved:
-            # RFC 5802 §5: without its signature anybody could be the server
-            text = "+OK without proof that the server knows the password: it may be an impostor"
-            self._broken(text, code="unproved", rfc="RFC 5802 §5")
+        if exchange is not None:
+            self._exchange = None
+            if status.ok and not exchange.is_proved:
+                # RFC 5802 §5: without its signature anybody could be the server
+                text = "+OK without proof that the server knows the password: it may be an impostor"
+                self._broken(text, code="unproved", rfc="RFC 5802 §5")
         rule = RULE_OF[type(command)]
         self._barrier = self._barrier and not rule.barrier
         self._events.append(Replied(command, status.ok, status.code, status.text))
@@ -340,21 +335,13 @@ class ClientConnection:
         if self._state is State.CLOSED:
             self._end(expected=isinstance(command, Quit))
 
-    def _challenge(self, command: Auth, octets: bytes) -> None:
+    def _challenge(self, exchange: ClientExchange, octets: bytes) -> None:
         try:
-            data = decode_base64(octets)
+            data = exchange.challenge(octets)
         except BadArgument:
-            if self._cancelled:
-                self._broken("a challenge is no base64, again", code="bad-challenge", rfc="RFC 5034 §4")
-            # RFC 5034 §4: the exchange is cancelled; the server's -ERR tells the driver
-            self._response, self._held, self._cancelled = b"*", None, True
-            return
-        self._proved = False  # what follows the proof is another exchange's
-        if self._held is not None and not data:
-            self._response, self._held = initial_response.write(self._held), None
-            return
-        self._challenged = True
-        self._events.append(Challenged(command, data))
+            self._broken("a challenge is no base64, again", code="bad-challenge", rfc="RFC 5034 §4")
+        if data is not None:
+            self._events.append(Challenged(exchange.command, data))
 
     def _begin_tls(self) -> None:
         if self._lines:

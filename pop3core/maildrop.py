@@ -10,11 +10,12 @@ A million messages must fit: sizes may come as an ``array("Q")``, unique-ids as 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import compress, count
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import compress, count, islice
 from typing import Final, TypeVar, overload
 
 from pop3core.errors import LocalProtocolError
+from pop3core.framing import TERMINATOR
 
 __all__ = ["UID_OCTETS_MAX", "Listing", "MarkedNumbers", "Marks", "PackedOctets", "is_unique_id"]
 
@@ -23,6 +24,7 @@ T = TypeVar("T")
 UID_OCTETS_MAX: Final = 70
 """The longest unique-id (RFC 1939 §7)."""
 
+_NAMED_MAX: Final = 1_000  # of the messages that a driver could not remove: so many are looked at
 _UID_OCTETS = bytes(range(0x21, 0x7F))
 
 
@@ -146,6 +148,21 @@ class Marks:
         """
         return self._between(values) if self.marked else enumerate(values, 1)
 
+    def lines(self, line: bytes, values: Sequence[object], piece_octets: int) -> Iterator[bytes]:
+        """A line for each message that is not marked, and the terminator: LIST's and UIDL's (RFC 1939 §5, §7).
+
+        Some at a time, ``piece_octets`` or a little more: a million of them are never in memory at once. ``line``: to
+        be filled in with message number and value; ``values``: one for each message.
+        """
+        piece, octets = [], 0
+        for numbered in self.present(values):
+            piece.append(text := line % numbered)
+            octets += len(text)
+            if octets >= piece_octets:
+                yield b"".join(piece)
+                piece, octets = [], 0
+        yield b"".join((*piece, TERMINATOR))
+
     def _between(self, values: Sequence[T]) -> Iterator[tuple[int, T]]:
         find = self._flags.find
         place = find(0)
@@ -180,6 +197,16 @@ class MarkedNumbers(Sequence[int]):
 
     def __contains__(self, number: object) -> bool:
         return isinstance(number, int) and 0 < number <= len(self._flags) and bool(self._flags[number - 1])
+
+    def left_of(self, left: Collection[int]) -> int | None:
+        """How many of these messages are still there, by a driver that names ``left``; None when it names others.
+
+        Of very many the first are looked at: to look at a million would take too long.
+        """
+        some = frozenset(islice(left, _NAMED_MAX))
+        if not all(map(self.__contains__, some)):
+            return None
+        return len(some) if len(left) <= _NAMED_MAX else min(len(left), self._marked)
 
     def __eq__(self, other: object) -> bool:
         return tuple(self) == tuple(other) if isinstance(other, MarkedNumbers | tuple) else NotImplemented

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from pop3core.errors import LocalProtocolError
 from pop3core.events import ContentRequested
-from pop3core.framing import DotStuffer, TopCutter, stuffed
+from pop3core.framing import TERMINATOR, DotStuffer, TopCutter, stuffed
 
 __all__ = ["Reading"]
 
 
 class Reading:
-    """``number``: the message; ``lines``: None for RETR, else how many lines of the body TOP wants."""
+    """``number``: the message; ``lines``: None for RETR, else how many lines of the body TOP wants.
 
-    __slots__ = ("_cutter", "_stuffer", "_tail", "ended", "lines", "number", "offset", "started")
+    ``opening``: the +OK, which is said once the first piece of content has come, for until then it may be -ERR.
+    """
 
-    def __init__(self, number: int, lines: int | None) -> None:
+    __slots__ = ("_cutter", "_opening", "_stuffer", "_tail", "ended", "lines", "number", "offset", "started")
+
+    def __init__(self, number: int, lines: int | None, opening: bytes) -> None:
+        self._opening = opening
         self.number = number
         self.lines = lines
         self.offset = 0
@@ -31,8 +35,7 @@ class Reading:
         """The question for the next piece."""
         return ContentRequested(self.number, self.offset, self.lines)
 
-    def check(self, data: bytes, last: bool, octets_max: int) -> None:
-        """Raises `LocalProtocolError` for a piece that breaks the rules of `pop3core.answers.Content`."""
+    def _check(self, data: bytes, last: bool, octets_max: int) -> None:
         if len(data) > octets_max:
             raise LocalProtocolError(f"a piece of content has at most {octets_max} octets")
         if not data and not last:
@@ -41,8 +44,12 @@ class Reading:
         if last and not data.endswith(b"\r\n") and self._end_with(data) not in (b"\r\n", b""):
             raise LocalProtocolError("content ends with CRLF")
 
-    def feed(self, data: bytes, last: bool) -> bytes:
-        """What goes on the wire for the next piece; once `ended`, the terminator follows."""
+    def feed(self, data: bytes, last: bool, octets_max: int) -> bytes:
+        """What goes on the wire for the next piece: with the +OK before the first, the terminator behind the last.
+
+        Raises `LocalProtocolError` for a piece that breaks the rules of `pop3core.answers.Content`.
+        """
+        self._check(data, last, octets_max)
         if self._cutter is not None:
             self._tail = self._end_with(data)
             data = self._cutter.feed(data)
@@ -53,9 +60,14 @@ class Reading:
         self.ended = last
         if self._stuffer is None:
             if last:  # most messages are one piece
-                return stuffed(data)
+                self.started = True
+                return b"".join((self._opening, stuffed(data), TERMINATOR))
             self._stuffer = DotStuffer()
-        return self._stuffer.feed(data)
+        data = self._stuffer.feed(data)
+        if not self.started:
+            self.started = True
+            data = self._opening + data
+        return data + TERMINATOR if last else data
 
     def _end_with(self, data: bytes) -> bytes:
         """The last two octets of all content, once ``data`` is part of it."""

@@ -15,8 +15,9 @@ only when no line is left does what was answered leave, and the peer gets its tu
 leave in one write, one piece of content is asked for at a time, and memory stays bounded without a queue. What is done
 for one event can be bounded too, whatever a client sends: that is what `MoreWork` is for.
 
-A SASL exchange is a generator of `pop3core.sasl` that is fed line by line; STLS is a question to the driver, and
-nothing that was read before the handshake survives it.
+Who is let in is decided by `pop3core.login`, a machine of its own: it is fed commands, lines of a SASL exchange and the
+driver's answers, and says what is to be done. STLS is a question to the driver, and nothing that was read before the
+handshake survives it.
 
 One line is executed at a time: what was sent behind a PASS waits until the login is answered. A session that ends
 without a QUIT never asks for a commit (RFC 1939 §6).
@@ -24,78 +25,47 @@ without a QUIT never asks for a commit (RFC 1939 §6).
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import islice
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from pop3core import answers as a
-from pop3core.capabilities import server_capabilities
-from pop3core.commands import (
-    Apop,
-    Auth,
-    Capa,
-    Command,
-    Dele,
-    Lang,
-    List,
-    Noop,
-    Pass,
-    Quit,
-    Retr,
-    Rset,
-    Stat,
-    Stls,
-    Top,
-    Uidl,
-    User,
-    Utf8,
-)
+from pop3core import commands as c
 from pop3core.errors import LocalProtocolError
 from pop3core.events import (
     Closed,
     CommitRequested,
     ContentDropped,
     ContentRequested,
-    Credential,
     LoginRequested,
     MoreWork,
     NeedData,
-    Password,
-    ProofFailed,
     SecretRequested,
     SendData,
     ServerEvent,
     TlsRequested,
-    Verified,
 )
 from pop3core.framing import TERMINATOR, LineBuffer, LineFault
-from pop3core.maildrop import Listing, Marks
+from pop3core.login import Login, Refused, Step
+from pop3core.maildrop import Listing, MarkedNumbers, Marks
 from pop3core.reading import Reading
 from pop3core.replies import Code, encode_challenge, encode_err, encode_ok
-from pop3core.sasl import MECHANISMS, TOKEN_LINES, Mechanism, SaslError
-from pop3core.sasl.base import Challenge, SecretWanted, Tls, VerdictWanted
-from pop3core.sasl.exchange import Exchange, Failed, Step
-from pop3core.sasl.prep import prepared
-from pop3core.settings import ServerConfig, Summary, check_policy
+from pop3core.sasl import TOKEN_LINES
+from pop3core.sasl.base import Challenge
+from pop3core.settings import ServerConfig, Summary
 from pop3core.syntax import BARE, BadCommand, read_arguments, split
-from pop3core.table import AFTER, RULE_OF, Home, Rule, State
+from pop3core.table import AFTER, State
 from pop3core.texts import DEFAULT_LANGUAGE, LANGUAGES, choose, translate
 
 __all__ = ["CUT_OFF", "ServerConfig", "ServerConnection", "Summary"]
 
 
 _OK: Final = encode_ok("")
-_TIMESTAMP = re.compile(r"<[\x21-\x3b\x3d\x3f-\x7e]{1,200}>")  # RFC 1939 §7 APOP, RFC 2449 §3: a msg-id of RFC 822
 _END_OF_STREAM: Final = "the client went away without QUIT"
 _NEED: Final = NeedData(False)
 _RESUMED: Final = NeedData(True)
 _MORE: Final = MoreWork()
 _LIST_OCTETS: Final = 2048  # of a LIST, that count like one of `Limits.turn_commands`
-_NAMED_MAX: Final = 1_000  # of the messages that a driver could not remove: so many are looked at
 _ENDLESS_LINE: Final = "a line without end"
 _BAD_COMMANDS: Final = "too many bad commands"
 _FAILED_LOGINS: Final = "too many failed logins"
@@ -114,71 +84,26 @@ class ServerConnection:
     when the driver breaks the rules: an answer that was not asked for, or an event asked for before the answer.
     """
 
-    __slots__ = (
-        "_apop",
-        "_asked",
-        "_closed",
-        "_config",
-        "_dropped",
-        "_end_of_stream",
-        "_exchange",
-        "_expire",
-        "_failed",
-        "_finishing",
-        "_flush_first",
-        "_granted",
-        "_greeted",
-        "_language",
-        "_limits",
-        "_lines",
-        "_listing",
-        "_login_delay",
-        "_marks",
-        "_mechanism",
-        "_named",
-        "_offered",
-        "_open",
-        "_output",
-        "_pieces",
-        "_question",
-        "_reading",
-        "_refusal",
-        "_resumed",
-        "_secure",
-        "_state",
-        "_target",
-        "_timestamp",
-        "_tls",
-        "_unsent",
-        "_username",
-        "_utf8",
-        "summary",
-    )
+    __slots__ = (  # noqa: RUF023 - in groups
+        "_config", "_limits", "_login", "_language", "summary",
+        "_state", "_target", "_failed", "_greeted", "_finishing", "_closed",  # where the session is
+        "_lines", "_end_of_stream", "_resumed",  # what came in
+        "_output", "_unsent",  # what is to go out
+        "_question", "_asked", "_flush_first",  # what the driver is asked
+        "_listing", "_marks",  # the maildrop
+        "_pieces", "_reading", "_dropped",  # the reply of several lines under way, and a message to be released
+    )  # fmt: skip
 
     def __init__(self, config: ServerConfig | None = None, *, timestamp: str | None = None) -> None:
         """``timestamp``: one that never comes again, such as ``<1896.697170952@mail.example.org>``: APOP is offered."""
-        if timestamp is not None and not _TIMESTAMP.fullmatch(timestamp):
-            raise LocalProtocolError("a timestamp is like <1896.697170952@mail.example.org>")
-        self._timestamp = timestamp
         self._config = config or ServerConfig()
         self._limits = self._config.limits
-        self._offered = self._config.offered(apop=timestamp is not None)
+        self.summary = Summary()
+        self._login = Login(self._config, self.summary, timestamp)
         self._state = State.AUTHORIZATION
         self._target = self._state  # where +OK to the command under way leads
         self._failed: State | None = None  # and where its -ERR leads, when it moves
-        self._secure = False
-        self._open = self._opened()
-        self._tls = Tls()
         self._language = DEFAULT_LANGUAGE
-        self._utf8 = False
-        self._mechanism: Mechanism | None = None  # of the last AUTH
-        self._exchange: Exchange | None = None  # while it goes on
-        self._granted: a.LoginAccepted | None = None  # waits for the client's last answer in the exchange
-        self._refusal = b""  # said once the client has taken note of the mechanism's own word of failure
-        self._apop: Apop | None = None  # waits for the user's secret
-        self._expire, self._login_delay = self._config.expire, self._config.login_delay
-        self._named = ""  # USER's argument
-        self._username: str | None = None
         self._lines = LineBuffer(self._limits.line_octets_max, TOKEN_LINES, self._limits.sasl_octets_max)
         self._end_of_stream = False
         self._output: list[bytes] = []
@@ -195,7 +120,6 @@ class ServerConnection:
         self._closed: Closed | None = None
         self._resumed = False
         self._greeted = False
-        self.summary = Summary()
 
     # --- what can be read ---
 
@@ -207,12 +131,12 @@ class ServerConnection:
     @property
     def secure(self) -> bool:
         """True behind TLS."""
-        return self._secure
+        return self._login.secure
 
     @property
     def username(self) -> str | None:
         """Who is logged in; None before."""
-        return self._username
+        return self._login.username
 
     @property
     def unsent(self) -> int:
@@ -267,7 +191,7 @@ class ServerConnection:
                 return self._flush() if self._unsent else self._closed
             if commands >= limits.turn_commands and len(self._lines):
                 return _MORE
-            waiting = self._exchange is not None or self._refusal
+            waiting = self._login.exchange is not None
             line = self._lines.next_line(limits.sasl_octets_max if waiting else limits.command_octets_max)
             if line is None:
                 if self._unsent:
@@ -299,26 +223,10 @@ class ServerConnection:
                 return
             raise LocalProtocolError(f"{type(answer).__name__} answers nothing")
         match question, answer:
-            case LoginRequested(credential), a.LoginAccepted() if not isinstance(credential, ProofFailed):
-                check_policy(answer.expire, answer.login_delay)
+            case LoginRequested() | SecretRequested(), _:
+                step = self._login.answer(question, answer)
                 self._question = None
-                if self._exchange is None:
-                    self._login_accepted(credential, answer)
-                else:  # RFC 5802 §3: the server proves itself too, and only to whom it lets in
-                    self._granted = answer
-                    self._follow(self._exchange.given(b""))
-            case LoginRequested(), a.LoginRejected(code, text):
-                self._question = self._exchange = None
-                self._login_rejected(code, text)
-            case SecretRequested(), a.LoginRejected(code, text) if code is not None:  # without one: nothing was refused
-                self._question = self._exchange = self._apop = None
-                self._login_rejected(code, text)
-            case SecretRequested(_, "APOP"), a.PlainSecret() | a.NoSecret():
-                self._apop_answered(answer)
-            case SecretRequested(_, "SCRAM-SHA-256"), a.ScramSecret() | a.NoSecret():
-                self._question = None
-                assert self._exchange is not None
-                self._follow(self._exchange.given(answer))
+                self._follow(step)
             case TlsRequested(), a.TlsEstablished():  # RFC 2595 §2.5: nothing goes on without it
                 self._question = None
                 self._tls_established(answer)
@@ -328,10 +236,9 @@ class ServerConnection:
                 self._ask(question, flush_first=True)
             case CommitRequested(numbers), a.Committed():
                 self._committed(len(numbers))
-            case CommitRequested(numbers), a.CommitFailed(left, code) if all(
-                map(numbers.__contains__, some := _some_of(left))
-            ):
-                there = len(some) if len(left) <= _NAMED_MAX else min(len(left), len(numbers))
+            case CommitRequested(MarkedNumbers() as numbers), a.CommitFailed(left, code) if (
+                there := numbers.left_of(left)
+            ) is not None:
                 self._commit_failed(there, len(numbers), code)
             case _:
                 raise LocalProtocolError(f"{type(answer).__name__} is no answer to {type(question).__name__}")
@@ -360,7 +267,6 @@ class ServerConnection:
             return
         self._finishing = reason
         self._lines.clear()
-        self._exchange, self._refusal = None, b""
         if isinstance(self._question, TlsRequested):
             self._close(reason)  # the client waits for TLS: nothing can be said
         if isinstance(self._question, LoginRequested | SecretRequested | TlsRequested):
@@ -398,31 +304,24 @@ class ServerConnection:
     def _greet(self) -> None:
         # RFC 1939 §4: one positive line; §7 APOP: with the timestamp exactly when APOP is offered
         self._greeted = True
-        words = (self._config.hostname, "POP3 server ready", self._timestamp)
+        words = (self._config.hostname, "POP3 server ready", self._login.timestamp)
         self._say(encode_ok(" ".join(filter(None, words))))
 
     def _tls_established(self, answer: a.TlsEstablished) -> None:
-        self._secure = True
-        self._open = self._opened()
-        tls = Tls(answer.channel_binding, False, answer.identity, answer.tls_exporter)
-        offered = "SCRAM-SHA-256-PLUS" in self._config.mechanisms and bool(tls.bindings)
-        self._tls = replace(tls, binding_offered=offered)
+        self._login.tls_established(answer)
         # RFC 2595 §4: what the client said before is forgotten. RFC 8314 §3.1: no certificate is a login by itself.
         self._lines.clear()
-        self._named, self._language, self._state = "", DEFAULT_LANGUAGE, State.AUTHORIZATION
+        self._language, self._state = DEFAULT_LANGUAGE, State.AUTHORIZATION
 
     # --- one line ---
 
     def _execute(self, line: bytes | LineFault) -> None:
-        if self._refusal and line is not LineFault.ENDLESS:
-            # whatever it was, the client has taken note of the failure (RFC 7628 §3.2.3)
-            self._say_refusal(self._refusal)
-            return
         if isinstance(line, LineFault):
             self._line_fault(line)
             return
-        if self._exchange is not None:
-            self._follow(self._exchange.respond(line))
+        login = self._login
+        if login.exchange is not None:
+            self._follow(login.respond(line))
             return
         self.summary.commands += 1
         bare = BARE.get(line)
@@ -431,8 +330,8 @@ class ServerConnection:
             rule, command = bare if bare is not None else (None, None)
             if rule is None:
                 rule, rest = split(line)
-            if rule.command not in self._open:
-                self._refuse(rule)
+            if rule.command not in login.open:
+                login.refuse(rule)
             target = AFTER[self._state].get(rule.command)
             if target is None:
                 raise BadCommand(
@@ -448,50 +347,15 @@ class ServerConnection:
         self._target, self._failed = target, rule.failed
         self._HANDLERS[rule.command](self, command)
 
-    def _opened(self) -> frozenset[type[Command]]:
-        """The commands that are offered, and at home on this connection as it is now (RFC 2595 §2.2, §2.3)."""
-        abroad = Home.PLAIN if self._secure else None if self._config.allow_plaintext else Home.TLS
-        return self._config.offered(apop=self._timestamp is not None, abroad=abroad)
-
-    def _refuse(self, rule: Rule) -> NoReturn:
-        # Known at the keyword, before any secret is looked at (RFC 8314 §4.1).
-        if rule.command not in self._offered:
-            raise BadCommand("{keyword} is not offered here", keyword=rule.keyword)
-        if rule.home is Home.TLS:
-            raise BadCommand(self._needs_tls, keyword=rule.keyword)
-        raise BadCommand("{keyword} is not valid behind TLS", keyword=rule.keyword)
-
-    @property
-    def _plaintext_allowed(self) -> bool:
-        return self._secure or self._config.allow_plaintext
-
-    @property
-    def _needs_tls(self) -> str:
-        # RFC 8314 §4.1: no password in clear text, and who tries hears how to do better
-        return f"{{keyword}} needs TLS first: {'say STLS, or ' if self._config.stls else ''}connect to port 995"
-
-    def _is_usable(self, mechanism: Mechanism) -> bool:
-        """Whether a mechanism works on this connection as it is now: what is announced can be used.
-
-        RFC 2595 §6, RFC 5034 §4: no password in clear text before TLS.
-        """
-        return (
-            (not mechanism.plaintext or self._plaintext_allowed)
-            and (not mechanism.channel_binding or bool(self._tls.bindings))
-            and (not mechanism.identity or self._tls.identity is not None)
-        )
-
     def _line_fault(self, fault: LineFault) -> None:
         if fault is LineFault.ENDLESS:
             self._say(encode_err(f"{_ENDLESS_LINE}; closing"))
             self._close(_ENDLESS_LINE)
+        elif self._login.exchange is not None:
+            self._follow(self._login.too_long(self._limits.sasl_octets_max))
         else:
             # RFC 2449 §4: 255 octets, CRLF included; an answer to a challenge may be longer
-            text = "a command has at most {octets} octets"
-            if self._exchange is None:
-                self._bad_command(text, octets=self._limits.command_octets_max)
-            else:
-                self._break_off(text, octets=self._limits.sasl_octets_max)
+            self._bad_command("a command has at most {octets} octets", octets=self._limits.command_octets_max)
 
     def _bad_command(self, text: str, usage: str = "", **values: object) -> None:
         self.summary.bad_commands += 1
@@ -506,74 +370,56 @@ class ServerConnection:
 
     # --- AUTHORIZATION ---
 
-    def _user(self, command: User) -> None:
+    def _user(self, command: c.User) -> None:
         # RFC 1939 §7 USER: +OK may be said even though there is no such mailbox, so that nobody learns names; nor is
         # there a code to learn from (RFC 2449 §8.1.1, RFC 3206 §5)
-        self._named = command.name
+        self._login.named = command.name
         self._state = self._target
         self._ok("send PASS")
 
-    def _pass(self, command: Pass) -> None:
-        self._mechanism = None
-        self._check(Password(self._named, "", command.password))
+    def _log_in(self, command: c.Pass | c.Apop | c.Auth) -> None:
+        self._follow(self._login.begin(command))
 
-    def _check(self, credential: Credential) -> None:
-        self._ask(LoginRequested(credential, self._utf8), flush_first=True)
+    def _follow(self, step: Step) -> None:
+        """Do what the login wants next."""
+        match step:
+            case Challenge(data):
+                self._say(encode_challenge(data))
+            case LoginRequested() | SecretRequested():
+                self._ask(step, flush_first=True)
+            case a.LoginAccepted(messages):
+                self._state = self._target
+                self._listing = messages
+                self._marks = Marks(messages)  # RFC 1939 §4: none is marked when TRANSACTION begins
+                self._totals()
+            case Refused():
+                self._refused(step)
+            case _:
+                # RFC 5034 §4: -ERR, and as if the command had not been said
+                self._state = self._failed or self._state
+                self._bad_command(step.text, "", **step.values)
+                if step.granted:
+                    self._close(_NOT_COMPLETED)  # the maildrop is open, and who it is for does not want it
 
-    def _login_accepted(self, credential: Credential, answer: a.LoginAccepted) -> None:
-        self._username = getattr(credential, "authzid", "") or credential.username
-        named: str = getattr(credential, "mechanism", "USER")  # USER and PASS have none, nor has AUTH PLAIN
-        self.summary.mechanism = self._mechanism.name if self._mechanism is not None else named
-        self._state = self._target
-        self._listing = answer.messages
-        self._marks = Marks(answer.messages)  # RFC 1939 §4: none is marked when TRANSACTION begins
-        # RFC 2449 §6.5, §6.7: now for this user, so without the token that says "differs by user"
-        self._expire = (answer.expire or self._expire).removesuffix(" USER")
-        self._login_delay = (answer.login_delay or self._login_delay).removesuffix(" USER")
-        self._totals()
-
-    def _login_rejected(self, code: Code | None, text: str) -> None:
+    def _refused(self, refused: Refused) -> None:
         self._state = self._failed or self._state
-        words = translate(self._language, text)
-        if code is not None:
-            self._say(encode_err(words, code))
+        if refused.challenge is not None:
+            self._say(encode_challenge(refused.challenge))
             return
-        # RFC 3206 §5, §6: AUTH says that the credential was refused, always, and nothing else says so
-        self.summary.auth_failures += 1
-        last = self.summary.auth_failures >= self._limits.auth_failures_max
-        refusal = encode_err(f"{words}; {_FAILED_LOGINS}, closing" if last else words, "AUTH")
-        if self._mechanism is not None and self._mechanism.failure is not None:
-            self._refusal = refusal
-            self._say(encode_challenge(self._mechanism.failure))
-        else:
-            self._say_refusal(refusal)
-
-    def _say_refusal(self, refusal: bytes) -> None:
-        self._refusal = b""
-        self._say(refusal)
-        if self.summary.auth_failures >= self._limits.auth_failures_max:
+        words = translate(self._language, refused.text)
+        self._say(encode_err(f"{words}; {_FAILED_LOGINS}, closing" if refused.last else words, refused.code))
+        if refused.last:
             self._close(_FAILED_LOGINS)
 
-    def _capa(self, _command: Capa) -> None:
-        # RFC 2449 §5, RFC 5034 §3: the same in both states; but for what differs by user, and for STLS, which is
-        # announced where it would work (RFC 2595 §4, RFC 8314 §4). RFC 2449 §6.2: USER exactly where it is taken.
-        lines = server_capabilities(
-            passwords="PLAIN" in self._config.mechanisms and self._plaintext_allowed,
-            mechanisms=[name for name in self._config.mechanisms if self._is_usable(MECHANISMS[name])],
-            stls=Stls in self._open and Stls in AFTER[self._state] and not self._utf8,
-            utf8=self._config.utf8,
-            languages=bool(self._config.languages),
-            expire=self._expire,
-            login_delay=self._login_delay,
-        )
-        self._ok("capabilities follow")
-        self._say("".join(f"{line}\r\n" for line in lines).encode() + TERMINATOR)
+    def _capa(self, _command: c.Capa) -> None:
+        self._ok("capabilities follow")  # RFC 2449 §5: and end with a dot
+        self._say("".join(f"{line}\r\n" for line in self._login.capabilities(self._state)).encode() + TERMINATOR)
 
-    def _utf8_on(self, _command: Utf8) -> None:
-        self._utf8 = True
+    def _utf8_on(self, _command: c.Utf8) -> None:
+        self._login.utf8 = True
         self._ok("UTF8 is on")
 
-    def _lang(self, command: Lang) -> None:
+    def _lang(self, command: c.Lang) -> None:
         offered = self._config.languages
         if command.tag is None:
             self._ok("languages follow")
@@ -587,8 +433,8 @@ class ServerConnection:
 
     # --- STLS ---
 
-    def _stls(self, _command: Stls) -> None:
-        if self._utf8:
+    def _stls(self, _command: c.Stls) -> None:
+        if self._login.utf8:
             self._err("{keyword} is not valid in the {state} state", keyword="STLS", state="UTF8")  # RFC 6856 §2.1
         elif len(self._lines):
             # Octets behind STLS are in clear text, and would be taken for what came inside TLS (RFC 2595 §4).
@@ -598,87 +444,22 @@ class ServerConnection:
             self._ok("begin TLS now")
             self._ask(TlsRequested(), flush_first=True)
 
-    # --- AUTH and APOP ---
-
-    def _auth(self, command: Auth) -> None:
-        # RFC 5034 §4: a mechanism that is not there is -ERR; behind a failure another one may be tried (§6)
-        mechanism = MECHANISMS.get(command.mechanism)
-        self._mechanism = mechanism
-        if mechanism is None or mechanism.name not in self._config.mechanisms:
-            self._fail("this mechanism is not offered")
-        elif mechanism.plaintext and not self._plaintext_allowed:
-            self._fail(self._needs_tls, keyword=f"AUTH {mechanism.name}")
-        elif not self._is_usable(mechanism):
-            self._fail("this mechanism is not offered")
-        else:
-            self._exchange = Exchange(mechanism, self._tls)
-            self._follow(self._exchange.begin(command.initial))
-
-    def _follow(self, step: Step) -> None:
-        """Do what an exchange wants next."""
-        match step:
-            case Challenge(data):
-                self._say(encode_challenge(data))
-            case SecretWanted(username, kind):
-                self._ask(SecretRequested(username, kind), flush_first=True)
-            case VerdictWanted(credential):
-                self._check(credential)
-            case Failed(text):
-                self._break_off(text)
-            case credential:
-                self._exchange = None
-                if self._granted is None:
-                    self._check(credential)
-                else:
-                    self._login_accepted(credential, self._granted)
-
-    def _break_off(self, text: str, **values: object) -> None:
-        """End the exchange under way without a login."""
-        self._exchange = None
-        self._fail(text, **values)
-        if self._granted is not None:
-            self._close(_NOT_COMPLETED)  # the maildrop is open, and who it is for does not want it
-
-    def _fail(self, text: str, **values: object) -> None:
-        # RFC 5034 §4: -ERR, and as if the command had not been said
-        self._state = self._failed or self._state
-        self._bad_command(text, "", **values)
-
-    def _apop_begins(self, command: Apop) -> None:
-        self._mechanism = None
-        self._apop = command
-        self._ask(SecretRequested(command.name, "APOP"), flush_first=True)
-
-    def _apop_answered(self, answer: a.PlainSecret | a.NoSecret) -> None:
-        command, self._apop = self._apop, None
-        assert command is not None
-        assert self._timestamp is not None
-        try:
-            # RFC 6856 §2.2: what both sides compute with is prepared
-            secret = prepared(answer.secret) if isinstance(answer, a.PlainSecret) else None
-        except SaslError:
-            secret = None
-        digest = hashlib.md5(self._timestamp.encode() + (secret or b""), usedforsecurity=False).hexdigest()
-        good = hmac.compare_digest(digest, command.digest) and secret is not None
-        self._question = None
-        self._check(Verified(command.name, "", "APOP") if good else ProofFailed(command.name, "APOP"))
-
     # --- TRANSACTION ---
 
-    def _noop(self, _command: Noop) -> None:
+    def _noop(self, _command: c.Noop) -> None:
         self._say(_OK)
 
-    def _stat(self, _command: Stat) -> None:
+    def _stat(self, _command: c.Stat) -> None:
         self._say(b"+OK %d %d\r\n" % (self._marks.messages, self._marks.octets))
 
-    def _rset(self, _command: Rset) -> None:
+    def _rset(self, _command: c.Rset) -> None:
         self._marks.reset()
         self._totals()
 
     def _totals(self) -> None:
         self._ok("{messages} messages ({octets} octets)", messages=self._marks.messages, octets=self._marks.octets)
 
-    def _dele(self, command: Dele) -> None:
+    def _dele(self, command: c.Dele) -> None:
         if self._exists(command.number):
             self._marks.mark(command.number)
             self._ok("marked as deleted")
@@ -689,35 +470,21 @@ class ServerConnection:
         self._err("no such message")  # RFC 1939 §5: nor may a marked one be referred to
         return False
 
-    def _list(self, command: List) -> None:
+    def _list(self, command: c.List) -> None:
         sizes = self._listing.sizes  # RFC 6856 §2.1: the octets that RETR sends
         if command.number is None:
             self._totals()
-            self._pieces = self._lines_of(b"%d %d\r\n", sizes)
+            self._pieces = self._marks.lines(b"%d %d\r\n", sizes, self._limits.list_piece_octets)
         elif self._exists(command.number):
             self._say(b"+OK %d %d\r\n" % (command.number, sizes[command.number - 1]))
 
-    def _uidl(self, command: Uidl) -> None:
+    def _uidl(self, command: c.Uidl) -> None:
         uids = self._listing.uids
         if command.number is None:
             self._ok("unique-ids follow")
-            self._pieces = self._lines_of(b"%d %b\r\n", uids)
+            self._pieces = self._marks.lines(b"%d %b\r\n", uids, self._limits.list_piece_octets)
         elif self._exists(command.number):
             self._say(b"+OK %d %b\r\n" % (command.number, uids[command.number - 1]))
-
-    def _lines_of(self, line: bytes, values: Sequence[object]) -> Iterator[bytes]:
-        """A line for each message that is not marked, some at a time: a million of them are never in memory at once.
-
-        ``line``: to be filled in with message number and value; ``values``: one for each message.
-        """
-        piece, octets = [], 0
-        for numbered in self._marks.present(values):
-            piece.append(text := line % numbered)
-            octets += len(text)
-            if octets >= self._limits.list_piece_octets:
-                yield b"".join(piece)
-                piece, octets = [], 0
-        yield b"".join((*piece, TERMINATOR))
 
     def _next_piece(self) -> int:
         """Say the next piece of a list; how many octets it has."""
@@ -729,13 +496,14 @@ class ServerConnection:
         self._say(piece)
         return len(piece)
 
-    def _retr(self, command: Retr) -> None:
-        if self._exists(command.number):
-            self._read(Reading(command.number, None))
+    def _retr(self, command: c.Retr) -> None:
+        if self._exists(number := command.number):
+            self._read(Reading(number, None, b"+OK %d octets\r\n" % self._listing.sizes[number - 1]))
 
-    def _top(self, command: Top) -> None:
+    def _top(self, command: c.Top) -> None:
         if self._exists(command.number):
-            self._read(Reading(command.number, command.lines))
+            opening = encode_ok(translate(self._language, "top of message follows"))
+            self._read(Reading(command.number, command.lines, opening))
 
     def _read(self, reading: Reading) -> None:
         self._reading = reading
@@ -745,27 +513,16 @@ class ServerConnection:
     def _content(self, data: bytes, last: bool) -> None:
         reading, summary = self._reading, self.summary
         assert reading is not None
-        reading.check(data, last, self._limits.content_octets_max)
-        if not reading.started:
-            self._start(reading)
         before = reading.offset
-        self._say(reading.feed(data, last))
+        self._say(reading.feed(data, last, self._limits.content_octets_max))
         summary.retrieved_octets += reading.offset - before
         if not reading.ended:
             self._ask(reading.request(), flush_first=False)
             return
-        self._say(TERMINATOR)
         summary.retrieved += reading.lines is None
         self._question = self._reading = None
         if not last:
             self._dropped = reading.number
-
-    def _start(self, reading: Reading) -> None:
-        reading.started = True
-        if reading.lines is None:
-            self._say(b"+OK %d octets\r\n" % self._listing.sizes[reading.number - 1])
-        else:
-            self._ok("top of message follows")
 
     def _content_failed(self, code: Code | None, text: str) -> None:
         reading = self._reading
@@ -779,7 +536,7 @@ class ServerConnection:
 
     # --- UPDATE ---
 
-    def _quit(self, _command: Quit) -> None:
+    def _quit(self, _command: c.Quit) -> None:
         # RFC 1939 §4: before login it only ends the session; §6: behind it, it is what removes
         self._lines.clear()  # nothing is valid behind QUIT
         if self._state is State.TRANSACTION:
@@ -805,28 +562,22 @@ class ServerConnection:
             self._err("{left} of {marked} deleted messages could not be removed", code, left=left, marked=marked)
             self._close("QUIT, but not all could be removed")
 
-    _HANDLERS: Final[dict[type[Command], Callable[[Any, Any], None]]] = {
-        User: _user,
-        Pass: _pass,
-        Apop: _apop_begins,
-        Auth: _auth,
-        Stls: _stls,
-        Utf8: _utf8_on,
-        Lang: _lang,
-        Capa: _capa,
-        Stat: _stat,
-        List: _list,
-        Uidl: _uidl,
-        Retr: _retr,
-        Top: _top,
-        Dele: _dele,
-        Noop: _noop,
-        Rset: _rset,
-        Quit: _quit,
+    _HANDLERS: Final[dict[type[c.Command], Callable[[Any, Any], None]]] = {
+        c.User: _user,
+        c.Pass: _log_in,
+        c.Apop: _log_in,
+        c.Auth: _log_in,
+        c.Stls: _stls,
+        c.Utf8: _utf8_on,
+        c.Lang: _lang,
+        c.Capa: _capa,
+        c.Stat: _stat,
+        c.List: _list,
+        c.Uidl: _uidl,
+        c.Retr: _retr,
+        c.Top: _top,
+        c.Dele: _dele,
+        c.Noop: _noop,
+        c.Rset: _rset,
+        c.Quit: _quit,
     }
-    assert _HANDLERS.keys() == RULE_OF.keys()
-
-
-def _some_of(left: Collection[int]) -> frozenset[int]:
-    """What a driver could not remove; of very many the first: to look at a million would take too long."""
-    return frozenset(islice(left, _NAMED_MAX))

@@ -13,8 +13,17 @@ no command is valid in it; it is what the server does between QUIT and its reply
   with TLS only, unless the configuration relaxes it;
 - *barrier*: a client sends nothing behind it before its reply has come.
 
-The parser, the server's validity check, the texts of refusals, CAPA, the client's `send`, completion, what transcripts,
-traces and histories mask, and ``docs/protocol.md`` are all made from these rows.
+Made from these rows, with nothing to do by hand: the parser, the server's validity check, the texts of refusals, where
+CAPA announces STLS, the client's `send`, completion, what transcripts, traces and histories mask, and the fuzzer's
+dictionary. If you touch a cell, run these; the second says in two seconds what to do, and where:
+
+    python docs/make_protocol.py                                             docs/protocol.md: the table, the diagram
+    python -m pytest tests/core/test_table.py tests/core/test_row_elsewhere.py
+    python -m pytest tests/core tests/fuzz tests/test_rfc.py tests/test_docs.py
+
+`tests/core/test_table.py` says a second time, from the RFCs, what the cells hold. A new row needs more: a class in
+`pop3core.commands`, a handler in `pop3core.server`, translations in `pop3core.texts`, bad lines, a step of the model's
+walk, a dialogue, a section of an RFC that defines it. `tests/core/test_row_elsewhere.py` names what is missing.
 """
 
 from __future__ import annotations

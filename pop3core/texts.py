@@ -1,7 +1,8 @@
 """The words of replies, in the languages that LANG offers (RFC 6856 §3).
 
 English is the key, so that code reads as what is said. A text may have ``{names}`` to be filled in. What is not in a
-language's column stays English: so do the words of a driver's own answers, unless they are in the table too.
+language's column stays English: so do the words of a driver's own answers, unless they are in the table too, and what
+a SASL mechanism says of a message that is none of its own.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ _TEXTS: Final[dict[str, tuple[str, ...]]] = {
         ("bitte PASS senden", "envoyez PASS", "envíe PASS"),
     "begin TLS now":
         ("TLS beginnt jetzt", "TLS commence maintenant", "comience TLS ahora"),
+    "nothing may follow STLS before TLS; closing":
+        ("hinter STLS darf vor TLS nichts folgen; die Verbindung endet",
+         "rien ne peut suivre STLS avant TLS ; la connexion se ferme",
+         "nada puede seguir a STLS antes de TLS; se cierra la conexión"),
     "UTF8 is on":
         ("UTF8 ist eingeschaltet", "UTF8 est activé", "UTF8 está activado"),
     "this is spoken now":

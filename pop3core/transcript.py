@@ -146,7 +146,7 @@ class RecordingServer(ServerConnection):
         for entry, octets in self._segments:
             entry.octets = bytes(self._stream[at : at + octets]).ljust(octets, b"x")
             at += octets
-        return Transcript(self._config, self._timestamp, list(self._entries))
+        return Transcript(self._config, self._login.timestamp, list(self._entries))
 
     def receive_data(self, data: bytes) -> None:
         """See `ServerConnection.receive_data`."""
@@ -190,7 +190,7 @@ class RecordingServer(ServerConnection):
 
     def _execute(self, line: bytes | LineFault) -> None:
         octets = self._received - len(self._lines) - len(self._stream)  # of this line, its end included
-        in_exchange = self._exchange is not None or bool(self._refusal)
+        in_exchange = self._login.exchange is not None
         counted = self.summary.by_keyword.get(Auth.keyword, 0)
         super()._execute(line)
         self._began = in_exchange or self.summary.by_keyword.get(Auth.keyword, 0) > counted
@@ -228,10 +228,10 @@ class RecordingServer(ServerConnection):
 
     def _redacted_message(self, data: bytes) -> bytes:
         # a command that was refused begins no exchange: its mechanism is not known here
-        mechanism = self._mechanism.name if self._mechanism is not None and self._began else ""
+        mechanism = self._login.mechanism.name if self._login.mechanism is not None and self._began else ""
         if mechanism.startswith("SCRAM"):
             return self._redacted_scram(data)
-        if mechanism == "EXTERNAL" and data == (self._tls.identity or "").encode():
+        if mechanism == "EXTERNAL" and data == (self._login.tls.identity or "").encode():
             return data
         return for_message(mechanism, self._answered, data)
 
@@ -256,7 +256,7 @@ class RecordingServer(ServerConnection):
         padding = b"=" * (len(proof) - len(proof.rstrip(b"=")))
         if isinstance(self._question, LoginRequested) and isinstance(self._question.credential, ProofFailed):
             return b"A" * (len(proof) - len(padding)) + padding
-        if self._exchange is None:  # it was no base64
+        if self._login.exchange is None:  # it was no base64
             return of_equal_length(proof[:-1]) + b"!" * len(proof[-1:])
         signature = hmac.digest(hashlib.sha256(_KEY).digest(), message, "sha256")
         forged = bytes(one ^ other for one, other in zip(_KEY, signature, strict=True))
@@ -281,8 +281,8 @@ class RecordingServer(ServerConnection):
         assert isinstance(self._question, LoginRequested)
         if isinstance(self._question.credential, ProofFailed):
             return
-        assert self._timestamp is not None
-        digest = hashlib.md5(self._timestamp.encode() + secret, usedforsecurity=False).hexdigest().encode()
+        assert self._login.timestamp is not None
+        digest = hashlib.md5(self._login.timestamp.encode() + secret, usedforsecurity=False).hexdigest().encode()
         at = self._stream.rindex(b"0" * len(digest))
         self._stream[at : at + len(digest)] = digest
 

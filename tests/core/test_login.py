@@ -377,7 +377,7 @@ def test_no_secret_in_any_repr() -> None:
     for line in (b"AUTH PLAIN AGFsaWNlAGh1c2g=\r\n", b"USER a\r\nPASS hush\r\n"):
         _, event = run(conn, line)
         assert "hush" not in repr(event)
-        assert "hush" not in repr([getattr(conn, name) for name in conn.__slots__])
+        assert "hush" not in repr([getattr(part, name) for part in (conn, conn._login) for name in part.__slots__])
         conn.answer(LoginRejected(None, "no"))
         run(conn)
     assert "hush" not in repr(Auth("PLAIN", b"hush"))
@@ -531,6 +531,17 @@ def test_an_initial_response_that_waits_is_forgotten_with_its_exchange() -> None
     client.conn.send(Auth("LOGIN"))
     assert isinstance(client.hear(b"+ \r\n")[-1], Challenged)
     assert client.sent == b"AUTH OAUTHBEARER\r\nAUTH LOGIN\r\n"
+
+
+def test_an_initial_response_that_waits_outlasts_replies_to_what_was_sent_before() -> None:
+    client = Listener()
+    client.conn.send(Capa())
+    client.hear(b"+OK\r\nPIPELINING\r\n.\r\n")
+    client.conn.send(Capa())
+    client.conn.send(Auth("PLAIN", b"\0a\0b"))  # SASL is not announced
+    client.hear(b"+OK\r\nPIPELINING\r\n.\r\n")
+    assert client.hear(b"+ \r\n") == []
+    assert client.sent == b"CAPA\r\nCAPA\r\nAUTH PLAIN\r\nAGEAYg==\r\n"
 
 
 @pytest.mark.parametrize("line", [b"+ !!", b"+ AAA", b"+ =AAA", b"+ AA=A", b"+ QUJD ", b"+  QUJD", b"+ QUJD."])

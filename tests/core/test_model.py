@@ -2,24 +2,27 @@
 
 import base64
 import os
+from hashlib import md5
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.core.play import Dialogue
+from tests.core.play import EVERYTHING, TIMESTAMP, Dialogue
 
 SIZES = [7, 9, 11]
 MAIL = [b"x" * (size - 2) + b"\r\n" for size in SIZES]
 
 
 class Walk(RuleBasedStateMachine):
-    """The model: who is named, whether logged in, which messages are marked, whether it is over."""
+    """The model: who is named, whether logged in, behind TLS, which messages are marked, whether it is over."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.server = Dialogue(MAIL)
+        self.server = Dialogue(MAIL, secure=False, config=EVERYTHING, timestamp=TIMESTAMP)
         self.named = False
+        self.secure = False
+        self.utf8 = False
         self.inside = False
         self.over = False
         self.marked: set[int] = set()
@@ -79,6 +82,26 @@ class Walk(RuleBasedStateMachine):
         assert self.server.say("auth plain") == b"+ \r\n"
         self.expect(answer, False, bad=True)
 
+    @rule(good=st.booleans())
+    def apop(self, good: bool) -> None:
+        digest = md5((TIMESTAMP + ("tanstaaf" if good else "no")).encode()).hexdigest()
+        possible = not (self.inside or self.over)
+        self.expect(f"APOP alice {digest}", possible and good, bad=self.inside)
+        if possible:
+            self.named = False
+            self.inside = good
+            self.failures += not good
+            self.over = self.failures == 3
+
+    @rule()
+    def stls(self) -> None:
+        """RFC 2595 §4: before login, and once; RFC 6856 §2.1: not behind UTF8. What was said before is forgotten."""
+        possible = not (self.inside or self.secure or self.utf8)
+        self.expect("STLS", possible, bad=self.inside or self.secure)
+        if possible and not self.over:
+            self.secure = True
+            self.named = False
+
     @rule(tag=st.sampled_from(["de", "fr", "en", "es-MX", "*"]))
     def lang(self, tag: str) -> None:
         self.expect(f"LANG {tag}", True)
@@ -86,6 +109,7 @@ class Walk(RuleBasedStateMachine):
     @rule()
     def utf8(self) -> None:
         self.expect("UTF8", not self.inside, bad=self.inside)
+        self.utf8 = self.utf8 or not (self.inside or self.over)
 
     @rule()
     def stat(self) -> None:
@@ -144,6 +168,10 @@ class Walk(RuleBasedStateMachine):
         assert self.server.receive(b"") == b""
         self.over = True
         assert self.server.removed is None
+
+    @invariant()
+    def it_is_as_secure_as_it_was_made(self) -> None:
+        assert self.server.conn.secure == self.secure
 
     @invariant()
     def it_knows_where_it_is(self) -> None:

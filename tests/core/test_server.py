@@ -589,7 +589,7 @@ def test_no_secret_in_any_repr() -> None:
     conn = connection()
     found = events(conn, b"USER alice\r\nPASS hush-hush\r\n")
     assert "hush" not in repr(found)
-    assert "hush" not in repr([getattr(conn, name) for name in conn.__slots__])
+    assert "hush" not in repr([getattr(part, name) for part in (conn, conn._login) for name in part.__slots__])
     conn.answer(LoginAccepted(LISTING))
     events(conn, b"RETR 1\r\n")
     answer = Content(b"hush\r\n", last=True)

@@ -68,6 +68,17 @@ def test_the_word_of_failure_of_a_mechanism_is_said_for_it_alone() -> None:
     assert server.say("APOP alice " + "0" * 32).startswith(b"-ERR [AUTH]")
 
 
+@pytest.mark.parametrize("line", ["", "*", "QUIT", "no base64", "x" * 13_000], ids=lambda line: line[:10])
+def test_whatever_follows_the_word_of_failure_takes_note_of_it(line: str) -> None:
+    """RFC 7628 §3.2.3: the -ERR to AUTH follows, and what was said instead of a response is no command."""
+    server = Dialogue(config=ServerConfig(mechanisms=("OAUTHBEARER",)))
+    bad = base64.b64encode(b"n,a=alice,\x01auth=Bearer bad\x01\x01").decode()
+    assert server.say(f"AUTH OAUTHBEARER {bad}").startswith(b"+ ")
+    assert server.say(line) == b"-ERR [AUTH] wrong user name or password\r\n"
+    assert server.conn.summary.bad_commands == 0
+    assert server.say("CAPA").startswith(b"+OK")
+
+
 @pytest.mark.parametrize("command", [f"AUTH SCRAM-SHA-256 {FIRST}", "APOP alice " + "0" * 32])
 def test_what_was_answered_leaves_before_a_secret_is_looked_up(command: str) -> None:
     server = Dialogue(config=ServerConfig(mechanisms=("SCRAM-SHA-256",)), timestamp=TIMESTAMP)

@@ -90,7 +90,18 @@ def test_a_line_that_is_no_command_moves_nothing(state: State, line: str) -> Non
     assert server.conn.state is state
 
 
-# --- independent of the table ---
+# --- independent of the table: what the RFCs say, written down a second time ---
+
+
+def same(what: str, table: set[str], here: set[str]) -> None:
+    """``table``: the commands of which the table says ``what``; ``here``: those of which this file says it."""
+    more, fewer = ", ".join(sorted(table - here)), ", ".join(sorted(here - table))
+    faults = [f"by the table, not by this test: {more}"] * bool(more) + [f"not by the table: {fewer}"] * bool(fewer)
+    assert not faults, (
+        f"{what}: {'; '.join(faults)}. Read the RFC that the row cites, then mend the cell in pop3core/table.py, or "
+        "what tests/core/test_table.py says"
+    )
+
 
 ANYWHERE = {"CAPA", "LANG", "QUIT"}
 BEFORE_LOGIN = {"USER", "APOP", "AUTH", "STLS", "UTF8"}
@@ -108,49 +119,50 @@ BEHIND_LOGIN = {"STAT", "LIST", "RETR", "DELE", "NOOP", "RSET", "TOP", "UIDL"}
     ],
 )
 def test_what_is_valid_where_as_rfc_1939_and_2449_say(state: str, valid: set[str]) -> None:
-    assert {rule.keyword for rule in RULES if rule.after(State(state)) is not None} == valid
+    same(f"valid in {state}", {rule.keyword for rule in RULES if rule.after(State(state)) is not None}, valid)
 
 
 def test_where_commands_lead() -> None:
     moves = {
-        (rule.keyword, state.value, after.value)
+        f"{rule.keyword} from {state.value} to {after.value}"
         for rule in RULES
         for state in OPEN
         if (after := rule.after(state)) not in (None, state)
     }
-    assert moves == {
-        ("USER", "AUTHORIZATION", "IDENTIFIED"),
-        ("PASS", "IDENTIFIED", "TRANSACTION"),
-        ("APOP", "AUTHORIZATION", "TRANSACTION"),
-        ("APOP", "IDENTIFIED", "TRANSACTION"),
-        ("AUTH", "AUTHORIZATION", "TRANSACTION"),
-        ("AUTH", "IDENTIFIED", "TRANSACTION"),
-        ("STLS", "IDENTIFIED", "AUTHORIZATION"),  # RFC 2595 §4: what the client said before is forgotten
-        ("QUIT", "AUTHORIZATION", "CLOSED"),
-        ("QUIT", "IDENTIFIED", "CLOSED"),
-        ("QUIT", "TRANSACTION", "CLOSED"),
+    rfcs = {
+        "USER from AUTHORIZATION to IDENTIFIED",
+        "PASS from IDENTIFIED to TRANSACTION",
+        "APOP from AUTHORIZATION to TRANSACTION",
+        "APOP from IDENTIFIED to TRANSACTION",
+        "AUTH from AUTHORIZATION to TRANSACTION",
+        "AUTH from IDENTIFIED to TRANSACTION",
+        "STLS from IDENTIFIED to AUTHORIZATION",  # RFC 2595 §4: what the client said before is forgotten
+        "QUIT from AUTHORIZATION to CLOSED",
+        "QUIT from IDENTIFIED to CLOSED",
+        "QUIT from TRANSACTION to CLOSED",
     }
+    same("+OK leads", moves, rfcs)
+
+
+def test_where_a_refusal_leads() -> None:
+    moves = {f"{rule.keyword} to {rule.failed.value}" for rule in RULES if rule.failed}
+    back = {f"{keyword} to AUTHORIZATION" for keyword in ("USER", "PASS", "APOP", "AUTH")}
+    same("-ERR leads", moves, back | {"QUIT to CLOSED"})
 
 
 def test_the_other_columns() -> None:
-    assert {rule.keyword for rule in RULES if rule.home is Home.TLS} == {"USER", "PASS"}
-    assert {rule.keyword for rule in RULES if rule.home is Home.PLAIN} == {"STLS"}
+    same("needs TLS", {rule.keyword for rule in RULES if rule.home is Home.TLS}, {"USER", "PASS"})
+    same("is for before TLS", {rule.keyword for rule in RULES if rule.home is Home.PLAIN}, {"STLS"})
     barriers = {"USER", "PASS", "AUTH", "APOP", "STLS", "UTF8", "LANG", "QUIT"}
-    assert {rule.keyword for rule in RULES if rule.barrier} == barriers
-    assert {rule.keyword for rule in RULES if rule.reply is Reply.LINES} == {"CAPA", "RETR", "TOP"}
-    assert {rule.keyword for rule in RULES if rule.reply is Reply.EITHER} == {"LIST", "UIDL", "LANG"}
-    assert {rule.keyword: rule.failed.value for rule in RULES if rule.failed} == {
-        "USER": "AUTHORIZATION",
-        "PASS": "AUTHORIZATION",
-        "APOP": "AUTHORIZATION",
-        "AUTH": "AUTHORIZATION",
-        "QUIT": "CLOSED",
-    }
+    same("nothing is sent behind it", {rule.keyword for rule in RULES if rule.barrier}, barriers)
+    lines, either = {"CAPA", "RETR", "TOP"}, {"LIST", "UIDL", "LANG"}
+    same("has lines behind +OK", {rule.keyword for rule in RULES if rule.reply is Reply.LINES}, lines)
+    same("has lines without an argument", {rule.keyword for rule in RULES if rule.reply is Reply.EITHER}, either)
 
 
 def test_secret_arguments() -> None:
-    secret = {rule.keyword: rule.secret.name for rule in RULES if rule.secret}
-    assert secret == {"PASS": "string", "APOP": "digest", "AUTH": "initial-response"}
+    secret = {f"{rule.keyword} {rule.secret.name}" for rule in RULES if rule.secret}
+    same("is secret", secret, {"PASS string", "APOP digest", "AUTH initial-response"})
     for rule in RULES:
         assert rule.secret is None or rule.secret.name in {reader.name for reader in rule.arguments}
 

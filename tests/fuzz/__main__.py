@@ -11,6 +11,13 @@ from pathlib import Path
 CORPUS = Path(__file__).parent / "corpus"
 
 
+def dictionary() -> str:
+    """Words for the fuzzer to build lines of, from the table: each keyword, and each example as a whole line."""
+    from pop3core.table import RULES  # not before atheris has instrumented it
+
+    return "".join(f'"{rule.keyword} "\n"{rule.example}\\x0d\\x0a"\n' for rule in RULES)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("side", choices=("server", "client"))
@@ -21,7 +28,6 @@ def main() -> None:
     except ImportError:
         sys.exit("atheris is missing: pip install atheris")
     with atheris.instrument_imports(include=["pop3core"]):
-        from pop3core.table import RULES
         from tests.core.play import transcripts
         from tests.fuzz import harness
     folder = CORPUS / options.side
@@ -30,7 +36,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         seeds = Path(name)
         words = seeds / "words"
-        words.write_text("".join(f'"{rule.keyword} "\n"{rule.example}\\x0d\\x0a"\n' for rule in RULES))
+        words.write_text(dictionary())
         (seeds / "dialogues").mkdir()
         for transcript in transcripts():
             for choice in range(9):
