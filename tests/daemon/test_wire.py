@@ -67,7 +67,7 @@ async def test_an_interrupt_ends_a_read_under_way_and_all_that_follow() -> None:
         peer.send(b"NOOP\r\n")
         await asyncio.sleep(0.01)
         assert await wire.read() == b""
-        wire.end()  # what was said meanwhile can be read away
+        wire.write_eof()  # what was said meanwhile can be read away
         assert await wire.read() == b"NOOP\r\n"
 
 
@@ -76,7 +76,7 @@ async def test_a_write_that_has_to_wait_says_so_and_is_complete_in_the_end() -> 
         octets = b"0123456789" * 1_600_000
         assert wire.write(b"+OK\r\n")
         assert not wire.write(octets)
-        left = asyncio.create_task(wire.left())
+        left = asyncio.create_task(wire.drain())
         reading = asyncio.create_task(received(peer))
         await left
         await wire.close()
@@ -92,7 +92,7 @@ async def test_a_connection_that_is_gone_says_so(reset: bool) -> None:
         else:
             wire.abort()
         with pytest.raises(ConnectionGone):
-            await wire.left()
+            await wire.drain()
         with pytest.raises(ConnectionGone):
             wire.write(b"more")
         with pytest.raises(ConnectionGone):
@@ -239,7 +239,7 @@ async def test_what_waits_for_the_end_of_the_turn_leaves_before_anything_ends(en
         two.write(b"b")
         one.write(b"+OK bye\r\n")
         if end == "end":
-            one.end()
+            one.write_eof()
         else:
             await getattr(one, end)()
         assert arrived(peer) == b"+OK bye\r\n"
@@ -262,7 +262,7 @@ async def test_a_reply_that_could_not_leave_holds_up_the_next_one() -> None:
             filler += 65536
         filler += 65536
         reading = asyncio.create_task(received(peer))
-        await one.left()
+        await one.drain()
         two.write(b"b")
         assert one.write(b"later")
         await one.close()
