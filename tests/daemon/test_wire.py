@@ -60,9 +60,9 @@ async def test_what_was_put_back_is_read_again_and_first() -> None:
         assert (await wire.read()).startswith(b"first ")
 
 
-async def test_an_interrupt_ends_a_read_under_way_and_all_that_follow() -> None:
+async def test_feed_eof_ends_a_read_under_way_and_all_that_follow() -> None:
     async with connection() as (wire, peer):
-        asyncio.get_running_loop().call_soon(wire.interrupt)
+        asyncio.get_running_loop().call_soon(wire.feed_eof)
         assert await wire.read() == b""
         peer.send(b"NOOP\r\n")
         await asyncio.sleep(0.01)
@@ -159,7 +159,7 @@ async def test_what_a_listener_raises_is_raised_where_it_listens() -> None:
         assert await wire.read() == b"still there"
 
 
-async def test_a_listener_is_interrupted_and_told_when_the_connection_is_gone() -> None:
+async def test_a_listener_is_told_of_feed_eof_and_when_the_connection_is_gone() -> None:
     async with connection() as (wire, _):
         heard: list[bytes] = []
 
@@ -167,7 +167,7 @@ async def test_a_listener_is_interrupted_and_told_when_the_connection_is_gone() 
             heard.append(data)
             return bool(data)
 
-        asyncio.get_running_loop().call_soon(wire.interrupt)
+        asyncio.get_running_loop().call_soon(wire.feed_eof)
         await wire.listen(hear)
         assert heard == [b""]
     async with connection() as (wire, _):
@@ -233,12 +233,12 @@ async def test_a_long_reply_does_not_wait_and_leaves_behind_what_was_written_bef
         assert (arrived(peer_of_one), arrived(peer_of_two)) == (b"", b"")
 
 
-@pytest.mark.parametrize("end", ["left", "end", "close"])
+@pytest.mark.parametrize("end", ["drain", "write_eof", "close"])
 async def test_what_waits_for_the_end_of_the_turn_leaves_before_anything_ends(end: str) -> None:
     async with two_connections() as (one, peer, two, _):
         two.write(b"b")
         one.write(b"+OK bye\r\n")
-        if end == "end":
+        if end == "write_eof":
             one.write_eof()
         else:
             await getattr(one, end)()
