@@ -1,11 +1,11 @@
 """The documentation says what the code does: keys, flags and links are looked up, examples are run."""
 
-import importlib.util
 import re
 import socket
 import threading
 from pathlib import Path
 
+import make_protocol
 import pytest
 import typer.main
 from pydantic import BaseModel
@@ -138,11 +138,6 @@ def test_the_readme_shows_the_drivers_real_lines() -> None:
 
 
 def test_the_page_of_the_protocol_is_made_from_the_tables() -> None:
-    spec = importlib.util.spec_from_file_location("make_protocol", ROOT / "docs/make_protocol.py")
-    assert spec is not None
-    assert spec.loader is not None
-    maker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(maker)
-    page = maker.PAGE.read_text()
-    assert maker.made(page) == page, "run: python docs/make_protocol.py"
+    page = make_protocol.PAGE.read_text()
+    assert make_protocol.made(page) == page, "run: python docs/make_protocol.py"
     assert len(page) > 5000
