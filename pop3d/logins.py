@@ -15,7 +15,7 @@ from pop3core.events import Credential, ProofFailed, Verified
 from pop3core.sasl.base import SecretKind, Stored
 from pop3d.abuse.addresses import source_of
 from pop3d.abuse.attempts import Attempt
-from pop3d.abuse.login_throttle import Penalties, TooMany
+from pop3d.abuse.login_throttle import LoginThrottle, TooMany
 from pop3d.auth import Account, Authenticator, AuthUnavailable, CannotServe, KeepsSecrets
 from pop3d.auth.names import spelled
 from pop3d.config import Limits
@@ -35,7 +35,9 @@ class Logins:
 
     __slots__ = ("_attempt", "_authenticator", "_channel", "_hurried", "_limits", "_penalties", "_served", "_waits")
 
-    def __init__(self, authenticator: Authenticator, penalties: Penalties, limits: Limits, channel: Channel) -> None:
+    def __init__(
+        self, authenticator: Authenticator, penalties: LoginThrottle, limits: Limits, channel: Channel
+    ) -> None:
         self._authenticator, self._penalties, self._limits = authenticator, penalties, limits
         self._channel = channel
         self._attempt: Attempt | None = None

@@ -18,18 +18,18 @@ from dataclasses import replace
 from pop3core.limits import Limits as ProtocolLimits
 from pop3core.server import ServerConfig
 from pop3d.abuse.addresses import Trusted
-from pop3d.abuse.connection_limits import Guard
+from pop3d.abuse.connection_limits import ConnectionLimits
 from pop3d.abuse.known_users import KnownUsers
-from pop3d.abuse.login_throttle import Penalties
+from pop3d.abuse.login_throttle import LoginThrottle
 from pop3d.auth import Authenticator
 from pop3d.config import Config, Listen
 from pop3d.net.certificates import ClientName
 from pop3d.net.channel import Channel
 from pop3d.net.tls import ServerTls
-from pop3d.net.transport import Wire
+from pop3d.net.transport import Transport
 from pop3d.observe.log import refused_connection
 from pop3d.observe.report import Observer
-from pop3d.session import Services, Session
+from pop3d.session import ServerSession, Services
 from pop3d.stores import Closes, Store
 
 __all__ = ["ListenError", "Server"]
@@ -83,8 +83,8 @@ class Server:
         limits = config.limits.model_copy(update={"connections": _connections_possible(config.limits.connections)})
         self._limits = limits
         trusted = Trusted(config.auth.trusted_networks)
-        self._guard = Guard(limits, trusted)
-        self._penalties = Penalties(limits, trusted, secret)
+        self._guard = ConnectionLimits(limits, trusted)
+        self._penalties = LoginThrottle(limits, trusted, secret)
         self._known = known
         if known is not None:
             self._penalties.remember(known.load())
@@ -103,7 +103,7 @@ class Server:
         self._timestamp = self._new_timestamp if "apop" in names else None
         self.authenticator, self._store = authenticator, store
         self._listeners: list[asyncio.Server] = []
-        self._sessions: dict[Session, asyncio.Task[None]] = {}
+        self._sessions: dict[ServerSession, asyncio.Task[None]] = {}
         self._beside: list[asyncio.Task[None]] = []
         self._draining = False
         self._made: dict[int, tuple[ServerTls | None, Services]] = {}  # by the identity of a listener's configuration
@@ -138,7 +138,7 @@ class Server:
 
     async def _bound(self, listen: Listen, activated: Sequence[socket.socket]) -> list[asyncio.Server]:
         def accepted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            self._accepted(Wire(writer), listen)
+            self._accepted(Transport(writer), listen)
 
         start = functools.partial(asyncio.start_server, accepted, backlog=_ACCEPTED_AT_ONCE, start_serving=False)
         if activated:
@@ -193,9 +193,9 @@ class Server:
         # RFC 1939 §7 APOP: never the same twice
         return f"<{os.getpid()}.{time.time_ns()}.{secrets.token_hex(8)}@{self._config.hostname or 'localhost'}>"
 
-    def _accepted(self, wire: Wire, listen: Listen) -> None:
+    def _accepted(self, wire: Transport, listen: Listen) -> None:
         channel = Channel(wire, self.tls if listen.tls == "implicit" else None)
-        session = Session(self._services(listen), channel)
+        session = ServerSession(self._services(listen), channel)
         if self._draining:
             refusal: str | None = "shutting down"
         elif listen.proxy_protocol and not _is_trusted(channel.peer, listen):
@@ -210,7 +210,7 @@ class Server:
         self._observer.connected()
         self._sessions[session] = asyncio.get_running_loop().create_task(self._run(session))
 
-    async def _run(self, session: Session) -> None:
+    async def _run(self, session: ServerSession) -> None:
         try:
             await session.run()
         finally:

@@ -45,8 +45,8 @@ from pop3core.maildrop import Listing
 from pop3core.sasl.base import SecretKind, Stored
 from pop3core.server import CUT_OFF, ServerConfig, ServerConnection
 from pop3core.table import State
-from pop3d.abuse.connection_limits import Guard
-from pop3d.abuse.login_throttle import Penalties
+from pop3d.abuse.connection_limits import ConnectionLimits
+from pop3d.abuse.login_throttle import LoginThrottle
 from pop3d.auth import Authenticator
 from pop3d.config import Limits
 from pop3d.logins import Logins
@@ -57,7 +57,7 @@ from pop3d.observe.log import Event, refused_connection, session_line
 from pop3d.observe.report import Observer, SessionReport
 from pop3d.stores import Maildrop, MaildropBusy, RemovalFailed, Store, StoreError
 
-__all__ = ["Services", "Session"]
+__all__ = ["ServerSession", "Services"]
 
 log = logging.getLogger("pop3d.session")
 
@@ -76,8 +76,8 @@ class Services:
 
     authenticator: Authenticator
     store: Store
-    guard: Guard
-    penalties: Penalties
+    guard: ConnectionLimits
+    penalties: LoginThrottle
     engine: ServerConfig
     limits: Limits
     tls: ServerTls | None = None
@@ -88,7 +88,7 @@ class Services:
     observer: Observer = field(default_factory=Observer)
 
 
-class _Refused(Exception):
+class _RefusedUnchecked(Exception):
     """The connection may not go on; the text says why."""
 
 
@@ -96,7 +96,7 @@ _Step: TypeAlias = Callable[[], Awaitable[ServerAnswer | None]] | Closed | None
 """What the engine's last event leads to: what has to be awaited, the end, or (None) what the client says next."""
 
 
-class Session:
+class ServerSession:
     """One connection. ``deadline``: seconds of `time.monotonic`; past it, the server calls `overdue`."""
 
     __slots__ = (
@@ -156,7 +156,7 @@ class Session:
             if self._services.proxied:
                 await self._meet_the_proxy()
             reason = await self._handshake_and_serve()
-        except _Refused as fault:
+        except _RefusedUnchecked as fault:
             refusal = str(fault)
         except HandshakeFailed as fault:
             reason = f"TLS handshake failed: {fault}"
@@ -232,10 +232,10 @@ class Session:
         try:
             header = await self._channel.read_proxy_header()
         except ProxyError as fault:
-            raise _Refused(f"no PROXY header: {fault}") from None
+            raise _RefusedUnchecked(f"no PROXY header: {fault}") from None
         log.debug(Event("proxied", ip=self.address, port=header.port, by=proxy, name=header.authority))
         if (refusal := self._services.guard.introduce(self)) is not None:
-            raise _Refused(refusal)
+            raise _RefusedUnchecked(refusal)
         self._overdue = self._handshake_too_slow
 
     async def _handshake_and_serve(self) -> str:

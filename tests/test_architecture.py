@@ -236,6 +236,23 @@ def test_a_wing_says_what_it_is_about(package: str) -> None:
     assert len(ast.get_docstring(ast.parse(MODULES[package].read_text())) or "") > 40, package
 
 
+def test_a_search_for_a_class_finds_one() -> None:
+    """But for names that a package's ``__all__`` prescribes: those are for programs, which import from the package."""
+    prescribed = {
+        name
+        for package, path in MODULES.items()
+        if path.name == "__init__.py"
+        for name in getattr(importlib.import_module(package), "__all__", ())
+    }
+    found: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(module)
+    twice = {name: homes for name, homes in found.items() if len(homes) > 1 and name not in prescribed}
+    assert not twice, "give one of each pair another name"
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_opens_with_its_theory(module: str) -> None:
     assert ast.get_docstring(ast.parse(MODULES[module].read_text())), module

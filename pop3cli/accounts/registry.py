@@ -24,7 +24,7 @@ from pop3cli.accounts.url import Account, Settings, parse_account
 from pop3cli.errors import OutputFailed, SettingFault, UsageFault
 from pop3cli.files import keep_out_of_others, make_folder, whole_file
 
-__all__ = ["Entry", "add", "book_path", "find", "read_book", "remove", "said"]
+__all__ = ["NamedAccount", "add", "book_path", "find", "read_book", "remove", "said"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _OCTETS_MAX: Final = 1024 * 1024
@@ -34,7 +34,7 @@ _HEAD: Final = "# Accounts of pop3cli; `pop3cli account add` and `remove` write 
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class NamedAccount:
     """A named account."""
 
     name: str
@@ -89,7 +89,7 @@ def said(settings: Settings) -> dict[str, str | float | bool | list[str]]:
 # --- changing ---
 
 
-def add(entry: Entry) -> None:
+def add(entry: NamedAccount) -> None:
     """Write an account into the book. Raises `UsageFault` for a name that is taken or none, `SettingFault`,
     `OutputFailed`.
     """
@@ -105,7 +105,7 @@ def add(entry: Entry) -> None:
         _write({**book, entry.name: entry})
 
 
-def remove(name: str) -> Entry:
+def remove(name: str) -> NamedAccount:
     """Take an account out of the book; what it was. Raises `UsageFault` when there is none, and as `add` does."""
     if not book_path().exists():
         raise UsageFault(f"account {name}", "no account of that name")
@@ -134,13 +134,13 @@ def _locked() -> Iterator[None]:
         os.close(descriptor)
 
 
-def _write(book: Mapping[str, Entry]) -> None:
+def _write(book: Mapping[str, NamedAccount]) -> None:
     text = _HEAD + "".join(_table(entry) for _, entry in sorted(book.items()))
     with whole_file(book_path(), mode=0o600) as stream:
         stream.write(text.encode())
 
 
-def _table(entry: Entry) -> str:
+def _table(entry: NamedAccount) -> str:
     lines = [f'\n["{entry.name}"]', f"url = {_toml(entry.account.url)}"]
     lines += [f"{key} = {_toml(value)}" for key, value in said(entry.settings).items()]
     return "\n".join(lines) + "\n"
@@ -165,7 +165,7 @@ def _toml(value: object) -> str:
 # --- reading ---
 
 
-def read_book() -> dict[str, Entry]:
+def read_book() -> dict[str, NamedAccount]:
     """All named accounts; none where there is no book. Raises `SettingFault`."""
     path = book_path()
     try:
@@ -188,7 +188,7 @@ def read_book() -> dict[str, Entry]:
     return {name: _entry(name, table, path) for name, table in tables.items()}
 
 
-def _entry(name: str, table: object, path: Path) -> Entry:
+def _entry(name: str, table: object, path: Path) -> NamedAccount:
     where = f"{path}, account {name}"
     if _NAME.fullmatch(name) is None or not isinstance(table, dict):
         raise SettingFault(where, "not a table with the name of an account")
@@ -210,7 +210,7 @@ def _entry(name: str, table: object, path: Path) -> Entry:
         account = parse_account(table["url"])
     except UsageFault as fault:
         raise SettingFault(where, str(fault)) from None
-    return Entry(name, account, Settings(**values))
+    return NamedAccount(name, account, Settings(**values))
 
 
 def _text(value: object) -> str:

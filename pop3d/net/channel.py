@@ -1,4 +1,4 @@
-"""A connection, in clear text as the engine sees it: a `Wire`, with a TLS `Layer` above it or not.
+"""A connection, in clear text as the engine sees it: a `Transport`, with a TLS `Layer` above it or not.
 
 Nothing here knows time. Whoever sweeps deadlines wakes a waiting `read` with `interrupt`, or ends it all with `abort`.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pop3d.net.certificates import ClientName, identity_of
 from pop3d.net.proxy_protocol import ProxyError, ProxyHeader, ProxyParser
 from pop3d.net.tls import Bindings, Layer, ServerTls
-from pop3d.net.transport import ConnectionGone, Wire
+from pop3d.net.transport import ConnectionGone, Transport
 
 __all__ = ["Channel", "ConnectionGone", "HandshakeFailed", "ProxyError"]
 
@@ -31,7 +31,7 @@ class Channel:
     ``tls``: spoken from the first octet, behind a PROXY header; None for later, or never.
     """
 
-    def __init__(self, wire: Wire, tls: ServerTls | None) -> None:
+    def __init__(self, wire: Transport, tls: ServerTls | None) -> None:
         self._wire = wire
         self._tls: Layer | None = None
         if tls is not None:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Final, cast
 from weakref import WeakKeyDictionary
 
-__all__ = ["ConnectionGone", "Wire"]
+__all__ = ["ConnectionGone", "Transport"]
 
 _READ: Final = 16 * 1024  # octets read at a time: commands are short
 _HELD_MAX: Final = 16 * 1024  # octets that wait for a reader before no more are taken from the system
@@ -36,8 +36,8 @@ class _Turn:
 
     def __init__(self) -> None:
         self.buffer = memoryview(bytearray(_READ))  # filled and emptied within one turn
-        self.last: Wire | None = None  # has written
-        self.leaving: list[Wire] = []  # have replies that leave together
+        self.last: Transport | None = None  # has written
+        self.leaving: list[Transport] = []  # have replies that leave together
 
     def leave(self) -> None:
         """Send what waits."""
@@ -56,7 +56,7 @@ def _turn_of(loop: asyncio.AbstractEventLoop) -> _Turn:
     return turn
 
 
-class Wire(asyncio.BufferedProtocol):
+class Transport(asyncio.BufferedProtocol):
     """``writer``: of a connection that has just been made, and of which nothing was read yet."""
 
     __slots__ = (

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pop3cli.accounts import registry as book
-from pop3cli.accounts.registry import Entry
+from pop3cli.accounts.registry import NamedAccount
 from pop3cli.accounts.url import Account, Settings, parse_account
 from pop3cli.auth.passwords import find_password
 from pop3cli.errors import SettingFault, UsageFault
@@ -61,7 +61,10 @@ def test_what_is_written_is_read(home: Path) -> None:
         oauth_client_id="id",
         oauth_scope="a b",
     )
-    entries = [Entry("work", ALICE, settings), Entry("home.2", parse_account("pop3://bob%40b@[::1]:1110"))]
+    entries = [
+        NamedAccount("work", ALICE, settings),
+        NamedAccount("home.2", parse_account("pop3://bob%40b@[::1]:1110")),
+    ]
     for entry in entries:
         book.add(entry)
     assert book.read_book() == {entry.name: entry for entry in entries}
@@ -78,7 +81,7 @@ def test_the_url_in_full_means_the_same() -> None:
 
 
 def test_of_two_changes_at_once_none_is_lost() -> None:
-    threads = [threading.Thread(target=book.add, args=(Entry(f"a{n}", ALICE),)) for n in range(12)]
+    threads = [threading.Thread(target=book.add, args=(NamedAccount(f"a{n}", ALICE),)) for n in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -89,31 +92,31 @@ def test_of_two_changes_at_once_none_is_lost() -> None:
 @pytest.mark.parametrize("name", ["", ".a", "-a", "a b", "a/b", "ä", "a" * 65, 'a"', "pop3s://x"])
 def test_names_that_are_none(name: str) -> None:
     with pytest.raises(UsageFault, match="not a name"):
-        book.add(Entry(name, ALICE))
+        book.add(NamedAccount(name, ALICE))
     assert not book.book_path().exists()
 
 
 def test_a_name_is_taken_once() -> None:
-    book.add(Entry("work", ALICE))
+    book.add(NamedAccount("work", ALICE))
     with pytest.raises(UsageFault, match="there is one of that name; pop3cli account remove work"):
-        book.add(Entry("work", ALICE))
+        book.add(NamedAccount("work", ALICE))
     with pytest.raises(UsageFault, match=r"no account of that name \(there are: work\); add it"):
         book.find("wrok", Settings())
 
 
 def test_what_is_said_for_a_run_goes_before_what_is_written() -> None:
-    book.add(Entry("work", ALICE, Settings(timeout=9, auth="plain", pins=("ab" * 32,))))
+    book.add(NamedAccount("work", ALICE, Settings(timeout=9, auth="plain", pins=("ab" * 32,))))
     account, settings = book.find("work", Settings(timeout=1, insecure=False))
     assert (account, settings) == (ALICE, Settings(timeout=1, auth="plain", pins=("ab" * 32,), title="work"))
 
 
 def test_pins_and_certificates_are_for_their_own_account() -> None:
-    book.add(Entry("pinned", ALICE, Settings(pins=("ab" * 32,), client_cert=Path("/c.pem"))))
-    book.add(Entry("other", ALICE))
+    book.add(NamedAccount("pinned", ALICE, Settings(pins=("ab" * 32,), client_cert=Path("/c.pem"))))
+    book.add(NamedAccount("other", ALICE))
     assert book.find("other", Settings())[1] == Settings(title="other")
     assert book.find(ALICE.url, Settings())[1] == Settings()
     book.remove("pinned")
-    book.add(Entry("pinned", ALICE))
+    book.add(NamedAccount("pinned", ALICE))
     assert book.find("pinned", Settings())[1].pins == ()
 
 
@@ -146,7 +149,7 @@ def test_faults_of_the_book(home: Path, text: str, fault: str) -> None:
 
 @pytest.mark.parametrize("mode", [0o620, 0o602])
 def test_a_book_that_others_may_write_is_not_believed(home: Path, mode: int) -> None:
-    book.add(Entry("work", ALICE))
+    book.add(NamedAccount("work", ALICE))
     (home / "accounts.toml").chmod(mode)
     with pytest.raises(SettingFault, match="others may write it; chown it to yourself, and chmod 600"):
         book.read_book()
@@ -340,5 +343,5 @@ def test_root_believes_and_writes_no_accounts_of_another_user(home: Path, pop3cl
     (home / "accounts.toml").unlink()
     (home / "accounts.toml").symlink_to(home.parent / "trophy")
     with pytest.raises(SettingFault, match="belongs to user 65534, and root keeps nothing there"):
-        book.add(Entry("work", ALICE))
+        book.add(NamedAccount("work", ALICE))
     assert not (home.parent / "trophy").exists()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pop3cli.accounts.discovery import Found, discover
+from pop3cli.accounts.discovery import DiscoveredServer, discover
 from pop3cli.errors import ServerDown, TimedOut, UsageFault
 from tests.pki import Authority
 
@@ -154,7 +154,7 @@ COLLECTION = "autoconfig.thunderbird.net/v1.1/example.test"
 ALICE = "alice@example.test"
 
 
-def short(found: list[Found]) -> list[tuple[str, bool]]:
+def short(found: list[DiscoveredServer]) -> list[tuple[str, bool]]:
     return [(one.account.url, one.confirmed) for one in found]
 
 
@@ -195,7 +195,7 @@ async def test_dns_that_knows_nothing(
     assert sorted(set(server.asked)) == ["_pop3._tcp.example.test.", "_pop3s._tcp.example.test."]
 
 
-async def nowhere(*_: Any) -> list[Found]:
+async def nowhere(*_: Any) -> list[DiscoveredServer]:
     raise ServerDown("asked", "asked by https")
 
 

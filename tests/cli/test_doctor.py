@@ -19,7 +19,7 @@ from pop3cli.doctor import command
 from pop3cli.doctor.command import examine
 from pop3cli.doctor.findings import Verdict
 from pop3cli.doctor.report import Result
-from pop3cli.doctor.server_under_test import Patient
+from pop3cli.doctor.server_under_test import ServerUnderTest
 from pop3cli.doctor.table import EXAMINATIONS
 from pop3cli.net.tls import client_context
 from pop3d.testing import serving
@@ -60,7 +60,7 @@ async def test_pop3d_has_no_fault() -> None:
     mail = [b"Subject: a\n\n.\n..\nend\n", b"Subject: b\n\nno end", b"", b"no headers\n\n"]
     async with serving({"alice": mail}) as server:
         account = parse_account(f"pop3s://alice@127.0.0.1:{server.port}")
-        patient = Patient(account, client_context(server.certificate), b"secret", 10)
+        patient = ServerUnderTest(account, client_context(server.certificate), b"secret", 10)
         results = [result async for result in examine(patient, destructive=True)]
         assert len(server.store.messages("alice")) == len(mail) - 1
     assert {result.examination.id for result in results} == {one.id for one in EXAMINATIONS}

@@ -22,7 +22,7 @@ import pytest
 from pop3cli.accounts.url import Settings, parse_account
 from pop3cli.auth.oauth import (
     PRESETS,
-    Client,
+    OAuthClient,
     Prompt,
     Provider,
     Tokens,
@@ -31,7 +31,7 @@ from pop3cli.auth.oauth import (
     provider_of,
     renewed,
 )
-from pop3cli.auth.token_store import Kept, access_token, keep
+from pop3cli.auth.token_store import StoredTokens, access_token, keep
 from pop3cli.errors import LoginRefused, MailError, ServerBroken, ServerDown, SettingFault, TimedOut
 from pop3cli.net.https import check_url, request
 from pop3core.answers import Committed, LoginAccepted, LoginRejected, TlsEstablished
@@ -47,7 +47,7 @@ from .conftest import Ran, Serve
 from .issuer import Issuer, issuing
 
 Cli = Callable[..., Ran]
-CLIENT = Client("our-id", "mail offline_access")
+CLIENT = OAuthClient("our-id", "mail offline_access")
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +78,7 @@ PENDING = (400, {"error": "authorization_pending"})
 SLOW_DOWN = (400, {"error": "slow_down"})
 
 
-async def log_in(issuer: Issuer, patience: Patience, client: Client = CLIENT) -> tuple[Tokens, list[Prompt]]:
+async def log_in(issuer: Issuer, patience: Patience, client: OAuthClient = CLIENT) -> tuple[Tokens, list[Prompt]]:
     shown: list[Prompt] = []
     provider = await provider_of(issuer.url)
     return await device_login(provider, client, shown.append, wait=patience), shown
@@ -91,7 +91,7 @@ async def test_a_login_by_a_code(issuer: Issuer) -> None:
     issuer.answers = [PENDING, SLOW_DOWN, PENDING]
     patience = Patience()
     before = time.time()
-    tokens, [prompt] = await log_in(issuer, patience, Client("our-id", "mail", "hush"))
+    tokens, [prompt] = await log_in(issuer, patience, OAuthClient("our-id", "mail", "hush"))
     assert prompt == Prompt(f"{issuer.url}/activate", "ABCD-EFGH")
     assert patience.waits == [1, 1, 6, 6]  # RFC 8628 §3.5: slow_down adds five seconds
     assert (tokens.access, tokens.refresh) == ("access-1", "refresh-1")
@@ -105,7 +105,7 @@ async def test_a_login_by_a_code(issuer: Issuer) -> None:
         "device_code": "a device's code",
     }
     assert "access-1" not in repr(tokens)
-    assert "hush" not in repr(Client("our-id", "mail", "hush"))
+    assert "hush" not in repr(OAuthClient("our-id", "mail", "hush"))
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ ALICE = parse_account("pop3s://alice@mail.example.org")
 def test_a_token_is_renewed_before_its_end_and_kept(issuer: Issuer, home: Path) -> None:
     settings = Settings(oauth=issuer.url, title="work")
     for expires, wanted in ((time.time() + 600, b"old"), (None, b"old"), (time.time() + 60, b"access-1")):
-        keep("work", settings, Kept(ALICE.url, provider(issuer), CLIENT, Tokens("old", "old-refresh", expires)))
+        keep("work", settings, StoredTokens(ALICE.url, provider(issuer), CLIENT, Tokens("old", "old-refresh", expires)))
         assert access_token(ALICE, settings) == wanted
     assert access_token(ALICE, settings) == b"access-1"
     assert len(issuer.forms()) == 1
@@ -338,7 +338,7 @@ def test_a_token_is_renewed_before_its_end_and_kept(issuer: Issuer, home: Path) 
 
 def test_of_two_runs_one_renews(issuer: Issuer) -> None:
     settings = Settings(oauth=issuer.url, title="work")
-    keep("work", settings, Kept(ALICE.url, provider(issuer), CLIENT, Tokens("old", "old-refresh", 0)))
+    keep("work", settings, StoredTokens(ALICE.url, provider(issuer), CLIENT, Tokens("old", "old-refresh", 0)))
     got: list[bytes] = []
     threads = [threading.Thread(target=lambda: got.append(access_token(ALICE, settings))) for _ in range(4)]
     for thread in threads:
@@ -353,7 +353,7 @@ def test_tokens_are_for_one_account_only(issuer: Issuer, home: Path) -> None:
     settings = Settings(oauth=issuer.url, title="work")
     with pytest.raises(LoginRefused, match="nobody has logged in yet; pop3cli account login work"):
         access_token(ALICE, settings)
-    keep("work", settings, Kept(ALICE.url, provider(issuer), CLIENT, Tokens("good", "", None)))
+    keep("work", settings, StoredTokens(ALICE.url, provider(issuer), CLIENT, Tokens("good", "", None)))
     assert access_token(ALICE, settings) == b"good"
     for account, others in (
         (parse_account("pop3s://alice@evil.example"), settings),
@@ -443,7 +443,7 @@ def test_a_server_that_takes_no_tokens(pop3cli: Cli, serve: Serve, issuer: Issue
         "--oauth", issuer.url, "--client-id", "x",
     )  # fmt: skip
     account = parse_account(server.account())
-    keep("work", settings, Kept(account.url, provider(issuer), CLIENT, Tokens("good", "", None)))
+    keep("work", settings, StoredTokens(account.url, provider(issuer), CLIENT, Tokens("good", "", None)))
     ran = pop3cli("stat", "work")
     assert (ran.status, "offers PLAIN: it takes no tokens of OAuth 2" in ran.err) == (77, True)
 
@@ -521,7 +521,7 @@ def test_pop3d_takes_the_tokens_and_refuses_others(
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have files of another user")
 def test_tokens_of_another_user_are_not_used_nor_written(issuer: Issuer, home: Path) -> None:
     settings = Settings(oauth=issuer.url, title="work")
-    kept = Kept(ALICE.url, provider(issuer), CLIENT, Tokens("old", "old-refresh", None))
+    kept = StoredTokens(ALICE.url, provider(issuer), CLIENT, Tokens("old", "old-refresh", None))
     keep("work", settings, kept)
     folder = home / "state" / "pop3cli" / "tokens"
     os.chown(folder / "work.json", 65534, 65534)

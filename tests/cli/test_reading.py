@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pop3cli.commands.stats import bar
 from pop3cli.message.attachments import ATTACHMENTS_MAX, safe_name
 from pop3cli.message.html import html_to_text
-from pop3cli.message.reading import Summary, parse_headers, read_message
+from pop3cli.message.reading import MessageSummary, parse_headers, read_message
 from pop3cli.message.statistics import Statistics
 
 from .conftest import Mailbox, Ran, Screen, Serve, spawn
@@ -283,7 +283,7 @@ def test_stats_of_little(pop3cli: Cli, serve: Serve) -> None:
 def test_senders_without_end() -> None:
     found = Statistics()
     for number in range(1, 21_001):
-        found.add(number, 1 << 70, Summary(f"x{number}@" + "y" * 300, "s" * 5000, None, ""))
+        found.add(number, 1 << 70, MessageSummary(f"x{number}@" + "y" * 300, "s" * 5000, None, ""))
     assert len(found.senders) == 20_001
     assert found.senders["(others)"].messages == 1_000
     assert max(map(len, found.senders)) == 200

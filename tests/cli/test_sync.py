@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pop3cli.sync.state import State
+from pop3cli.sync.state import SyncState
 from tests.cli.conftest import AS_SENT, Ran, Screen, Sync, spawn, there
 from tests.line import Line
 from tests.site import Site
@@ -74,7 +74,7 @@ def test_what_was_kept_before_is_deleted_later(box: Path, sync: Sync) -> None:
 def test_time_to_delete_counts_from_fetching(box: Path, sync: Sync, tmp_path: Path) -> None:
     sync()
     (state,) = [path for path in (tmp_path / "remembered/pop3cli").iterdir() if not path.name.endswith(".lock")]
-    with State.opened(state, state_key(state)) as opened:
+    with SyncState.opened(state, state_key(state)) as opened:
         uid, entry = next(iter(opened.entries.items()))
         opened.record([(uid, type(entry)(entry.kind, int(time.time()) - 31 * 86400, entry.octets))])
     assert sync("--delete-after", "30d").out == b"alice@localhost: nothing new; 1 deleted\n"
@@ -162,7 +162,7 @@ def test_a_lost_state_is_found_again_in_the_maildir(box: Path, sync: Sync, tmp_p
 
 def test_a_second_run_at_the_same_time_is_refused(box: Path, sync: Sync, site: Site, tmp_path: Path) -> None:
     state = tmp_path / "remember"
-    with State.opened(state, f"alice@localhost:{site.port}"):
+    with SyncState.opened(state, f"alice@localhost:{site.port}"):
         ran = sync("--state", state)
     assert ran.status == 75
     assert "another one is running" in ran.err

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pop3cli.sync.maildir import Maildir
-from pop3cli.sync.state import Kind, State
+from pop3cli.sync.state import Kind, SyncState
 from tests.cli.conftest import Ran, Serve
 
 ONE, TWO = b"Subject: one\r\n\r\n", b"Subject: two\r\n\r\n"  # as many octets
@@ -202,7 +202,7 @@ def test_headers_are_found_again_as_headers_behind_a_run_that_was_killed(tmp_pat
     draft = maildir.begin("2")
     draft.write(b"Subject: large\r\n\r\n")
     draft.finish()
-    with State.opened(tmp_path / "state", "alice") as state:
+    with SyncState.opened(tmp_path / "state", "alice") as state:
         maildir.store([draft], state, [])
         assert state.run_open
         maildir.recover(state, [("2", len(LARGE))])

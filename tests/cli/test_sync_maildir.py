@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pop3cli.sync.maildir import Maildir, MaildirDraft
-from pop3cli.sync.state import Entry, Kind, State
+from pop3cli.sync.maildir import Maildir, MaildirSpool
+from pop3cli.sync.state import Kind, LogEntry, SyncState
 
-ONE = Entry(Kind.FETCHED, 1_700_000_000, 8)
+ONE = LogEntry(Kind.FETCHED, 1_700_000_000, 8)
 
 
 @pytest.fixture
@@ -21,19 +21,19 @@ def maildir(tmp_path: Path) -> Maildir:
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    with State.opened(tmp_path / "state", "alice") as state:
+def state(tmp_path: Path) -> Iterator[SyncState]:
+    with SyncState.opened(tmp_path / "state", "alice") as state:
         yield state
 
 
-def drafted(maildir: Maildir, uid: str, content: bytes = b"A: b\r\n\r\n") -> MaildirDraft:
+def drafted(maildir: Maildir, uid: str, content: bytes = b"A: b\r\n\r\n") -> MaildirSpool:
     draft = maildir.begin(uid)
     draft.write(content)
     draft.finish()
     return draft
 
 
-def test_a_name_that_is_taken_is_not_replaced(maildir: Maildir, state: State) -> None:
+def test_a_name_that_is_taken_is_not_replaced(maildir: Maildir, state: SyncState) -> None:
     draft = drafted(maildir, "one")
     there = maildir.path / "new" / os.fsdecode(draft.name)
     there.write_bytes(b"another program's")
@@ -46,7 +46,7 @@ def test_a_name_that_is_taken_is_not_replaced(maildir: Maildir, state: State) ->
 
 @pytest.mark.parametrize("taken", [False, True])
 def test_without_hard_links_a_name_that_is_taken_is_not_replaced_either(
-    maildir: Maildir, state: State, monkeypatch: pytest.MonkeyPatch, taken: bool
+    maildir: Maildir, state: SyncState, monkeypatch: pytest.MonkeyPatch, taken: bool
 ) -> None:
     def no_links(*_: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
@@ -87,7 +87,7 @@ def test_nothing_is_cleared_away_behind_a_link(maildir: Maildir, tmp_path: Path)
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == [os.fsdecode(draft.name)]
 
 
-def test_what_is_no_file_is_not_found_again(maildir: Maildir, state: State, tmp_path: Path) -> None:
+def test_what_is_no_file_is_not_found_again(maildir: Maildir, state: SyncState, tmp_path: Path) -> None:
     names = []
     for uid in ("one", "two", "three"):
         draft = drafted(maildir, uid)
@@ -101,7 +101,7 @@ def test_what_is_no_file_is_not_found_again(maildir: Maildir, state: State, tmp_
     assert not state.entries
 
 
-def test_the_file_that_came_last_under_an_id_is_found_again(maildir: Maildir, state: State) -> None:
+def test_the_file_that_came_last_under_an_id_is_found_again(maildir: Maildir, state: SyncState) -> None:
     for number in range(3):
         maildir.store([drafted(maildir, "one", b"A: %d\r\n\r\n" % number)], state, [])
     assert state.run_open
@@ -112,12 +112,12 @@ def test_the_file_that_came_last_under_an_id_is_found_again(maildir: Maildir, st
     last.discard()
 
 
-def test_an_id_of_version_0_1_that_is_in_doubt_gets_the_digest_of_its_file(maildir: Maildir, state: State) -> None:
+def test_an_id_of_version_0_1_that_is_in_doubt_gets_the_digest_of_its_file(maildir: Maildir, state: SyncState) -> None:
     draft = drafted(maildir, "one")
     maildir.store([draft], state, [("one", ONE), ("two", ONE)])
     state.end_run()
     maildir.recover(state, [("one", 8), ("two", 8)])
     assert state.entries["one"].digest == ""  # not in doubt
     maildir.recover(state, [("one", 9), ("two", 9)])
-    assert state.entries["one"] == Entry(Kind.FETCHED, ONE.time, 8, draft.digest())
+    assert state.entries["one"] == LogEntry(Kind.FETCHED, ONE.time, 8, draft.digest())
     assert state.entries["two"] == ONE

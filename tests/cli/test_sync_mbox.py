@@ -11,9 +11,9 @@ import pytest
 from pop3cli.errors import InUse
 from pop3cli.sync import mbox as mbox_module
 from pop3cli.sync.mbox import Mbox
-from pop3cli.sync.state import Entry, Kind, State
+from pop3cli.sync.state import Kind, LogEntry, SyncState
 
-ONE = Entry(Kind.FETCHED, 1_700_000_000, 100)
+ONE = LogEntry(Kind.FETCHED, 1_700_000_000, 100)
 BEFORE = b"From bob Thu Jan  1 00:00:00 1970\nSubject: before\n\nno empty line behind it\n"
 THEIRS = b"From eve Thu Jan  1 00:00:00 1970\nSubject: from another program\n\ntext\n\n"
 MESSAGE = b"Subject: ours\r\n\r\nFrom here\r\n" + b"a line of ours\r\n" * 30
@@ -32,17 +32,17 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def state(path: Path) -> Iterator[State]:
-    with State.opened(path, "alice") as state:
+def state(path: Path) -> Iterator[SyncState]:
+    with SyncState.opened(path, "alice") as state:
         yield state
 
 
 def entries(path: Path) -> set[str]:
-    with State.opened(path, "alice") as state:
+    with SyncState.opened(path, "alice") as state:
         return set(state.entries)
 
 
-def added(mbox: Mbox, state: State, uid: str, content: bytes) -> None:
+def added(mbox: Mbox, state: SyncState, uid: str, content: bytes) -> None:
     with contextlib.closing(mbox.begin(uid)) as draft:
         draft.write(content)
         draft.finish()
@@ -83,7 +83,7 @@ def crash(monkeypatch: pytest.MonkeyPatch, name: str, at: int) -> Iterator[None]
 
 
 def test_what_a_crash_leaves_is_cut_off(path: Path, mbox: Mbox) -> None:
-    with State.opened(path, "alice") as state:
+    with SyncState.opened(path, "alice") as state:
         added(mbox, state, "one", b"A: 1\r\n\r\n")
         before, log = mbox.path.read_bytes(), path.read_bytes()
         added(mbox, state, "two", MESSAGE)
@@ -99,7 +99,7 @@ def test_what_a_crash_leaves_is_cut_off(path: Path, mbox: Mbox) -> None:
         for text in torn[::7] + torn[-1:]:
             mbox.path.write_bytes(text)
             path.write_bytes(log + b"".join(written))
-            with State.opened(path, "alice") as state:
+            with SyncState.opened(path, "alice") as state:
                 assert set(state.entries) == {"one"}
                 assert mbox.recover(state, ()) is None
                 assert mbox.path.read_bytes() == before
@@ -117,11 +117,11 @@ def test_mail_that_others_add_behind_a_crash_is_never_cut_off(
     for at in range(1, 12):
         path.unlink(missing_ok=True)
         mbox.path.write_bytes(BEFORE)
-        with State.opened(path, "alice") as state, crash(monkeypatch, call, at):
+        with SyncState.opened(path, "alice") as state, crash(monkeypatch, call, at):
             added(mbox, state, "one", MESSAGE)
         with mbox.path.open("ab") as file:
             file.write(THEIRS)
-        with State.opened(path, "alice") as state:
+        with SyncState.opened(path, "alice") as state:
             remarks += mbox.recover(state, ()) is not None
             assert mbox.path.read_bytes().startswith(BEFORE)
             assert mbox.path.read_bytes().endswith(THEIRS)
@@ -133,7 +133,7 @@ def test_mail_that_others_add_behind_a_crash_is_never_cut_off(
 
 
 @pytest.mark.parametrize("torn", [b"", b"hal", b"a line\n", b">"])
-def test_a_tail_that_is_not_ours_beyond_doubt_stays(mbox: Mbox, state: State, torn: bytes) -> None:
+def test_a_tail_that_is_not_ours_beyond_doubt_stays(mbox: Mbox, state: SyncState, torn: bytes) -> None:
     offset = len(BEFORE)
     state.begin_append(offset, "feed", 4000, 1)
     tail = b"\nFrom pop3cli-feed Thu Jan  1 00:00:00 1970\nA: 2\n\n" + torn + THEIRS
@@ -145,7 +145,7 @@ def test_a_tail_that_is_not_ours_beyond_doubt_stays(mbox: Mbox, state: State, to
     assert state.pending is None
 
 
-def test_an_mbox_that_was_rewritten_behind_a_crash_stays(mbox: Mbox, state: State) -> None:
+def test_an_mbox_that_was_rewritten_behind_a_crash_stays(mbox: Mbox, state: SyncState) -> None:
     added(mbox, state, "one", MESSAGE)
     state.begin_append(mbox.path.stat().st_size, "feed", 400, 0)
     for text in (b"", BEFORE, BEFORE + THEIRS * 20):
@@ -156,7 +156,7 @@ def test_an_mbox_that_was_rewritten_behind_a_crash_stays(mbox: Mbox, state: Stat
 
 
 def test_mail_that_others_add_without_a_lock_while_we_write_stays(
-    mbox: Mbox, state: State, monkeypatch: pytest.MonkeyPatch
+    mbox: Mbox, state: SyncState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = mbox_module._copy
 
@@ -173,7 +173,7 @@ def test_mail_that_others_add_without_a_lock_while_we_write_stays(
 
 
 def test_mail_that_others_add_without_a_lock_before_we_write_stays(
-    mbox: Mbox, state: State, monkeypatch: pytest.MonkeyPatch
+    mbox: Mbox, state: SyncState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = state.begin_append
 
@@ -192,7 +192,7 @@ def test_mail_that_others_add_without_a_lock_before_we_write_stays(
 
 
 def test_a_failure_cuts_back_what_was_added_and_nothing_else(
-    mbox: Mbox, state: State, monkeypatch: pytest.MonkeyPatch
+    mbox: Mbox, state: SyncState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(text: object, out: object) -> bytes:
         raise OSError(28, "No space left on device")
@@ -216,7 +216,7 @@ def test_a_failure_cuts_back_what_was_added_and_nothing_else(
 
 
 def test_an_mbox_that_is_replaced_before_we_have_the_lock_gets_the_mail(
-    mbox: Mbox, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mbox: Mbox, state: SyncState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pop3cli.sync import mbox_lock
 
@@ -234,7 +234,7 @@ def test_an_mbox_that_is_replaced_before_we_have_the_lock_gets_the_mail(
 
 
 def test_what_went_into_a_file_that_was_replaced_is_not_remembered(
-    mbox: Mbox, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mbox: Mbox, state: SyncState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = mbox_module._copy
 
@@ -250,7 +250,7 @@ def test_what_went_into_a_file_that_was_replaced_is_not_remembered(
     assert not state.entries
 
 
-def test_a_link_leads_to_the_mbox_and_its_lock(mbox: Mbox, state: State, tmp_path: Path) -> None:
+def test_a_link_leads_to_the_mbox_and_its_lock(mbox: Mbox, state: SyncState, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     link = tmp_path / "home" / "mbox"
     link.symlink_to(mbox.path)
@@ -277,7 +277,7 @@ def test_a_link_leads_to_the_mbox_and_its_lock(mbox: Mbox, state: State, tmp_pat
 
 
 def test_an_mbox_that_another_program_has_is_left_alone(
-    mbox: Mbox, state: State, monkeypatch: pytest.MonkeyPatch
+    mbox: Mbox, state: SyncState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pop3cli.sync.mbox_lock.LOCK_SECONDS", 0.2)
     lock = Path(f"{mbox.path}.lock")
@@ -293,7 +293,7 @@ def test_an_mbox_that_another_program_has_is_left_alone(
 
 
 def test_a_lock_that_another_program_has_made_in_place_of_ours_stays(
-    mbox: Mbox, state: State, monkeypatch: pytest.MonkeyPatch
+    mbox: Mbox, state: SyncState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = mbox_module._copy
     lock = Path(f"{mbox.path}.lock")

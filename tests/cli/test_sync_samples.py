@@ -9,22 +9,22 @@ from pop3cli.accounts.registry import read_book
 from pop3cli.accounts.url import Settings, parse_account
 from pop3cli.auth.token_store import access_token
 from pop3cli.sync.mbox import Mbox
-from pop3cli.sync.state import Entry, Kind, State
+from pop3cli.sync.state import Kind, LogEntry, SyncState
 
 SAMPLES = Path(__file__).parent / "samples"
 ACCOUNT = "alice@mail.example.org:995"
 BEGAN = 1_700_000_000
 SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 REMEMBERED = {
-    "whole": Entry(Kind.FETCHED, BEGAN + 1, 1200),
-    "odd": Entry(Kind.ODD, BEGAN + 2, 1300, SHA),
-    "head": Entry(Kind.HEADERS, BEGAN + 3, 1400),
-    "left": Entry(Kind.SKIPPED, BEGAN + 4, 1500),
-    "spam": Entry(Kind.UNWANTED, BEGAN + 5, 1600),
-    "theirs": Entry(Kind.IMPORTED, BEGAN + 6, 0),
-    "in-mbox": Entry(Kind.FETCHED, BEGAN + 7, 1700),
-    "was-away": Entry(Kind.FETCHED, BEGAN + 8, 1800, away=True),
-    "is-gone": Entry(Kind.FETCHED, BEGAN + 9, 1900, gone=BEGAN + 200, away=True),
+    "whole": LogEntry(Kind.FETCHED, BEGAN + 1, 1200),
+    "odd": LogEntry(Kind.ODD, BEGAN + 2, 1300, SHA),
+    "head": LogEntry(Kind.HEADERS, BEGAN + 3, 1400),
+    "left": LogEntry(Kind.SKIPPED, BEGAN + 4, 1500),
+    "spam": LogEntry(Kind.UNWANTED, BEGAN + 5, 1600),
+    "theirs": LogEntry(Kind.IMPORTED, BEGAN + 6, 0),
+    "in-mbox": LogEntry(Kind.FETCHED, BEGAN + 7, 1700),
+    "was-away": LogEntry(Kind.FETCHED, BEGAN + 8, 1800, away=True),
+    "is-gone": LogEntry(Kind.FETCHED, BEGAN + 9, 1900, gone=BEGAN + 200, away=True),
 }
 
 
@@ -37,18 +37,18 @@ def sample(tmp_path: Path) -> Path:
 def test_what_sync_remembered_is_read_and_written_anew(sample: Path) -> None:
     path = sample / "sync-0.1"
     old = path.read_bytes()
-    with State.opened(path, ACCOUNT, read_only=True) as state:
+    with SyncState.opened(path, ACCOUNT, read_only=True) as state:
         assert state.entries == REMEMBERED
     assert path.read_bytes() == old
     for _ in range(2):  # as version 0.1 wrote it, and as it was rewritten
-        with State.opened(path, ACCOUNT) as state:
+        with SyncState.opened(path, ACCOUNT) as state:
             assert (state.entries, state.run_open, state.pending) == (REMEMBERED, False, None)
         assert path.read_bytes().startswith(b"pop3cli sync 2 alice@mail.example.org:995\n")
 
 
 def test_a_maildir_run_that_was_killed_is_still_open(sample: Path) -> None:
     for _ in range(2):
-        with State.opened(sample / "sync-0.1-killed-maildir", ACCOUNT) as state:
+        with SyncState.opened(sample / "sync-0.1-killed-maildir", ACCOUNT) as state:
             assert state.run_open
             assert state.entries == {"whole": REMEMBERED["whole"]}
 
@@ -57,9 +57,9 @@ def test_an_append_that_was_killed_is_still_pending_and_cuts_nothing(sample: Pat
     mbox = Mbox(tmp_path / "mail.mbox")
     mbox.path.write_bytes(b"x" * 4096 + b"\nFrom pop3cli-0123456789abcdef now\nA: 1\n\nhal")
     before = mbox.path.read_bytes()
-    with State.opened(sample / "sync-0.1-killed-mbox", ACCOUNT):
+    with SyncState.opened(sample / "sync-0.1-killed-mbox", ACCOUNT):
         pass
-    with State.opened(sample / "sync-0.1-killed-mbox", ACCOUNT) as state:
+    with SyncState.opened(sample / "sync-0.1-killed-mbox", ACCOUNT) as state:
         assert state.pending is not None
         assert (state.pending.offset, state.pending.token) == (4096, "0123456789abcdef")
         assert state.entries == {"whole": REMEMBERED["whole"]}

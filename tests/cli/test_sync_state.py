@@ -11,11 +11,11 @@ import pytest
 from pop3cli.errors import BadState, InUse
 from pop3cli.sync import state as state_module
 from pop3cli.sync.spool import LineEnds
-from pop3cli.sync.state import GONE_SECONDS, Entry, Kind, State
+from pop3cli.sync.state import GONE_SECONDS, Kind, LogEntry, SyncState
 from tests.cli.conftest import Ran, Sync, there
 from tests.interop.test_full_disk import small_disk
 
-ONE, TWO = Entry(Kind.FETCHED, 1_700_000_000, 100), Entry(Kind.ODD, 1_700_000_001, 200, "ab12")
+ONE, TWO = LogEntry(Kind.FETCHED, 1_700_000_000, 100), LogEntry(Kind.ODD, 1_700_000_001, 200, "ab12")
 
 
 @pytest.fixture
@@ -23,21 +23,21 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "folder" / "state"
 
 
-def entries(path: Path) -> dict[str, Entry]:
-    with State.opened(path, "alice") as state:
+def entries(path: Path) -> dict[str, LogEntry]:
+    with SyncState.opened(path, "alice") as state:
         return dict(state.entries)
 
 
 def test_what_is_recorded_is_there_again(path: Path) -> None:
-    with State.opened(path, "alice") as state:
+    with SyncState.opened(path, "alice") as state:
         state.record([("one", ONE), ("two", TWO)])
-        state.record([("three", Entry(Kind.SKIPPED, 5, 0))])
-    assert entries(path) == {"one": ONE, "two": TWO, "three": Entry(Kind.SKIPPED, 5, 0)}
+        state.record([("three", LogEntry(Kind.SKIPPED, 5, 0))])
+    assert entries(path) == {"one": ONE, "two": TWO, "three": LogEntry(Kind.SKIPPED, 5, 0)}
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_line_cut_anywhere_is_dropped_and_no_other(path: Path) -> None:
-    with State.opened(path, "alice") as state:
+    with SyncState.opened(path, "alice") as state:
         state.record([("one", ONE)])
         state.record([("two", TWO)])
     whole = path.read_bytes()
@@ -46,40 +46,40 @@ def test_a_line_cut_anywhere_is_dropped_and_no_other(path: Path) -> None:
         path.write_bytes(whole[:length])
         found = entries(path)
         assert found == ({"one": ONE} if length >= second else {}), length
-        with State.opened(path, "alice") as state:
+        with SyncState.opened(path, "alice") as state:
             state.record([("three", TWO)])
         assert entries(path) == {**found, "three": TWO}
 
 
 def test_damage_elsewhere_is_told_and_nothing_changed(path: Path) -> None:
-    with State.opened(path, "alice") as state:
+    with SyncState.opened(path, "alice") as state:
         state.record([("one", ONE)])
         state.record([("two", TWO)])
     whole = path.read_bytes()
     for damaged in (whole.replace(b"one", b"eno"), b"something else\n", whole.replace(b"alice", b"bob", 1)):
         path.write_bytes(damaged)
-        with pytest.raises(BadState), State.opened(path, "alice"):
+        with pytest.raises(BadState), SyncState.opened(path, "alice"):
             pass
         assert path.read_bytes() == damaged
 
 
 def test_one_process_at_a_time(path: Path) -> None:
-    with State.opened(path, "alice"):
-        with pytest.raises(InUse), State.opened(path, "alice"):
+    with SyncState.opened(path, "alice"):
+        with pytest.raises(InUse), SyncState.opened(path, "alice"):
             pass
-        with State.opened(path, "alice", read_only=True):
+        with SyncState.opened(path, "alice", read_only=True):
             pass
 
 
 def test_what_is_gone_is_forgotten_in_time(path: Path) -> None:
     now = int(time.time())
-    with State.opened(path, "alice") as state:
+    with SyncState.opened(path, "alice") as state:
         state.record([("one", ONE), ("two", TWO)])
         state.listed(["one"], now)
         assert state.entries["two"].gone == now
         state.shorten(now)
     assert entries(path)["two"].gone == now
-    with State.opened(path, "alice") as state:
+    with SyncState.opened(path, "alice") as state:
         state.listed(["one", "two"], now)
         assert not state.entries["two"].gone
         state.listed(["one"], now)
@@ -88,15 +88,15 @@ def test_what_is_gone_is_forgotten_in_time(path: Path) -> None:
 
 
 def test_what_our_quit_removes_counts_as_gone_and_is_then_forgotten(path: Path) -> None:
-    with State.opened(path, "alice") as state:
+    with SyncState.opened(path, "alice") as state:
         state.record([("one", ONE), ("two", TWO)])
         state.leaving(["one", "two"], 7)
         state.forget(["one", "three"], 8)
     assert entries(path) == {"two": replace(TWO, gone=7, away=True)}
-    with State.opened(path, "alice") as state:
+    with SyncState.opened(path, "alice") as state:
         state.listed(["two"], 9)
     assert entries(path) == {"two": replace(TWO, away=True)}
-    with State.opened(path, "alice") as state:
+    with SyncState.opened(path, "alice") as state:
         state.record([("two", TWO)])
     assert entries(path) == {"two": TWO}
 
@@ -107,7 +107,7 @@ def test_behind_a_line_that_could_not_be_taken_back_nothing_is_written(
     def fails(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
-    with State.opened(path, "alice") as state:
+    with SyncState.opened(path, "alice") as state:
         state.record([("one", ONE)])
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", fails)
@@ -121,7 +121,7 @@ def test_behind_a_line_that_could_not_be_taken_back_nothing_is_written(
 
 def test_a_log_that_is_mostly_history_is_rewritten(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_module, "_REWRITTEN_ABOVE", 10)
-    with State.opened(path, "alice") as state:
+    with SyncState.opened(path, "alice") as state:
         state.record([("one", ONE), ("two", TWO)])
         for _ in range(20):
             state.listed([], 7)
@@ -131,7 +131,7 @@ def test_a_log_that_is_mostly_history_is_rewritten(path: Path, monkeypatch: pyte
         state.shorten(9)
         assert path.stat().st_size < before / 5
         state.record([("three", ONE)])
-    two = Entry(Kind.ODD, TWO.time, 200, "ab12", gone=9, away=True)
+    two = LogEntry(Kind.ODD, TWO.time, 200, "ab12", gone=9, away=True)
     assert entries(path) == {"one": replace(ONE, away=True), "two": two, "three": ONE}
 
 
@@ -139,7 +139,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
     if os.geteuid():
         pytest.skip("mounting a small file system takes root")
     with small_disk(tmp_path / "disk", "size=64k") as disk:
-        with State.opened(disk / "state", "alice") as state:
+        with SyncState.opened(disk / "state", "alice") as state:
             with pytest.raises(OSError, match="No space"):
                 for number in range(1000):
                     state.record([(f"{number}" * 30, ONE)])

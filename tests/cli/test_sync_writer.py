@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 from pop3cli.sync.state import Kind
-from pop3cli.sync.writer import Begin, Collector, End, Outcome, Piece, Writer
+from pop3cli.sync.writer import Begin, Collector, End, Piece, WriteOutcome, Writer
 
 
 class Disk:
@@ -19,10 +19,10 @@ class Disk:
         self.go = threading.Event()
         self.batches: list[list[Piece]] = []
 
-    def write(self, pieces: Sequence[Piece]) -> list[Outcome]:
+    def write(self, pieces: Sequence[Piece]) -> list[WriteOutcome]:
         assert self.go.wait(30)
         self.batches.append(list(pieces))
-        return [Outcome(piece.uid, Kind.FETCHED, 3) for piece in pieces if isinstance(piece, Begin)]
+        return [WriteOutcome(piece.uid, Kind.FETCHED, 3) for piece in pieces if isinstance(piece, Begin)]
 
 
 async def test_a_batch_that_came_in_no_time_and_is_slow_to_write_is_waited_for() -> None:

@@ -11,7 +11,7 @@ from pop3core.commands import Apop, Auth, Pass, Stls, User
 from pop3core.errors import LocalProtocolError
 from pop3core.events import LoginRequested, Password, ProofFailed, SecretRequested
 from pop3core.limits import Limits
-from pop3core.login import Login, NoCredential, Refused
+from pop3core.login import Login, LoginRefusal, NoCredential
 from pop3core.maildrop import Listing
 from pop3core.sasl.base import Challenge
 from pop3core.settings import ServerConfig, Summary
@@ -75,9 +75,9 @@ def test_refused_credentials_are_counted_to_the_last() -> None:
         question = machine.begin(bearer)
         assert isinstance(question, LoginRequested)
         first = machine.answer(question, NO)
-        assert isinstance(first, Refused)
+        assert isinstance(first, LoginRefusal)
         assert first.challenge is not None
-        assert machine.respond(b"AQ==") == replace(first, challenge=None) == Refused(NO.text, "AUTH", last)
+        assert machine.respond(b"AQ==") == replace(first, challenge=None) == LoginRefusal(NO.text, "AUTH", last)
     assert summary.auth_failures == 2
 
 

@@ -11,15 +11,15 @@ from pop3core.answers import Content, ContentFailed, LoginRejected, NoSecret, Pl
 from pop3core.events import Credential
 from pop3core.maildrop import Listing
 from pop3core.sasl.base import SecretKind
-from pop3d.abuse.connection_limits import Guard
-from pop3d.abuse.login_throttle import Penalties
+from pop3d.abuse.connection_limits import ConnectionLimits
+from pop3d.abuse.login_throttle import LoginThrottle
 from pop3d.auth import Account
 from pop3d.config import Limits
 from pop3d.net.certificates import create_self_signed
 from pop3d.net.channel import Channel
 from pop3d.net.tls import ServerTls, server_tls
-from pop3d.net.transport import Wire
-from pop3d.session import Services, Session
+from pop3d.net.transport import Transport
+from pop3d.session import ServerSession, Services
 from pop3d.stores import RemovalFailed, StoreError
 from tests.core.play import Dialogue, Transcript, transcripts
 from tests.pki import Authority
@@ -94,8 +94,8 @@ async def test_the_daemon_says_what_the_dialogue_says(
     services = Services(
         site,
         site,
-        Guard(limits),
-        Penalties(limits),
+        ConnectionLimits(limits),
+        LoginThrottle(limits),
         transcript.config(),
         limits,
         tls,
@@ -104,7 +104,7 @@ async def test_the_daemon_says_what_the_dialogue_says(
     )
 
     async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await Session(services, Channel(Wire(writer), tls if secure else None)).run()
+        await ServerSession(services, Channel(Transport(writer), tls if secure else None)).run()
 
     async with await asyncio.start_server(accepted, "127.0.0.1", 0) as server, asyncio.timeout(30):
         port = server.sockets[0].getsockname()[1]
@@ -135,12 +135,14 @@ async def test_what_comes_with_stls_is_not_read_as_pop3(
     for behind in (0.0, 0.1):
         site = Site(transcript.dialogue())
         limits = Limits()
-        services = Services(site, site, Guard(limits), Penalties(limits), transcript.config(), limits, certificate[0])
+        services = Services(
+            site, site, ConnectionLimits(limits), LoginThrottle(limits), transcript.config(), limits, certificate[0]
+        )
 
         async def accepted(
             reader: asyncio.StreamReader, writer: asyncio.StreamWriter, services: Services = services
         ) -> None:
-            await Session(services, Channel(Wire(writer), None)).run()
+            await ServerSession(services, Channel(Transport(writer), None)).run()
 
         async with await asyncio.start_server(accepted, "127.0.0.1", 0) as server, asyncio.timeout(30):
             reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])

@@ -1,7 +1,7 @@
 from ipaddress import ip_network
 
 from pop3d.abuse.addresses import Trusted
-from pop3d.abuse.connection_limits import Guard
+from pop3d.abuse.connection_limits import ConnectionLimits
 from pop3d.config import Limits
 
 
@@ -15,7 +15,7 @@ class Connection:
 
 
 def test_connections_in_all_and_per_address() -> None:
-    guard = Guard(Limits(connections=3, connections_per_ip=2))
+    guard = ConnectionLimits(Limits(connections=3, connections_per_ip=2))
     first, second = Connection("a"), Connection("a")
     assert guard.admit(first) is None
     assert guard.admit(second) is None
@@ -27,7 +27,7 @@ def test_connections_in_all_and_per_address() -> None:
 
 
 def test_strangers_per_address_are_those_not_logged_in() -> None:
-    guard = Guard(Limits(unauthenticated_per_ip=1))
+    guard = ConnectionLimits(Limits(unauthenticated_per_ip=1))
     first = Connection("a")
     assert guard.admit(first) is None
     assert guard.admit(Connection("a")) is not None
@@ -36,7 +36,7 @@ def test_strangers_per_address_are_those_not_logged_in() -> None:
 
 
 def test_a_64_of_ipv6_is_one_address() -> None:
-    guard = Guard(Limits(connections_per_ip=2, unauthenticated_per_ip=1))
+    guard = ConnectionLimits(Limits(connections_per_ip=2, unauthenticated_per_ip=1))
     first = Connection("2001:db8::1")
     assert guard.admit(first) is None
     assert guard.admit(Connection("2001:db8::2")) == "too many connections from this address have not logged in"
@@ -48,7 +48,7 @@ def test_a_64_of_ipv6_is_one_address() -> None:
 
 def test_of_trusted_addresses_only_the_limits_on_all_count() -> None:
     trusted = Trusted([ip_network("192.0.2.0/24")])
-    guard = Guard(Limits(connections=4, connections_per_ip=1, unauthenticated_per_ip=1), trusted)
+    guard = ConnectionLimits(Limits(connections=4, connections_per_ip=1, unauthenticated_per_ip=1), trusted)
     connections = [Connection("192.0.2.1") for _ in range(4)]
     assert [guard.admit(connection) for connection in connections] == [None] * 4
     assert guard.admit(Connection("192.0.2.2")) == "too many connections"
@@ -60,7 +60,7 @@ def test_of_trusted_addresses_only_the_limits_on_all_count() -> None:
 
 
 def test_the_oldest_stranger_goes_and_users_stay() -> None:
-    guard = Guard(Limits(unauthenticated=2))
+    guard = ConnectionLimits(Limits(unauthenticated=2))
     user, old, new, newest = (Connection(name) for name in "abcd")
     assert guard.admit(user) is None
     guard.logged_in(user)
@@ -75,7 +75,7 @@ def test_the_oldest_stranger_goes_and_users_stay() -> None:
 
 
 def test_what_left_is_forgotten() -> None:
-    guard = Guard(Limits())
+    guard = ConnectionLimits(Limits())
     for number in range(100):
         connection = Connection(str(number))
         assert guard.admit(connection) is None

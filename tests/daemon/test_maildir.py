@@ -29,7 +29,7 @@ from pop3d.stores.maildir import names as maildir_names
 from pop3d.stores.maildir import nowait
 from pop3d.stores.maildir import scan as maildir_listing
 from pop3d.stores.maildir.deleted import PutBackResult, put_back
-from pop3d.stores.maildir.disk_cache import KeptListing
+from pop3d.stores.maildir.disk_cache import ListingFile
 from pop3d.stores.maildir.folders import open_folder
 from pop3d.stores.maildir.names import name_and_inode, sorted_in_slices, unique_part
 from pop3d.stores.maildir.scan import Scan, scan
@@ -484,7 +484,7 @@ async def test_folders_are_synced_before_a_removal_is_confirmed(
 
 
 def sizes_kept(tmp_path: Path, box: Path) -> list[tuple[bytes, int]]:
-    kept = KeptListing(tmp_path / "state" / "cache", str(box)).load()
+    kept = ListingFile(tmp_path / "state" / "cache", str(box)).load()
     if kept is None:
         return []
     inodes = {path.name.partition(":")[0].encode(): path.stat().st_ino for path in box.glob("[nc]*/*")}

@@ -304,7 +304,7 @@ async def test_sizes_that_were_counted_compressed_are_not_used(tmp_path: Path) -
     found = Scan(packed, Listing(array("Q", sizes), UniqueIds(packed, {})), array("Q", [0] * 4))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kept, "known_forms", lambda: ())
-        kept.KeptListing(tmp_path / "state" / "cache", str(tmp_path / "mail" / "alice")).save(found, ())
+        kept.ListingFile(tmp_path / "state" / "cache", str(tmp_path / "mail" / "alice")).save(found, ())
     drop = await opened(store_of(tmp_path, {}))
     assert list(drop.messages.sizes) == [39, 39, 39, 4321]
     await drop.close()

@@ -23,7 +23,7 @@ from pop3core.events import Password, Token, Verified
 from pop3core.sasl import oauth, plain
 from pop3d.assembly import assemble
 from pop3d.auth import Account, AuthError, AuthUnavailable
-from pop3d.auth.http_client import Asker
+from pop3d.auth.http_client import HttpClient
 from pop3d.auth.oauth import ALGORITHMS, OAuthTokens, oauth_tokens
 from pop3d.auth.users_file import UsersFile
 from pop3d.config import Config, OAuth
@@ -370,7 +370,7 @@ class Dripping(socketserver.ThreadingTCPServer):
 async def test_an_answer_without_an_end_holds_nothing_up(beginning: bytes) -> None:
     server = Dripping(beginning)
     # long enough for all eight to have come to the server, on a busy machine too: else some are never gone
-    asker = Asker(f"http://127.0.0.1:{server.server_address[1]}/", seconds_max=2)
+    asker = HttpClient(f"http://127.0.0.1:{server.server_address[1]}/", seconds_max=2)
     try:
         asked = await asyncio.gather(*(asker.ask() for _ in range(8)), return_exceptions=True)
         assert all(isinstance(one, AuthUnavailable) for one in asked), asked

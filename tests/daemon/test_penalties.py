@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pop3d.abuse import attempts
 from pop3d.abuse.addresses import Trusted
 from pop3d.abuse.attempts import Attempt
-from pop3d.abuse.login_throttle import KNOWN_FOR, Penalties, TooMany
+from pop3d.abuse.login_throttle import KNOWN_FOR, LoginThrottle, TooMany
 from pop3d.config import Limits
 
 
@@ -27,7 +27,7 @@ class Site:
         self._count = itertools.count()
         networks = Trusted([ip_network(trusted)] if trusted else [])
         limits_of_it = Limits(**limits)  # type: ignore[arg-type]
-        self.penalties = Penalties(limits_of_it, networks, b"key", clock=lambda: self.now, later=self._later)
+        self.penalties = LoginThrottle(limits_of_it, networks, b"key", clock=lambda: self.now, later=self._later)
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         heapq.heappush(self._calls, (self.now + seconds, next(self._count), call))

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from pop3d.abuse.connection_limits import Guard
+from pop3d.abuse.connection_limits import ConnectionLimits
 from pop3d.config import Limits
 from tests.daemon.test_guard import Connection
 from tests.daemon.test_proxy_protocol import IPV4, IPV6, TLS13, v2
@@ -197,7 +197,7 @@ def test_starttls_is_ours_whatever_the_proxy_says(site: Site) -> None:
 
 
 def test_the_guard_counts_who_was_introduced() -> None:
-    guard = Guard(Limits(connections_per_ip=2, unauthenticated_per_ip=1, unauthenticated=3))
+    guard = ConnectionLimits(Limits(connections_per_ip=2, unauthenticated_per_ip=1, unauthenticated=3))
     first, second, third = (Connection("proxy") for _ in range(3))
     for connection in (first, second, third):
         assert guard.admit(connection, proxied=True) is None  # the proxy's address does not count
@@ -215,7 +215,7 @@ def test_the_guard_counts_who_was_introduced() -> None:
 
 
 def test_the_oldest_may_be_introduced_while_it_goes() -> None:
-    guard = Guard(Limits(unauthenticated=1))
+    guard = ConnectionLimits(Limits(unauthenticated=1))
     old, new = Connection("proxy"), Connection("b")
     assert guard.admit(old, proxied=True) is None
     assert guard.admit(new) is None

@@ -10,17 +10,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from pop3d.net.transport import ConnectionGone, Wire
+from pop3d.net.transport import ConnectionGone, Transport
 from tests.sockets import filled
 
 
 @contextlib.asynccontextmanager
-async def connection() -> AsyncIterator[tuple[Wire, socket.socket]]:
+async def connection() -> AsyncIterator[tuple[Transport, socket.socket]]:
     """A wire, and the socket at its other end, which does not block."""
-    accepted: asyncio.Future[Wire] = asyncio.get_running_loop().create_future()
+    accepted: asyncio.Future[Transport] = asyncio.get_running_loop().create_future()
 
     def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        accepted.set_result(Wire(writer))
+        accepted.set_result(Transport(writer))
 
     async with asyncio.timeout(30), await asyncio.start_server(accept, "127.0.0.1", 0) as server:
         with socket.create_connection(server.sockets[0].getsockname()) as peer:
@@ -177,7 +177,7 @@ async def test_a_listener_is_interrupted_and_told_when_the_connection_is_gone() 
 
 
 @contextlib.asynccontextmanager
-async def two_connections() -> AsyncIterator[tuple[Wire, socket.socket, Wire, socket.socket]]:
+async def two_connections() -> AsyncIterator[tuple[Transport, socket.socket, Transport, socket.socket]]:
     async with connection() as (one, peer_of_one), connection() as (two, peer_of_two):
         yield one, peer_of_one, two, peer_of_two
 

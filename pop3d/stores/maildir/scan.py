@@ -42,7 +42,7 @@ from pop3d.stores.maildir.names import (
     unique_part,
 )
 
-__all__ = ["Scan", "Sizes", "UniqueIds", "Ways", "announced", "scan"]
+__all__ = ["Scan", "ScanOptions", "Sizes", "UniqueIds", "announced", "scan"]
 
 _READINGS_MAX: Final = 10
 """Of the folders, once more, in one scan; bounds the time that a busy neighbour can cost."""
@@ -170,7 +170,7 @@ Sizes = Iterator[tuple[bytes, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class ScanOptions:
     """How sizes and unique-ids are found.
 
     ``surrogates``: what is sent is these. ``believe_names``: ``W=`` in a file's name is its size (unless it is of
@@ -192,7 +192,7 @@ def announced(name: bytes) -> int | None:
     return None if found is None else int(found[1])
 
 
-def scan(root: int, before: Scan | None = None, ways: Ways | None = None) -> Scan:
+def scan(root: int, before: Scan | None = None, ways: ScanOptions | None = None) -> Scan:
     """List the messages below ``root``, a descriptor of the Maildir. ``before``: as they were, in the same ways.
 
     Raises OSError when a folder cannot be listed: an error never shows as an empty mailbox. A file that cannot be read
@@ -202,7 +202,7 @@ def scan(root: int, before: Scan | None = None, ways: Ways | None = None) -> Sca
     # Sorted twice, and never as pairs: of a million freed pairs the interpreter keeps some for later, one here, one
     # there, and with them nearly all the memory that they had.
     entries = all_entries(root)
-    ways = ways or Ways()
+    ways = ways or ScanOptions()
     if before is not None and not ways.uids and not ways.told and (left := before.only(entries)) is not None:
         return left
     entries = sorted_in_slices(entries)
@@ -259,7 +259,9 @@ class _Known:
 class _Collector:
     """A scan as it grows. ``found``: all entries, ascending by the unique part."""
 
-    def __init__(self, root: int, folders: OpenFolders, found: Sequence[bytes], known: _Known, ways: Ways) -> None:
+    def __init__(
+        self, root: int, folders: OpenFolders, found: Sequence[bytes], known: _Known, ways: ScanOptions
+    ) -> None:
         self._root, self._folders, self._found, self._known, self._ways = root, folders, found, known, ways
         self._keyed = known.any or bool(ways.uids)  # else nothing is kept under the names
         self._believes = ways.believe_names and not ways.surrogates

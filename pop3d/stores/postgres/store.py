@@ -24,7 +24,7 @@ from pop3core.framing import CrlfNormalizer
 from pop3core.limits import DEFAULT_LIMITS
 from pop3core.maildrop import Listing, PackedOctets
 from pop3d.auth import Account
-from pop3d.postgres import DURABLE, TIMEOUT, Connection, Database, DatabaseFault
+from pop3d.postgres import DURABLE, TIMEOUT, Database, DatabaseConnection, DatabaseFault
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
 from pop3d.stores.postgres.locks import Locks, removal_key
 from pop3d.stores.threads import hop
@@ -64,7 +64,7 @@ class PostgresStore:
         if mailbox in self._held:
             raise MaildropBusy
         self._held.add(mailbox)
-        holder: Connection | None = None
+        holder: DatabaseConnection | None = None
         deadline = self.database.deadline()
         try:
             holder = await self._locks.take(mailbox, deadline)
@@ -100,7 +100,9 @@ class PostgresStore:
         listing = _listed(sizes, uids) if len(uids) <= _ROWS else await hop(_listed, sizes, uids)
         return listing, ids
 
-    async def remove(self, mailbox: str, holder: Connection, batches: Iterable[list[int]], deadline: float) -> None:
+    async def remove(
+        self, mailbox: str, holder: DatabaseConnection, batches: Iterable[list[int]], deadline: float
+    ) -> None:
         """Remove messages of a mailbox whose lock ``holder`` has; all or none. Raises `DatabaseFault`.
 
         The database has until ``deadline`` for the first of ``batches`` of ids, and its timeout for each that follows.
@@ -122,7 +124,7 @@ class PostgresStore:
             if ended.statusmessage != "COMMIT":
                 raise DatabaseFault("the removal was rolled back")
 
-    async def release(self, mailbox: str, holder: Connection | None, deadline: float | None = None) -> None:
+    async def release(self, mailbox: str, holder: DatabaseConnection | None, deadline: float | None = None) -> None:
         """Free a mailbox's lock. ``deadline``: of what failed before, for which the client waits already."""
         try:
             if holder is not None:
@@ -152,7 +154,7 @@ def _listed(sizes: array[int], uids: list[bytes]) -> Listing:
     return listing
 
 
-class _Cursor:
+class _RowCursor:
     """A message being read: ``waiting`` is content fetched and not given, ``position`` how far it was fetched."""
 
     def __init__(self, number: int, *, whole: bytes | None = None) -> None:
@@ -180,14 +182,14 @@ class PostgresMaildrop:
     """One session's view of a mailbox; see `pop3d.stores.Maildrop`."""
 
     def __init__(
-        self, store: PostgresStore, mailbox: str, holder: Connection, listing: Listing, ids: array[int]
+        self, store: PostgresStore, mailbox: str, holder: DatabaseConnection, listing: Listing, ids: array[int]
     ) -> None:
         self._store, self._mailbox, self._holder = store, mailbox, holder
         self.messages = listing
         self._ids = ids
         self._ahead: dict[int, bytes] = {}  # whole messages that were read before they were asked for
         self._next = 1  # whoever asks for this one reads the mailbox in order
-        self._cursor: _Cursor | None = None
+        self._cursor: _RowCursor | None = None
         self._deadline: float | None = None  # of a removal that failed: QUIT has one in all
         self._open = True
 
@@ -198,7 +200,7 @@ class PostgresMaildrop:
             if whole is None:
                 return None
             self._next = number + 1
-            self._cursor = _Cursor(number, whole=whole)
+            self._cursor = _RowCursor(number, whole=whole)
         cursor = self._cursor
         assert cursor is not None and self._is_at(number, offset), "read out of order"
         return cursor.give() if cursor.waiting or cursor.ended else None
@@ -225,7 +227,7 @@ class PostgresMaildrop:
         """Fetch a message that is small, and those behind it; the beginning of one that is large."""
         self._ahead.clear()
         if self.messages.sizes[number - 1] > _PIECE:
-            self._cursor = _Cursor(number)
+            self._cursor = _RowCursor(number)
             await self._fetch()
             return
         wanted = {self._ids[one - 1]: one for one in self._together(number)}
