@@ -111,9 +111,7 @@ def test_a_password_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_no_password_and_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POP3CLI_PASSWORD", raising=False)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-    with pytest.raises(
-        UsageFault, match="no password for alice@host: .*; give `password_command=CMD`, or"
-    ):
+    with pytest.raises(UsageFault, match=r"no password for alice@host: .*; give `password_command=CMD`, or"):
         find_password(ALICE, None)
 
 
