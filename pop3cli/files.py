@@ -7,6 +7,7 @@ a pipe) cannot be replaced like that, and is written to as it is.
 Whoever writes to a file in other ways, as `pop3cli.sync` does, finds here what makes that last: all octets written,
 folders and names on the disk.
 
+Accounts, tokens, the shell's history and sync's state are in folders of the user's (`config_folder`, `state_folder`).
 Root keeps nothing in a folder of somebody else, who could put links in it.
 """
 
@@ -18,11 +19,22 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from pop3cli.errors import OutputFailed, SettingFault
 
-__all__ = ["keep_out_of_others", "make_folder", "sync_folder", "whole_file", "write_all"]
+if TYPE_CHECKING:
+    from platformdirs.unix import Unix
+
+__all__ = [
+    "config_folder",
+    "keep_out_of_others",
+    "make_folder",
+    "state_folder",
+    "sync_folder",
+    "whole_file",
+    "write_all",
+]
 
 
 @contextlib.contextmanager
@@ -51,6 +63,22 @@ def whole_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
             raise
     except OSError as fault:
         raise OutputFailed(str(path), fault) from fault
+
+
+def config_folder() -> Path:
+    """``$XDG_CONFIG_HOME/pop3cli``, in ``~/.config`` unless that is an absolute path; it may be missing."""
+    return _user_folders().user_config_path
+
+
+def state_folder() -> Path:
+    """``$XDG_STATE_HOME/pop3cli``, in ``~/.local/state`` unless that is an absolute path; it may be missing."""
+    return _user_folders().user_state_path
+
+
+def _user_folders() -> Unix:
+    from platformdirs.unix import Unix  # seldom needed, and the same folders on every POSIX system, as documented
+
+    return Unix("pop3cli")
 
 
 def keep_out_of_others(folder: Path) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from pop3cli.accounts.url import Account, Settings, parse_account
 from pop3cli.errors import OutputFailed, SettingFault, UsageFault
-from pop3cli.files import keep_out_of_others, make_folder, whole_file
+from pop3cli.files import config_folder, keep_out_of_others, make_folder, whole_file
 
 __all__ = ["Entry", "add", "book_path", "find", "read_book", "remove", "said"]
 
@@ -43,10 +43,8 @@ class Entry:
 
 
 def book_path() -> Path:
-    """Where the book is: ``$XDG_CONFIG_HOME/pop3cli/accounts.toml``, in ``~/.config`` unless that is set."""
-    home = os.environ.get("XDG_CONFIG_HOME", "")
-    folder = Path(home) if home.startswith("/") else Path("~/.config").expanduser()
-    return folder / "pop3cli" / "accounts.toml"
+    """Where the book is: in `pop3cli.files.config_folder`."""
+    return config_folder() / "accounts.toml"
 
 
 def find(text: str, said: Settings, *, user_required: bool = True) -> tuple[Account, Settings]:
