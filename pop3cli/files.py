@@ -1,8 +1,8 @@
 """A file that appears whole or not at all.
 
-Content goes to a new file beside the one asked for, reaches the disk, and only then takes the name. Whatever happens
-before, what stood under that name is untouched and nothing half is left behind. What is no regular file (``/dev/null``,
-a pipe) cannot be replaced like that, and is written to as it is.
+Content goes to a new file beside the one asked for, reaches the disk, and only then takes the name, which reaches the
+disk too. Whatever happens before, what stood under that name is untouched and nothing half is left behind. What is no
+regular file (``/dev/null``, a pipe) cannot be replaced like that, and is written to as it is.
 
 Whoever writes to a file in other ways, as `pop3cli.sync` does, finds here what makes that last: all octets written,
 folders and names on the disk.
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "config_folder",
+    "exchanged",
     "keep_out_of_others",
     "make_folder",
     "state_folder",
@@ -49,20 +50,32 @@ def whole_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
             with target.open("wb") as stream:
                 yield stream
             return
-        beside = target.with_name(f".pop3cli-{secrets.token_hex(8)}.part")
-        try:
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-            with open(descriptor, "wb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            beside.replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                beside.unlink(missing_ok=True)
-            raise
+        with exchanged(target, mode=mode) as stream:
+            yield stream
     except OSError as fault:
         raise OutputFailed(str(path), fault) from fault
+
+
+@contextlib.contextmanager
+def exchanged(path: Path, *, mode: int) -> Iterator[BinaryIO]:
+    """A file to write, which takes the place of ``path``, durably, when the block has ended without an exception.
+
+    A link there is replaced, and not followed. Raises OSError.
+    """
+    beside = path.with_name(f".pop3cli-{secrets.token_hex(8)}.part")
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with open(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise
+    with contextlib.suppress(PermissionError):  # a folder that we may write to and not read
+        sync_folder(path.parent)
 
 
 def config_folder() -> Path:
