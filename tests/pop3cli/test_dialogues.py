@@ -17,9 +17,9 @@ from pop3core.events import Challenged, ContentReceived, TlsReady
 from pop3core.grammar import BadArgument, decode_base64
 from pop3core.sasl import plain, scram
 from pop3core.syntax import parse
-from tests.cli.conftest import Certificate
-from tests.core.play import Transcript, transcripts
-from tests.core.test_transcripts import walked
+from tests.pop3cli.conftest import Certificate
+from tests.pop3core.play import Transcript, transcripts
+from tests.pop3core.test_dialogues import walked
 
 
 @asynccontextmanager

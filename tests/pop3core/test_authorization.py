@@ -44,7 +44,7 @@ from pop3core.sasl import SaslError, oauth, plain, scram
 from pop3core.sasl.base import ClientSteps
 from pop3core.server import CUT_OFF, ServerConfig, ServerConnection
 from pop3core.table import State
-from tests.core.play import EVERYTHING, TIMESTAMP, Dialogue, Listener
+from tests.pop3core.play import EVERYTHING, TIMESTAMP, Dialogue, Listener
 
 
 def connection(

@@ -25,7 +25,7 @@ from pop3core.events import (
 )
 from pop3core.limits import Limits
 from pop3core.table import State
-from tests.core.play import Listener, client_in
+from tests.pop3core.play import Listener, client_in
 
 
 def in_transaction(limits: Limits | None = None, *, pipelining: bool = False) -> Listener:

@@ -21,7 +21,7 @@ from pop3core.events import (
 )
 from pop3core.limits import Limits
 from pop3core.syntax import encode
-from tests.core.play import Listener
+from tests.pop3core.play import Listener
 
 ANNOUNCED = b"+OK\r\nPIPELINING\r\n.\r\n"
 

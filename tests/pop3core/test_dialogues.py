@@ -11,7 +11,7 @@ from pop3core.errors import LocalProtocolError
 from pop3core.events import Challenged, ClientEvent, ContentReceived, Disconnected, Replied
 from pop3core.grammar import BadArgument, decode_base64
 from pop3core.syntax import BadCommand, parse
-from tests.core.play import Listener, Transcript, in_pieces, transcripts
+from tests.pop3core.play import Listener, Transcript, in_pieces, transcripts
 
 ALL = transcripts()
 each = pytest.mark.parametrize("transcript", ALL, ids=lambda transcript: transcript.name)

@@ -39,7 +39,7 @@ from pop3core.events import (
 from pop3core.maildrop import Listing
 from pop3core.replies import decode
 from pop3core.server import ServerConnection
-from tests.core.play import EVERYTHING, TIMESTAMP
+from tests.pop3core.play import EVERYTHING, TIMESTAMP
 
 LISTING = Listing([5], [b"a"])
 ANSWERS = {

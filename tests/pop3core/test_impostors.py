@@ -13,7 +13,7 @@ from pop3core.events import Challenged, Disconnected, Replied
 from pop3core.sasl import SaslError, external, login, oauth, plain, scram
 from pop3core.sasl.base import ClientSteps, ServerRefused, Tls
 from pop3core.table import State
-from tests.core.play import Listener
+from tests.pop3core.play import Listener
 
 
 @dataclass

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pop3core.client import ClientConnection
 from pop3core.commands import Capa, Command, Dele, List, Noop, Pass, Quit, Retr, Rset, Stat, Top, Uidl, User
 from pop3core.events import ContentEnded, ContentReceived, Disconnected, NeedData, Replied, SendData
-from tests.core.play import MAIL, Dialogue, TlsEstablished
+from tests.pop3core.play import MAIL, Dialogue, TlsEstablished
 
 lines = st.lists(st.sampled_from([b"", b".", b"..", b".x", b"x\ry", b"\xff", b"Subject: a"]), max_size=8)
 texts = lines.map(lambda parts: b"".join(part + b"\r\n" for part in parts))

@@ -26,7 +26,7 @@ from pop3core.limits import DEFAULT_LIMITS, REPLY_OCTETS_MAX, Limits
 from pop3core.maildrop import Listing
 from pop3core.sasl import MECHANISMS
 from pop3core.server import ServerConfig, ServerConnection
-from tests.core.play import EVERYTHING, Dialogue, Listener
+from tests.pop3core.play import EVERYTHING, Dialogue, Listener
 
 
 def server(limits: Limits) -> Dialogue:

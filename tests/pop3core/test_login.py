@@ -16,7 +16,7 @@ from pop3core.maildrop import Listing
 from pop3core.sasl.base import Challenge
 from pop3core.settings import ServerConfig, Summary
 from pop3core.table import State
-from tests.core.play import TIMESTAMP
+from tests.pop3core.play import TIMESTAMP
 from tests.test_architecture import MODULES, imports
 
 CONFIG = ServerConfig(mechanisms=("OAUTHBEARER", "PLAIN"), stls=True, limits=Limits(auth_failures_max=2))

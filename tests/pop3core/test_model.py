@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.core.play import EVERYTHING, TIMESTAMP, Dialogue
+from tests.pop3core.play import EVERYTHING, TIMESTAMP, Dialogue
 
 SIZES = [7, 9, 11]
 MAIL = [b"x" * (size - 2) + b"\r\n" for size in SIZES]
@@ -184,7 +184,7 @@ class Walk(RuleBasedStateMachine):
 
 
 TestWalk = Walk.TestCase
-# a long walk: POP3_EXAMPLES=20000 python -m pytest tests/core/test_model.py
+# a long walk: POP3_EXAMPLES=20000 python -m pytest tests/pop3core/test_model.py
 TestWalk.settings = settings(
     deadline=None, stateful_step_count=40, max_examples=int(os.environ.get("POP3_EXAMPLES", "100"))
 )

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from pop3core.events import CommitRequested, ContentRequested, LoginRequested
 from pop3core.table import RULES, State
-from tests.core.play import server_in
-from tests.core.test_syntax import BAD
+from tests.pop3core.play import server_in
+from tests.pop3core.test_syntax import BAD
 
 OPEN = [State.AUTHORIZATION, State.IDENTIFIED, State.TRANSACTION]
 QUESTIONS = (LoginRequested, ContentRequested, CommitRequested)

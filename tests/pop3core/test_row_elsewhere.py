@@ -13,10 +13,10 @@ from pop3core import commands
 from pop3core.server import ServerConnection
 from pop3core.table import RULES, Rule, State
 from pop3core.texts import _TEXTS
-from tests.core import test_model
-from tests.core.play import server_in, transcripts
-from tests.core.test_syntax import BAD
 from tests.fuzz.__main__ import dictionary
+from tests.pop3core import test_model
+from tests.pop3core.play import server_in, transcripts
+from tests.pop3core.test_syntax import BAD
 
 ENGINE = Path(commands.__file__).parent
 OPEN = [State.AUTHORIZATION, State.IDENTIFIED, State.TRANSACTION]
@@ -131,7 +131,8 @@ def test_each_reply_follows_lang(rule: Rule) -> None:
 def test_each_command_is_walked() -> None:
     said = set(re.findall(r"\b[A-Z][A-Z0-9]+\b", inspect.getsource(test_model.Walk)))
     missing = [
-        f"{keyword} is said in no walk: add a rule to Walk in tests/core/test_model.py" for keyword in KEYWORDS - said
+        f"{keyword} is said in no walk: add a rule to Walk in tests/pop3core/test_model.py"
+        for keyword in KEYWORDS - said
     ]
     assert not missing, "\n".join(missing)
 
@@ -149,8 +150,8 @@ def test_each_command_is_in_the_fuzzers_dictionary() -> None:
 def test_each_command_has_bad_lines() -> None:
     check(
         BAD,
-        "{keyword} has no bad lines: add some to BAD in tests/core/test_syntax.py, with each argument wrong once",
-        "{keyword} has bad lines in BAD of tests/core/test_syntax.py, and no row in pop3core/table.py",
+        "{keyword} has no bad lines: add some to BAD in tests/pop3core/test_syntax.py, with each argument wrong once",
+        "{keyword} has bad lines in BAD of tests/pop3core/test_syntax.py, and no row in pop3core/table.py",
     )
 
 
@@ -158,7 +159,7 @@ def test_each_command_is_said_in_a_dialogue() -> None:
     said = {line.split()[0].decode() for transcript in transcripts() for turn in transcript.turns
             for line in turn[0].upper().splitlines() if line.strip()}  # fmt: skip
     missing = [
-        f"no dialogue says {keyword}: write one as its RFC does, tests/core/transcripts/rfc<number>-<§>-<name>.txt"
+        f"no dialogue says {keyword}: write one as its RFC does, tests/pop3core/transcripts/rfc<number>-<§>-<name>.txt"
         for keyword in sorted(KEYWORDS - said)
     ]
     assert not missing, "\n".join(missing)
@@ -195,7 +196,7 @@ def test_each_citation_is_of_a_section_that_defines_the_command(rule: Rule) -> N
     for section in cited:
         assert section in DEFINED, (
             f"{rule.keyword} cites {section}: read it, and if it defines {rule.keyword}, add it to DEFINED in "
-            "tests/core/test_row_elsewhere.py; if not, mend the last column of pop3core/table.py"
+            "tests/pop3core/test_row_elsewhere.py; if not, mend the last column of pop3core/table.py"
         )
         assert rule.keyword in DEFINED[section], (
             f"{rule.keyword} cites {section}, which defines {', '.join(sorted(DEFINED[section]))} and does not speak "

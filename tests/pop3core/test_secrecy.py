@@ -15,8 +15,8 @@ from pop3core.secrecy import is_harmless, masked
 from pop3core.stand_ins import for_argument, for_message
 from pop3core.table import RULES
 from pop3core.transcript import RecordingServer, replay
-from tests.core import play
-from tests.core.play import EVERYTHING, TIMESTAMP, Dialogue
+from tests.pop3core import play
+from tests.pop3core.play import EVERYTHING, TIMESTAMP, Dialogue
 
 
 def shown(line: bytes) -> bytes:

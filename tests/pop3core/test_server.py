@@ -34,7 +34,7 @@ from pop3core.limits import Limits
 from pop3core.maildrop import Listing
 from pop3core.server import CUT_OFF, ServerConfig, ServerConnection
 from pop3core.table import State
-from tests.core.play import Dialogue, server_in
+from tests.pop3core.play import Dialogue, server_in
 
 LISTING = Listing([5, 7], [b"a", b"b"])
 

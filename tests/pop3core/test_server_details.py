@@ -7,7 +7,7 @@ import pytest
 from pop3core.errors import LocalProtocolError
 from pop3core.events import Closed, ContentDropped, SecretRequested, SendData
 from pop3core.server import ServerConfig, ServerConnection
-from tests.core.play import TIMESTAMP, Dialogue
+from tests.pop3core.play import TIMESTAMP, Dialogue
 
 FIRST = base64.b64encode(b"y,,n=alice,r=abc").decode()  # "y": the client can bind, and thinks that the server cannot
 

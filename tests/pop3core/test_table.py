@@ -26,7 +26,7 @@ from pop3core.errors import LocalProtocolError
 from pop3core.events import Replied
 from pop3core.syntax import parse
 from pop3core.table import RULES, Home, Reply, Rule, State
-from tests.core.play import Dialogue, client_in, server_in
+from tests.pop3core.play import Dialogue, client_in, server_in
 
 OPEN = [State.AUTHORIZATION, State.IDENTIFIED, State.TRANSACTION]
 PRODUCT = [(state, rule) for state in State for rule in RULES]
@@ -99,7 +99,7 @@ def same(what: str, table: set[str], here: set[str]) -> None:
     faults = [f"by the table, not by this test: {more}"] * bool(more) + [f"not by the table: {fewer}"] * bool(fewer)
     assert not faults, (
         f"{what}: {'; '.join(faults)}. Read the RFC that the row cites, then mend the cell in pop3core/table.py, or "
-        "what tests/core/test_table.py says"
+        "what tests/pop3core/test_table.py says"
     )
 
 

@@ -10,8 +10,8 @@ from pop3core.answers import Committed
 from pop3core.sasl import oauth, plain, scram
 from pop3core.server import ServerConfig
 from pop3core.transcript import Entry, RecordingServer, Transcript, explain, replay
-from tests.core import play
-from tests.core.play import EVERYTHING, TIMESTAMP, Dialogue, transcripts
+from tests.pop3core import play
+from tests.pop3core.play import EVERYTHING, TIMESTAMP, Dialogue, transcripts
 
 SECRETS = [b"s e c", b"tanstaaf", b"wrong-one", b"good", play.STORED_KEY, play.SERVER_KEY]
 

@@ -12,7 +12,7 @@ from pop3core.framing import TopCutter
 from pop3core.limits import Limits
 from pop3core.maildrop import Listing, PackedOctets
 from pop3core.server import ServerConfig, ServerConnection
-from tests.core.play import Dialogue
+from tests.pop3core.play import Dialogue
 
 MESSAGES = 20_000
 COMMANDS = 500

@@ -21,8 +21,8 @@ from pop3d.net.tls import ServerTls, server_tls
 from pop3d.net.transport import Wire
 from pop3d.session import Services, Session
 from pop3d.stores import RemovalFailed, StoreError
-from tests.core.play import Dialogue, Transcript, transcripts
 from tests.pki import Authority
+from tests.pop3core.play import Dialogue, Transcript, transcripts
 
 
 class Site:

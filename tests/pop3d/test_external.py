@@ -15,8 +15,8 @@ import pytest
 from pop3d.assembly import tls_faults
 from pop3d.config import load
 from pop3d.net.certificates import identity_of
-from tests.daemon.test_proxy_protocol import IPV4, TLS13, v2
 from tests.pki import Authority
+from tests.pop3d.net.test_proxy_protocol import IPV4, TLS13, v2
 from tests.site import Daemon, Site
 
 Pair = tuple[Path, Path]

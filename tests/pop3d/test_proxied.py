@@ -9,9 +9,9 @@ import pytest
 
 from pop3d.abuse.connection_limits import Guard
 from pop3d.config import Limits
-from tests.daemon.test_guard import Connection
-from tests.daemon.test_proxy_protocol import IPV4, IPV6, TLS13, v2
-from tests.daemon.test_proxy_protocol import ssl as ssl_tlv
+from tests.pop3d.abuse.test_connection_limits import Connection
+from tests.pop3d.net.test_proxy_protocol import IPV4, IPV6, TLS13, v2
+from tests.pop3d.net.test_proxy_protocol import ssl as ssl_tlv
 from tests.site import Daemon, Site
 
 V1 = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 995\r\n"

@@ -8,10 +8,10 @@ import pytest
 
 from pop3d import session
 from pop3d.testing import serving
-from tests.daemon.test_session import LOGIN, connected
 from tests.fuzz import turns
 from tests.fuzz.hostile import PLAIN, Attack, kinds
 from tests.fuzz.measured import Measured
+from tests.pop3d.test_session import LOGIN, connected
 
 SECONDS_MAX = 0.02  # of the thread's CPU; four times of what is promised, for a machine with much else to do
 MESSAGES, MILLION = 3_000, 200_000

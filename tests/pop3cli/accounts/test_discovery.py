@@ -16,8 +16,7 @@ import pytest
 from pop3cli.accounts.discovery import Found, discover
 from pop3cli.errors import ServerDown, TimedOut, UsageFault
 from tests.pki import Authority
-
-from .conftest import Loop, Ran
+from tests.pop3cli.conftest import Loop, Ran
 
 dns_message = pytest.importorskip("dns.message", reason="pip install 'pop3core[discover]'")
 import dns.asyncresolver  # noqa: E402

@@ -18,8 +18,7 @@ from pop3cli.accounts.registry import Entry
 from pop3cli.accounts.url import Account, Settings, parse_account
 from pop3cli.auth.passwords import find_password
 from pop3cli.errors import SettingFault, UsageFault
-
-from .conftest import PASSWORD, Mailbox, Ran, Serve, Server
+from tests.pop3cli.conftest import PASSWORD, Mailbox, Ran, Serve, Server
 
 Cli = Callable[..., Ran]
 

@@ -29,9 +29,8 @@ from pop3cli.net.session import Session
 from pop3cli.net.tls import client_context, parse_pin, pin_of
 from pop3core.sasl import scram
 from tests.pki import Authority
+from tests.pop3cli.conftest import Certificate, Liar, Loop, Mailbox, Ran, Serve, Server
 from tests.site import Daemon, Site
-
-from .conftest import Certificate, Liar, Loop, Mailbox, Ran, Serve, Server
 
 Cli = Callable[..., Ran]
 

@@ -41,10 +41,9 @@ from pop3core.sasl.base import Token
 from pop3core.server import ServerConnection
 from pop3core.settings import ServerConfig
 from tests import issuer as keys_and_tokens
+from tests.pop3cli.conftest import Ran, Serve
+from tests.pop3cli.issuer import Issuer, issuing
 from tests.site import Daemon, Site
-
-from .conftest import Ran, Serve
-from .issuer import Issuer, issuing
 
 Cli = Callable[..., Ran]
 CLIENT = Client("our-id", "mail offline_access")

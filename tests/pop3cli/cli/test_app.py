@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from pop3core.answers import CommitFailed, LoginRejected
-
-from .conftest import NASTY, PASSWORD, Liar, Mailbox, Ran, Screen, Serve, Server, spawn
+from tests.pop3cli.conftest import NASTY, PASSWORD, Liar, Mailbox, Ran, Screen, Serve, Server, spawn
 
 Cli = Callable[..., Ran]
 

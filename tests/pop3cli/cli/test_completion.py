@@ -22,7 +22,7 @@ url = "pop3://bob@localhost:1110"
 [evil]
 url = "`touch y`"
 """
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

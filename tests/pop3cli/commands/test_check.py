@@ -16,9 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pop3cli.net.tls import pin_of
 from pop3core.answers import LoginRejected
 from tests.pki import Authority
+from tests.pop3cli.conftest import NASTY, Certificate, Liar, Mailbox, Ran, Serve, Server
 from tests.site import Daemon, Site
-
-from .conftest import NASTY, Certificate, Liar, Mailbox, Ran, Serve, Server
 
 Cli = Callable[..., Ran]
 

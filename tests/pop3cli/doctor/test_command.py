@@ -23,12 +23,11 @@ from pop3cli.doctor.server_under_test import Patient
 from pop3cli.doctor.table import EXAMINATIONS
 from pop3cli.net.tls import client_context
 from pop3d.testing import serving
-
-from .bent import ERR, MAIL, OK, PASSWORD, Bent, Talk
-from .conftest import Certificate, Liar, Ran, Screen, Serve, Server, spawn
+from tests.pop3cli.bent import ERR, MAIL, OK, PASSWORD, Bent, Talk
+from tests.pop3cli.conftest import Certificate, Liar, Ran, Screen, Serve, Server, spawn
 
 Cli = Callable[..., Ran]
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def by_id(ran: Ran) -> dict[str, dict[str, str]]:

@@ -18,9 +18,9 @@ from pop3cli.errors import (
     TooLarge,
     UsageFault,
 )
-from tests.cli.bent import PASSWORD, Bent, Talk
-from tests.cli.conftest import Liar, Mailbox, Serve
 from tests.line import Line
+from tests.pop3cli.bent import PASSWORD, Bent, Talk
+from tests.pop3cli.conftest import Liar, Mailbox, Serve
 from tests.site import Daemon, Site
 
 LARGE = b"Subject: large\r\n\r\n" + b"".join(b"%06d %s\r\n" % (line, b"x" * 60) for line in range(30_000))

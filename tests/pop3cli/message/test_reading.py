@@ -22,8 +22,7 @@ from pop3cli.message.attachments import ATTACHMENTS_MAX, safe_name
 from pop3cli.message.html import html_to_text
 from pop3cli.message.reading import Summary, parse_headers, read_message
 from pop3cli.message.statistics import Statistics
-
-from .conftest import Mailbox, Ran, Screen, Serve, spawn
+from tests.pop3cli.conftest import Mailbox, Ran, Screen, Serve, spawn
 
 Cli = Callable[..., Ran]
 

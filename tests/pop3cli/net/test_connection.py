@@ -24,8 +24,7 @@ from pop3cli.errors import (
 )
 from pop3cli.net.session import Session
 from pop3cli.net.tls import client_context
-
-from .conftest import PASSWORD, Certificate, Liar, Mailbox, Serve, Server
+from tests.pop3cli.conftest import PASSWORD, Certificate, Liar, Mailbox, Serve, Server
 
 
 async def connect(

@@ -23,8 +23,7 @@ from pop3core.answers import CommitFailed, LoginRejected
 from pop3core.commands import Capa, List, Quit, Stat
 from pop3core.events import CapabilityItem, ListEnded, ListItem, Replied, StatItem
 from pop3core.table import State
-
-from .conftest import NASTY, PASSWORD, Liar, Mailbox, Serve, Server
+from tests.pop3cli.conftest import NASTY, PASSWORD, Liar, Mailbox, Serve, Server
 
 
 async def opened(server: Server) -> Session:

@@ -1,4 +1,4 @@
-"""The stream below a connection, over real sockets; TLS is played in test_connecting and test_dialogues."""
+"""The stream below a connection, over real sockets; TLS is played in test_connection and test_dialogues."""
 
 from __future__ import annotations
 

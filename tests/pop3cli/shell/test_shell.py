@@ -21,11 +21,10 @@ from pop3cli.shell.shell import Shell
 from pop3cli.terminal.terminal import Terminal
 from pop3core.answers import CommitFailed
 from pop3core.table import RULES
-
-from .conftest import NASTY, PASSWORD, Liar, Mailbox, Ran, Screen, Serve, Server, spawn
+from tests.pop3cli.conftest import NASTY, PASSWORD, Liar, Mailbox, Ran, Screen, Serve, Server, spawn
 
 Script = Callable[..., Ran]
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from pop3cli.accounts.url import parse_account
 from pop3cli.errors import BadState, SettingFault, UsageFault
 from pop3cli.sync.import_state import remembered
-from tests.cli.conftest import Sync, there
+from tests.pop3cli.conftest import Sync, there
 from tests.site import Site
 
 ALICE = parse_account("pop3s://alice@localhost:8995")

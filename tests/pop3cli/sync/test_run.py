@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from pop3cli.sync.state import State
-from tests.cli.conftest import AS_SENT, Ran, Screen, Sync, spawn, there
 from tests.line import Line
+from tests.pop3cli.conftest import AS_SENT, Ran, Screen, Sync, spawn, there
 from tests.site import Site
 
 

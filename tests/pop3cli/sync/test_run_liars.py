@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pop3cli.sync import run as run_module
-from tests.cli.conftest import Liar, Mailbox, Ran, Serve, Server
+from tests.pop3cli.conftest import Liar, Mailbox, Ran, Serve, Server
 
 TWO = {
     "CAPA": b"-ERR\r\n",

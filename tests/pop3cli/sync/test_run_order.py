@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import there
+from tests.pop3cli.conftest import there
 from tests.site import Site
 
 CALLS = "trace=fsync,link,rename,write,ftruncate,mkdir"

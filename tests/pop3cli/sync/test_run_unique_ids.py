@@ -10,7 +10,7 @@ import pytest
 
 from pop3cli.sync.maildir import Maildir
 from pop3cli.sync.state import Kind, State
-from tests.cli.conftest import Ran, Serve
+from tests.pop3cli.conftest import Ran, Serve
 
 ONE, TWO = b"Subject: one\r\n\r\n", b"Subject: two\r\n\r\n"  # as many octets
 LARGE = b"Subject: large\r\n\r\ntext\r\n"

@@ -12,8 +12,8 @@ from pop3cli.errors import BadState, InUse
 from pop3cli.sync import state as state_module
 from pop3cli.sync.spool import LineEnds
 from pop3cli.sync.state import GONE_SECONDS, Entry, Kind, State
-from tests.cli.conftest import Ran, Sync, there
 from tests.interop.test_full_disk import small_disk
+from tests.pop3cli.conftest import Ran, Sync, there
 
 ONE, TWO = Entry(Kind.FETCHED, 1_700_000_000, 100), Entry(Kind.ODD, 1_700_000_001, 200, "ab12")
 

@@ -22,9 +22,9 @@ from pop3d.commands.check import Finding, findings
 from pop3d.config import load
 from pop3d.exit_status import ExitStatus
 from pop3d.net.certificates import covers, create_self_signed, shown_by
-from tests.daemon.test_schemes import MADE_ELSEWHERE
 from tests.issuer import NAME, Issuer, key_set
 from tests.packed import PACKERS
+from tests.pop3d.auth.test_passwords import MADE_ELSEWHERE
 from tests.site import Site
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")

@@ -115,7 +115,7 @@ def test_a_low_port_without_root_is_no_fault(site: Site) -> None:
         "os.setresuid(65534, 65534, 65534); print(*((one.fault, one.text) for one in listeners(config)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(site.config)], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", program, str(site.config)], capture_output=True, text=True, cwd=Path(__file__).parents[3]
     )
     assert done.stdout.startswith("(False, '[[listen]] number 1: cannot listen on 127.0.0.1 port 995: Permission"), done
 

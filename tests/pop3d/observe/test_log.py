@@ -23,7 +23,7 @@ from pop3d.observe.report import SessionReport
 from tests.interop.test_mechanisms import end_point
 from tests.site import Daemon, Site
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Lines:

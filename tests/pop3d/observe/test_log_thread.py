@@ -117,7 +117,7 @@ async def test_a_daemon_ends_though_nobody_reads_its_log(site: Site, narrow: tup
 def run(count: int, form: str, write: int) -> subprocess.Popen[str]:
     arguments = [sys.executable, "-c", PROGRAM, str(count), form]
     program = subprocess.Popen(
-        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=write, text=True, cwd=Path(__file__).parents[2]
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=write, text=True, cwd=Path(__file__).parents[3]
     )
     os.close(write)
     assert program.stdout is not None
@@ -164,7 +164,7 @@ def test_without_standard_error_nothing_is_written_to_who_has_its_number(tmp_pat
     program = f"import os; os.open({str(other)!r}, os.O_CREAT | os.O_WRONLY)\n{PROGRAM}"
     arguments = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", program, "10", "text"]
     done = subprocess.run(
-        arguments, input="\n", stdout=subprocess.PIPE, text=True, timeout=30, cwd=Path(__file__).parents[2]
+        arguments, input="\n", stdout=subprocess.PIPE, text=True, timeout=30, cwd=Path(__file__).parents[3]
     )
     assert done.returncode == 0
     assert other.read_bytes() == b""
@@ -179,7 +179,7 @@ def test_what_libraries_say_and_what_cannot_be_shaped(tmp_path: Path) -> None:
     )
     arguments = [sys.executable, "-c", program, "0", "text"]
     done = subprocess.run(
-        arguments, input="\n", capture_output=True, text=True, timeout=30, cwd=Path(__file__).parents[2]
+        arguments, input="\n", capture_output=True, text=True, timeout=30, cwd=Path(__file__).parents[3]
     )
     assert [line.partition(" WARNING ")[2] for line in done.stderr.splitlines()] == [
         "a library: \\x1b[31m",

@@ -23,7 +23,7 @@ from pop3d.observe.http import Exposition
 from pop3d.observe.metrics import LIMIT_OF, Metrics
 from tests.site import Daemon, Site, free_port
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
 

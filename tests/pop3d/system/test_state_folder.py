@@ -17,7 +17,7 @@ from pop3d.system.secret import secret_of
 from pop3d.system.state_folder import make_folders, prepare, write_durably
 from tests.site import Daemon, Site
 
-SAMPLES = Path(__file__).parent / "samples" / "state-0.1"
+SAMPLES = Path(__file__).parents[1] / "samples" / "state-0.1"
 MESSAGES_0_1 = {
     "cur/1700000001.M1P1.host:2,S": 5,
     "cur/1700000002.M2P2.host,S=8:2,": 10,

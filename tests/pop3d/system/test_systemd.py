@@ -20,7 +20,7 @@ from pop3d.config import Listen
 from pop3d.system.systemd import ActivationError, Notifier, activated, matched
 from tests.site import Daemon, Site
 
-UNITS = Path(__file__).parents[2] / "examples/systemd"
+UNITS = Path(__file__).parents[3] / "examples/systemd"
 
 
 class Manager:

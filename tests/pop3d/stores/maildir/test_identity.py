@@ -14,7 +14,7 @@ from pop3d.stores.maildir import names as maildir_names
 from pop3d.stores.maildir.birth import born
 from pop3d.stores.maildir.names import name_and_inode
 from pop3d.stores.maildir.store import MaildirMaildrop, MaildirOptions, MaildirStore
-from tests.daemon.test_maildir import TICK, make_maildir
+from tests.pop3d.stores.maildir.test_store import TICK, make_maildir
 
 OLD, NEW = "cur/1.M1P1.host:2,S", "new/1.M1P1.host"  # two files with one unique part
 
