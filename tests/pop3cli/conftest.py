@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import ipaddress
 import os
 import re
@@ -307,6 +308,17 @@ def serve(loop_thread: Loop, certificates: Mapping[str, Certificate]) -> Iterato
     loop_thread.do(loop_thread.stop_servers())
 
 
+@pytest.fixture
+def mailbox() -> Mailbox:
+    return Mailbox()
+
+
+@pytest.fixture
+def server(serve: Serve, mailbox: Mailbox) -> Server:
+    """An honest server of `mailbox`."""
+    return serve(mailbox)
+
+
 # --- the command line ---
 
 
@@ -319,8 +331,11 @@ class Ran:
     err: str
 
 
+Cli = Callable[..., Ran]
+
+
 @pytest.fixture
-def pop3cli(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+def pop3cli(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Cli:
     """``pop3cli(arguments...)`` in this process, with standard output and error as pipes see them."""
     monkeypatch.setenv("POP3CLI_PASSWORD", PASSWORD)
     monkeypatch.setenv("NO_COLOR", "")
@@ -332,6 +347,13 @@ def pop3cli(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.Monke
         return Ran(status, out, err.decode())
 
     return call
+
+
+class Tty(io.StringIO):
+    """A terminal that keeps what is written to it."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def spawn(*arguments: object, environment: Mapping[str, str] | None = None, **extra: object) -> subprocess.Popen[bytes]:
@@ -412,7 +434,7 @@ def box(site: Site, daemon: Daemon) -> Path:
 
 
 @pytest.fixture
-def sync(site: Site, pop3cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sync:
+def sync(site: Site, pop3cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sync:
     """`sync(options...)`: into `tmp_path/out`."""
     monkeypatch.setenv("POP3CLI_PASSWORD", "secret")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "remembered"))

@@ -23,6 +23,7 @@ from pop3cli.sanitize import harmless, harmless_lines
 from pop3cli.terminal.tables import Column
 from pop3cli.terminal.terminal import ContentPrinter, Terminal
 from pop3cli.terminal.units import human_size
+from tests.pop3cli.conftest import Tty
 
 # --- accounts ---
 
@@ -297,11 +298,6 @@ def test_what_cannot_be_written(tmp_path: Path, name: str) -> None:
 )
 def test_sizes(octets: int, text: str) -> None:
     assert human_size(octets) == text
-
-
-class Tty(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.mark.parametrize("width", [200, 80, 40, 20])

@@ -7,7 +7,7 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,12 @@ import pytest
 from pop3cli.accounts.discovery import Found, discover
 from pop3cli.errors import ServerDown, TimedOut, UsageFault
 from tests.pki import Authority
-from tests.pop3cli.conftest import Loop, Ran
+from tests.pop3cli.conftest import Cli, Loop
 
 dns_message = pytest.importorskip("dns.message", reason="pip install 'pop3core[discover]'")
 import dns.asyncresolver  # noqa: E402
 import dns.rcode  # noqa: E402
 import dns.rrset  # noqa: E402
-
-Cli = Callable[..., Ran]
-
 
 # --- DNS ---
 

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,25 +18,13 @@ from pop3cli.accounts.registry import Entry
 from pop3cli.accounts.url import Account, Settings, parse_account
 from pop3cli.auth.passwords import find_password
 from pop3cli.errors import SettingFault, UsageFault
-from tests.pop3cli.conftest import PASSWORD, Mailbox, Ran, Serve, Server
-
-Cli = Callable[..., Ran]
+from tests.pop3cli.conftest import PASSWORD, Cli, Mailbox, Server
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     return tmp_path / "config" / "pop3cli"
-
-
-@pytest.fixture
-def mailbox() -> Mailbox:
-    return Mailbox()
-
-
-@pytest.fixture
-def server(serve: Serve, mailbox: Mailbox) -> Server:
-    return serve(mailbox)
 
 
 ALICE = parse_account("pop3s://alice@mail.example.org")

@@ -29,10 +29,8 @@ from pop3cli.net.session import Session
 from pop3cli.net.tls import client_context, parse_pin, pin_of
 from pop3core.sasl import scram
 from tests.pki import Authority
-from tests.pop3cli.conftest import Certificate, Liar, Loop, Mailbox, Ran, Serve, Server
+from tests.pop3cli.conftest import Certificate, Cli, Liar, Loop, Mailbox, Serve, Server
 from tests.site import Daemon, Site
-
-Cli = Callable[..., Ran]
 
 
 @pytest.fixture(autouse=True)
@@ -572,11 +570,6 @@ async def test_one_entrance_lets_several_sessions_in(server: Server) -> None:
             await entrance.connect(session)
             assert (await entrance.log_in(session))[0] == "PLAIN"
             await session.quit()
-
-
-@pytest.fixture
-def server(serve: Serve) -> Server:
-    return serve(Mailbox())
 
 
 async def test_without_a_secret_nothing_is_said(server: Server) -> None:

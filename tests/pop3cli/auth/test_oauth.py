@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,10 @@ from pop3core.sasl.base import Token
 from pop3core.server import ServerConnection
 from pop3core.settings import ServerConfig
 from tests import issuer as keys_and_tokens
-from tests.pop3cli.conftest import Ran, Serve
+from tests.pop3cli.conftest import Cli, Serve
 from tests.pop3cli.issuer import Issuer, issuing
 from tests.site import Daemon, Site
 
-Cli = Callable[..., Ran]
 CLIENT = Client("our-id", "mail offline_access")
 
 

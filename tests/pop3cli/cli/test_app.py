@@ -9,15 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pop3core.answers import CommitFailed, LoginRejected
-from tests.pop3cli.conftest import NASTY, PASSWORD, Liar, Mailbox, Ran, Screen, Serve, Server, spawn
-
-Cli = Callable[..., Ran]
+from tests.pop3cli.conftest import NASTY, PASSWORD, Cli, Liar, Mailbox, Ran, Screen, Serve, Server, spawn
 
 
 def one_line(ran: Ran) -> str:
@@ -26,16 +23,6 @@ def one_line(ran: Ran) -> str:
     assert ran.err.count("\n") == 1
     assert "Traceback" not in ran.err
     return ran.err.removeprefix("pop3cli: ").rstrip("\n")
-
-
-@pytest.fixture
-def mailbox() -> Mailbox:
-    return Mailbox()
-
-
-@pytest.fixture
-def server(serve: Serve, mailbox: Mailbox) -> Server:
-    return serve(mailbox)
 
 
 # --- commands ---

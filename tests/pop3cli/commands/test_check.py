@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pop3cli.net.tls import pin_of
 from pop3core.answers import LoginRejected
 from tests.pki import Authority
-from tests.pop3cli.conftest import NASTY, Certificate, Liar, Mailbox, Ran, Serve, Server
+from tests.pop3cli.conftest import NASTY, Certificate, Cli, Liar, Mailbox, Ran, Serve, Server
 from tests.site import Daemon, Site
-
-Cli = Callable[..., Ran]
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-
-
-@pytest.fixture
-def mailbox() -> Mailbox:
-    return Mailbox()
-
-
-@pytest.fixture
-def server(serve: Serve, mailbox: Mailbox) -> Server:
-    return serve(mailbox)
 
 
 def checked(ran: Ran) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pty
 import ssl
 import xml.etree.ElementTree as ET
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -24,9 +24,8 @@ from pop3cli.doctor.table import EXAMINATIONS
 from pop3cli.net.tls import client_context
 from pop3d.testing import serving
 from tests.pop3cli.bent import ERR, MAIL, OK, PASSWORD, Bent, Talk
-from tests.pop3cli.conftest import Certificate, Liar, Ran, Screen, Serve, Server, spawn
+from tests.pop3cli.conftest import Certificate, Cli, Liar, Ran, Screen, Serve, Server, spawn
 
-Cli = Callable[..., Ran]
 ROOT = Path(__file__).parents[3]
 
 

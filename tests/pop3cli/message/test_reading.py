@@ -9,7 +9,6 @@ import pty
 import struct
 import sys
 import termios
-from collections.abc import Callable
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -22,10 +21,7 @@ from pop3cli.message.attachments import ATTACHMENTS_MAX, safe_name
 from pop3cli.message.html import html_to_text
 from pop3cli.message.reading import Summary, parse_headers, read_message
 from pop3cli.message.statistics import Statistics
-from tests.pop3cli.conftest import Mailbox, Ran, Screen, Serve, spawn
-
-Cli = Callable[..., Ran]
-
+from tests.pop3cli.conftest import Cli, Mailbox, Screen, Serve, spawn
 
 # --- HTML ---
 

@@ -38,16 +38,6 @@ def script(pop3cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> Scri
     return call
 
 
-@pytest.fixture
-def mailbox() -> Mailbox:
-    return Mailbox()
-
-
-@pytest.fixture
-def server(serve: Serve, mailbox: Mailbox) -> Server:
-    return serve(mailbox)
-
-
 def test_every_command(script: Script, server: Server, mailbox: Mailbox) -> None:
     said = """capa
 utf8
