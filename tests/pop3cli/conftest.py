@@ -308,6 +308,15 @@ def serve(loop_thread: Loop, certificates: Mapping[str, Certificate]) -> Iterato
     loop_thread.do(loop_thread.stop_servers())
 
 
+def many_messages(count: int) -> list[bytes]:
+    """By three senders, in two years, with wide letters in the subject."""
+    return [
+        b"From: P%d <p%d@example.org>\r\nSubject: %s %d\r\nDate: Tue, 2 Jan 20%02d 09:00:00 +0000\r\n\r\nx\r\n"
+        % (n % 3, n % 3, "漢字".encode(), n, 10 + n % 2)
+        for n in range(1, count + 1)
+    ]
+
+
 @pytest.fixture
 def mailbox() -> Mailbox:
     return Mailbox()
