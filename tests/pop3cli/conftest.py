@@ -358,6 +358,14 @@ def pop3cli(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.Monke
     return call
 
 
+def one_line(ran: Ran) -> str:
+    """The error, which is one line of ours and nothing else."""
+    assert ran.err.startswith("pop3cli: ")
+    assert ran.err.count("\n") == 1
+    assert "Traceback" not in ran.err
+    return ran.err.removeprefix("pop3cli: ").rstrip("\n")
+
+
 class Tty(io.StringIO):
     """A terminal that keeps what is written to it."""
 

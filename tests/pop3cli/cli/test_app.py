@@ -1,4 +1,4 @@
-"""The command line: what each command writes, every exit status, one line for every error."""
+"""The command line: JSON, help, every exit status, one line for every error."""
 
 from __future__ import annotations
 
@@ -8,136 +8,12 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from pop3core.answers import CommitFailed, LoginRejected
-from tests.pop3cli.conftest import NASTY, PASSWORD, Cli, Liar, Mailbox, Ran, Screen, Serve, Server, spawn
-
-
-def one_line(ran: Ran) -> str:
-    """The error, which is one line of ours and nothing else."""
-    assert ran.err.startswith("pop3cli: ")
-    assert ran.err.count("\n") == 1
-    assert "Traceback" not in ran.err
-    return ran.err.removeprefix("pop3cli: ").rstrip("\n")
-
-
-# --- commands ---
-
-
-def test_stat(pop3cli: Cli, server: Server, mailbox: Mailbox) -> None:
-    ran = pop3cli("stat", server.account(), "--cacert", server.certificate)
-    octets = sum(map(len, NASTY))
-    assert (ran.status, ran.out.decode(), ran.err) == (0, f"5 messages, {octets} B ({octets} octets)\n", "")
-    assert (mailbox.committed, mailbox.deleted) == (1, ())  # it ended with QUIT, and nothing was marked
-
-
-def test_list(pop3cli: Cli, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    ran = pop3cli("list", server.account(), "--cacert", server.certificate)
-    assert ran.status == 0
-    title, first, *_, last = ran.out.decode().splitlines()
-    assert title.split() == ["No", "From", "Subject", "Date", "Size"]
-    assert first.split() == ["1", "Jörg", "<joerg@example.org>", "dots", "2024-01-02", "09:00", str(len(NASTY[0])), "B"]
-    assert "␛[31mred␛[0m evil [bold]markup[/]" in last
-    assert b"\x1b" not in ran.out
-    assert "\u202e" not in ran.out.decode()
-
-
-def test_uidl(pop3cli: Cli, server: Server) -> None:
-    ran = pop3cli("uidl", server.account(), "--cacert", server.certificate)
-    assert [line.split() for line in ran.out.decode().splitlines()][1:] == [[f"{n}", f"uid-{n}"] for n in range(1, 6)]
-
-
-def test_show(pop3cli: Cli, server: Server) -> None:
-    ran = pop3cli("show", server.account(), 1, "--cacert", server.certificate)
-    assert ran.out.decode().splitlines() == [
-        "From:    Jörg <joerg@example.org>",
-        "Date:    Tue, 2 Jan 2024 09:00:00 +0000",
-        "Subject: dots",
-        "",
-        ".",
-        "..",
-        ".hidden",
-        "a.b",
-    ]
-
-
-def test_show_does_nothing_to_a_terminal(pop3cli: Cli, server: Server) -> None:
-    for extra in ((), ("--headers",), ("--json",)):
-        ran = pop3cli("show", server.account(), 5, "--cacert", server.certificate, *extra)
-        assert ran.status == 0
-        assert not {0x1B, 0x07} & set(ran.out)
-
-
-def test_show_headers(pop3cli: Cli, server: Server) -> None:
-    ran = pop3cli("show", server.account(), 1, "--headers", "--cacert", server.certificate)
-    assert ran.out.decode().splitlines()[:2] == ["From: Jörg <joerg@example.org>", "Subject: dots"]
-
-
-def test_show_headers_without_top(pop3cli: Cli, serve: Serve) -> None:
-    replies = {"LIST": b"+OK 1 9\r\n", "TOP": b"-ERR what?\r\n", "RETR": b"+OK\r\nSubject: a\r\n\r\nbody\r\n.\r\n"}
-    server = serve(Liar(replies))
-    ran = pop3cli("show", server.account(), 1, "--headers", "--cacert", server.certificate)
-    assert (ran.status, ran.out) == (0, b"Subject: a\n")
-
-
-@pytest.mark.parametrize("number", range(1, 6))
-def test_get_gives_the_exact_bytes(pop3cli: Cli, server: Server, tmp_path: Path, number: int) -> None:
-    common = (server.account(), number, "--cacert", server.certificate)
-    assert pop3cli("get", *common) == Ran(0, NASTY[number - 1], "")
-    assert pop3cli("show", "--raw", *common) == Ran(0, NASTY[number - 1], "")
-    assert pop3cli("get", *common, "-o", tmp_path / "m.eml") == Ran(0, b"", "")
-    assert (tmp_path / "m.eml").read_bytes() == NASTY[number - 1]
-
-
-def test_get_does_nothing_to_a_terminal(server: Server) -> None:
-    master, slave = pty.openpty()
-    arguments = ("get", server.account(), 5, "--no-color", "--cacert", server.certificate)
-    process = spawn(*arguments, stdin=slave, stdout=slave, stderr=slave)
-    os.close(slave)
-    screen = Screen(master)
-    screen.until(b"-o FILE has the exact octets")
-    assert process.wait(10) == 0
-    assert "Subject: ␛[31mred␛[0m evil [bold]markup[/]\r\n" in screen.seen.decode()
-    assert not {0x1B, 0x07} & set(screen.seen)
-
-
-def test_delete(pop3cli: Cli, server: Server, mailbox: Mailbox) -> None:
-    ran = pop3cli("delete", server.account(), 2, 4, 2, "--yes", "--cacert", server.certificate)
-    assert (ran.status, ran.out, mailbox.deleted) == (0, b"2 messages deleted\n", (2, 4))
-
-
-def test_delete_is_all_or_nothing(pop3cli: Cli, server: Server, mailbox: Mailbox) -> None:
-    ran = pop3cli("delete", server.account(), 2, 9, 8, "--yes", "--cacert", server.certificate)
-    assert (ran.status, ran.out, mailbox.committed) == (67, b"", 0)
-    assert one_line(ran) == "message 8, 9: no such message; nothing was deleted"
-
-
-def test_delete_without_being_sure(pop3cli: Cli, server: Server, mailbox: Mailbox) -> None:
-    ran = pop3cli("delete", server.account(), 1, "--cacert", server.certificate)
-    assert (ran.status, mailbox.logins) == (2, [])
-    assert "there is no terminal to ask at; give --yes" in one_line(ran)
-
-
-def test_delete_says_nothing_before_it_is_done(pop3cli: Cli, serve: Serve) -> None:
-    server = serve(Mailbox(commit=CommitFailed((1,), "SYS/TEMP")))
-    ran = pop3cli("delete", server.account(), 1, "--yes", "--cacert", server.certificate)
-    assert (ran.status, ran.out) == (75, b"")
-    assert "1 of 1 deleted messages could not be removed" in one_line(ran)
-
-
-def test_delete_that_is_refused_midway(pop3cli: Cli, serve: Serve) -> None:
-    liar = Liar({"LIST": b"+OK\r\n1 1\r\n2 1\r\n.\r\n", "DELE": b"-ERR read-only\r\n"})
-    server = serve(liar)
-    ran = pop3cli("delete", server.account(), 1, 2, "--yes", "--cacert", server.certificate)
-    assert ran.status == 1
-    assert one_line(ran).endswith("read-only; nothing was deleted")
-    assert b"QUIT\r\n" not in liar.seen
+from pop3core.answers import LoginRejected
+from tests.pop3cli.conftest import NASTY, PASSWORD, Cli, Liar, Mailbox, Screen, Serve, Server, one_line, spawn
 
 
 def test_json(pop3cli: Cli, server: Server, tmp_path: Path) -> None:
@@ -174,26 +50,6 @@ def test_json(pop3cli: Cli, server: Server, tmp_path: Path) -> None:
     file = str(tmp_path / "m")
     assert said("get", 1, "-o", file) == {"number": 1, "octets": len(NASTY[0]), "file": file}
     assert said("delete", 3, 1, "--yes") == {"deleted": [1, 3]}
-
-
-def test_json_of_an_empty_mailbox(pop3cli: Cli, serve: Serve) -> None:
-    server = serve(Mailbox([]))
-    assert pop3cli("list", server.account(), "--json", "--cacert", server.certificate).out == b"[]\n"
-
-
-def test_list_without_top(pop3cli: Cli, serve: Serve) -> None:
-    server = serve(Liar({"LIST": b"+OK\r\n1 10\r\n2 20\r\n.\r\n", "CAPA": b"-ERR\r\n", "TOP": b"-ERR what?\r\n"}))
-    ran = pop3cli("list", server.account(), "--cacert", server.certificate)
-    assert ran.status == 0
-    assert [line.split() for line in ran.out.decode().splitlines()[1:]] == [["1", "10", "B"], ["2", "20", "B"]]
-    assert "this server shows no headers" in ran.err
-
-
-def test_list_with_a_message_that_fails(pop3cli: Cli, serve: Serve) -> None:
-    server = serve(Mailbox(unreadable=(2,)))
-    ran = pop3cli("list", server.account(), "--cacert", server.certificate)
-    assert (ran.status, len(ran.out.splitlines())) == (1, 6)
-    assert "the headers of 1 of 5 messages were refused" in ran.err
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -272,22 +128,6 @@ def test_login(pop3cli: Cli, server: Server, serve: Serve) -> None:
     assert "[IN-USE] the mailbox is open; the mailbox is open in another session" in one_line(ran)
 
 
-@pytest.mark.parametrize("command", ["get", "show"])
-def test_no_such_message(pop3cli: Cli, server: Server, command: str) -> None:
-    ran = pop3cli(command, server.account(), 9, "--cacert", server.certificate)
-    assert (ran.status, one_line(ran)) == (67, "message 9: no such message; `list` shows what there is")
-
-
-def test_a_cut_in_the_middle_leaves_no_file(pop3cli: Cli, serve: Serve, tmp_path: Path) -> None:
-    server = serve(Liar({"LIST": b"+OK 1 1000\r\n", "RETR": b"+OK\r\nhalf a message\r\n"}, cut="RETR"))
-    file = tmp_path / "m.eml"
-    file.write_bytes(b"before")
-    ran = pop3cli("get", server.account(), 1, "-o", file, "--cacert", server.certificate)
-    assert ran.status == 69
-    assert one_line(ran) == f"127.0.0.1 port {server.port}: the server went away during RETR; try again"
-    assert (file.read_bytes(), list(tmp_path.iterdir())) == (b"before", [file])
-
-
 def test_a_broken_protocol(pop3cli: Cli, serve: Serve) -> None:
     server = serve(Liar({"STAT": b"+OK lots\r\n"}))
     ran = pop3cli("stat", server.account(), "--cacert", server.certificate)
@@ -301,49 +141,11 @@ def test_a_server_that_is_silent(pop3cli: Cli, serve: Serve) -> None:
     assert (ran.status, "no answer within 0.3 s" in one_line(ran)) == (69, True)
 
 
-def test_of_a_large_message_the_beginning_is_shown(
-    pop3cli: Cli, serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    attached = b"--B\r\nContent-Type: application/pdf\r\n\r\n" + b"A" * 5000 + b"\r\n"
-    text = b"--B\r\nContent-Type: text/plain\r\n\r\nthe text\r\n"
-    head = b"Subject: large\r\nContent-Type: multipart/mixed; boundary=B\r\n\r\n"
-    server = serve(Mailbox([head + text + attached + b"--B--\r\n"]))
-    common = ("show", server.account(), 1, "--cacert", server.certificate)
-    assert "Attached" in pop3cli(*common).out.decode()
-    monkeypatch.setattr("pop3cli.commands.show.WHOLE_MAX", 4000)
-    monkeypatch.setattr("pop3cli.commands.show.BEGINNING", 1000)
-    ran = pop3cli(*common)
-    assert (ran.status, ran.out) == (0, b"Subject: large\n\nthe text\n")
-    assert ran.err == "the message is larger than 16 MiB: only its beginning is shown; get -o FILE has all of it\n"
-    assert json.loads(pop3cli(*common, "--json").out)["cut"].startswith("the message is larger")
-    assert pop3cli(*common, "--save-attachments", tmp_path / "a").status == 0
-    monkeypatch.setattr("pop3cli.commands.show._SAVED_MAX", 4000)
-    ran = pop3cli(*common, "--save-attachments", tmp_path / "b")
-    assert (ran.status, "too large to take apart; use get with -o FILE" in ran.err) == (65, True)
-    assert not (tmp_path / "b").exists()
-
-
-def test_headers_of_a_message_that_top_sends_whole(pop3cli: Cli, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pop3cli.commands.show.HEADERS_MAX", 100)
-    content = b"Subject: one\r\n\r\n" + b"x\r\n" * 5000
-    for top in (b"+OK\r\n" + content + b".\r\n", b"-ERR no such command\r\n"):
-        liar = Liar({"LIST": b"+OK 1 15000\r\n", "TOP": top, "RETR": b"+OK\r\n" + content + b".\r\n"})
-        server = serve(liar)
-        ran = pop3cli("show", server.account(), 1, "--headers", "--cacert", server.certificate)
-        assert (ran.status, ran.out) == (0, b"Subject: one\n"), ran.err
-        assert b"QUIT\r\n" not in liar.seen
-
-
 def test_settings(pop3cli: Cli, server: Server) -> None:
     ran = pop3cli("stat", server.account(), "--cacert", "/no/such/file")
     assert (ran.status, one_line(ran)) == (78, "--cacert /no/such/file: cannot be read: No such file or directory")
     ran = pop3cli("stat", server.account(), "--cacert", server.certificate, "--password-command", "false")
     assert (ran.status, one_line(ran)) == (78, "--password-command: false ended with status 1")
-
-
-def test_output_that_cannot_be_written(pop3cli: Cli, server: Server) -> None:
-    ran = pop3cli("get", server.account(), 1, "-o", "/no/such/folder/m", "--cacert", server.certificate)
-    assert (ran.status, one_line(ran)) == (74, "/no/such/folder/m: cannot write: No such file or directory")
 
 
 def test_a_bug_of_ours_is_one_line(pop3cli: Cli, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,19 +231,3 @@ def test_the_password_is_asked_for_on_a_terminal(server: Server) -> None:
     screen.until(b"5 messages")
     assert process.wait(10) == 0
     assert PASSWORD.encode() not in screen.seen
-
-
-def test_a_terminal_is_asked_before_deleting(server: Server, mailbox: Mailbox) -> None:
-    for answer, status, said in (("n", 1, b"nothing was deleted"), ("y", 0, b"1 message deleted")):
-        master, slave = pty.openpty()
-        process = spawn(
-            "delete", server.account(), 1, "--cacert", server.certificate, stdin=slave, stdout=slave, stderr=slave
-        )
-        os.close(slave)
-        screen = Screen(master)
-        screen.until(b"Delete this 1 message of alice@127.0.0.1? [y/N] ")
-        assert b"dots" in screen.seen
-        screen.type(answer + "\r")
-        screen.until(said)
-        assert process.wait(10) == status
-    assert mailbox.deleted == (1,)
