@@ -331,6 +331,14 @@ def server(serve: Serve, mailbox: Mailbox) -> Server:
 # --- the command line ---
 
 
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders of a user who has no file yet; where his configuration is to be."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "config" / "pop3cli"
+
+
 @dataclass(frozen=True)
 class Ran:
     """How a run of pop3cli ended."""

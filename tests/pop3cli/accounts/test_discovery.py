@@ -23,6 +23,8 @@ import dns.asyncresolver  # noqa: E402
 import dns.rcode  # noqa: E402
 import dns.rrset  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("home")
+
 # --- DNS ---
 
 
@@ -299,11 +301,6 @@ async def test_addresses_that_are_none(address: str) -> None:
 
 
 # --- the command line ---
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
 def test_the_command(pop3cli: Cli, server: Dns) -> None:

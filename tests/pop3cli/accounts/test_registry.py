@@ -20,11 +20,7 @@ from pop3cli.auth.passwords import find_password
 from pop3cli.errors import SettingFault, UsageFault
 from tests.pop3cli.conftest import PASSWORD, Cli, Mailbox, Server
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    return tmp_path / "config" / "pop3cli"
+pytestmark = pytest.mark.usefixtures("home")
 
 
 ALICE = parse_account("pop3s://alice@mail.example.org")

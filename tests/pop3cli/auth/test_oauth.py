@@ -45,14 +45,9 @@ from tests.pop3cli.conftest import Cli, Serve
 from tests.pop3cli.issuer import Issuer, issuing
 from tests.site import Daemon, Site
 
+pytestmark = pytest.mark.usefixtures("home")
+
 CLIENT = Client("our-id", "mail offline_access")
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    return tmp_path
 
 
 @pytest.fixture
@@ -319,14 +314,14 @@ async def test_a_renewal_that_fails(issuer: Issuer, answer: tuple[int, dict[str,
 ALICE = parse_account("pop3s://alice@mail.example.org")
 
 
-def test_a_token_is_renewed_before_its_end_and_kept(issuer: Issuer, home: Path) -> None:
+def test_a_token_is_renewed_before_its_end_and_kept(issuer: Issuer, tmp_path: Path) -> None:
     settings = Settings(oauth=issuer.url, title="work")
     for expires, wanted in ((time.time() + 600, b"old"), (None, b"old"), (time.time() + 60, b"access-1")):
         keep("work", settings, Kept(ALICE.url, provider(issuer), CLIENT, Tokens("old", "old-refresh", expires)))
         assert access_token(ALICE, settings) == wanted
     assert access_token(ALICE, settings) == b"access-1"
     assert len(issuer.forms()) == 1
-    folder = home / "state" / "pop3cli" / "tokens"
+    folder = tmp_path / "state" / "pop3cli" / "tokens"
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == {
         "work.json": 0o600,
@@ -347,7 +342,7 @@ def test_of_two_runs_one_renews(issuer: Issuer) -> None:
     assert len(issuer.forms()) == 1
 
 
-def test_tokens_are_for_one_account_only(issuer: Issuer, home: Path) -> None:
+def test_tokens_are_for_one_account_only(issuer: Issuer, tmp_path: Path) -> None:
     settings = Settings(oauth=issuer.url, title="work")
     with pytest.raises(LoginRefused, match="nobody has logged in yet; pop3cli account login work"):
         access_token(ALICE, settings)
@@ -359,7 +354,7 @@ def test_tokens_are_for_one_account_only(issuer: Issuer, home: Path) -> None:
     ):
         with pytest.raises(LoginRefused, match="nobody has logged in yet"):
             access_token(account, others)
-    path = home / "state" / "pop3cli" / "tokens" / "work.json"
+    path = tmp_path / "state" / "pop3cli" / "tokens" / "work.json"
     path.chmod(0o640)
     with pytest.raises(SettingFault, match="others may read it, and it opens a mailbox; chmod 600"):
         access_token(ALICE, settings)
@@ -407,7 +402,7 @@ class TokenMailbox:
     [(("PLAIN", "XOAUTH2", "OAUTHBEARER"), "OAUTHBEARER"), (("PLAIN", "XOAUTH2"), "XOAUTH2")],
 )
 def test_from_the_login_to_the_mailbox(
-    pop3cli: Cli, serve: Serve, issuer: Issuer, mechanisms: tuple[str, ...], taken: str, home: Path
+    pop3cli: Cli, serve: Serve, issuer: Issuer, mechanisms: tuple[str, ...], taken: str, tmp_path: Path
 ) -> None:
     mailbox = TokenMailbox(b"access-1", mechanisms)
     server = serve(mailbox)
@@ -422,7 +417,7 @@ def test_from_the_login_to_the_mailbox(
     assert issuer.forms("/device")[0]["scope"] == "mail"
     assert pop3cli("stat", "work").status == 0
     assert (mailbox.seen[0].username, mailbox.seen[0].mechanism) == ("alice", taken)
-    assert "access-1" not in (home / "config" / "pop3cli" / "accounts.toml").read_text()
+    assert "access-1" not in (tmp_path / "config" / "pop3cli" / "accounts.toml").read_text()
     report = json.loads(pop3cli("check", "work", "--json").out)
     assert report["login"]["mechanism"] == taken
     # a token that is refused is a login that is refused
@@ -430,7 +425,7 @@ def test_from_the_login_to_the_mailbox(
     ran = pop3cli("stat", "work")
     assert (ran.status, "access-1" in ran.err) == (77, False)
     assert pop3cli("account", "remove", "work").status == 0
-    assert list((home / "state" / "pop3cli" / "tokens").iterdir()) == []
+    assert list((tmp_path / "state" / "pop3cli" / "tokens").iterdir()) == []
 
 
 def test_a_server_that_takes_no_tokens(pop3cli: Cli, serve: Serve, issuer: Issuer) -> None:
@@ -480,7 +475,7 @@ def test_logins_that_are_none(pop3cli: Cli, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("mechanisms", ['["oauthbearer"]', '["xoauth2"]'])
 def test_pop3d_takes_the_tokens_and_refuses_others(
-    pop3cli: Cli, issuer: Issuer, site: Site, mechanisms: str, home: Path
+    pop3cli: Cli, issuer: Issuer, site: Site, mechanisms: str, tmp_path: Path
 ) -> None:
     """The daemon itself, which checks a token's signature: from the login by a code to a renewal and a refusal."""
     keys = keys_and_tokens.Issuer()
@@ -512,16 +507,16 @@ def test_pop3d_takes_the_tokens_and_refuses_others(
         keys.close()
     assert "user=alice" in daemon.log
     assert "expired_token" in daemon.log
-    kept = json.loads((home / "state" / "pop3cli" / "tokens" / "work.json").read_text())
+    kept = json.loads((tmp_path / "state" / "pop3cli" / "tokens" / "work.json").read_text())
     assert "refresh-3" in json.dumps(kept)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have files of another user")
-def test_tokens_of_another_user_are_not_used_nor_written(issuer: Issuer, home: Path) -> None:
+def test_tokens_of_another_user_are_not_used_nor_written(issuer: Issuer, tmp_path: Path) -> None:
     settings = Settings(oauth=issuer.url, title="work")
     kept = Kept(ALICE.url, provider(issuer), CLIENT, Tokens("old", "old-refresh", None))
     keep("work", settings, kept)
-    folder = home / "state" / "pop3cli" / "tokens"
+    folder = tmp_path / "state" / "pop3cli" / "tokens"
     os.chown(folder / "work.json", 65534, 65534)
     with pytest.raises(SettingFault, match="it belongs to another user"):
         access_token(ALICE, settings)

@@ -19,10 +19,7 @@ from tests.pki import Authority
 from tests.pop3cli.conftest import NASTY, Certificate, Cli, Liar, Mailbox, Ran, Serve, Server
 from tests.site import Daemon, Site
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def checked(ran: Ran) -> dict[str, Any]:
