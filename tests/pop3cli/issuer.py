@@ -10,6 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from pop3cli.auth.oauth import Client, Provider
+
+CLIENT = Client("our-id", "mail offline_access")
+
 
 class Issuer:
     """``answers``: what the next requests to the token endpoint get, then ``answer``, each a status and an object."""
@@ -88,3 +92,7 @@ def issuing() -> Iterator[Issuer]:
         issuer.server.shutdown()
         issuer.server.server_close()
         thread.join(10)
+
+
+def provider_at(issuer: Issuer) -> Provider:
+    return Provider(issuer.url, f"{issuer.url}/token")

@@ -1,24 +1,19 @@
-"""Named accounts: the file, the command line, and where passwords come from."""
+"""Named accounts: the file, who may write it, and what an option changes."""
 
 from __future__ import annotations
 
-import io
-import json
 import os
-import sys
 import threading
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pop3cli.accounts import registry as book
 from pop3cli.accounts.registry import Entry
-from pop3cli.accounts.url import Account, Settings, parse_account
-from pop3cli.auth.passwords import find_password
+from pop3cli.accounts.url import Settings, parse_account
 from pop3cli.errors import SettingFault, UsageFault
-from tests.pop3cli.conftest import PASSWORD, Cli, Mailbox, Server
+from tests.pop3cli.conftest import Cli
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -52,12 +47,6 @@ def test_what_is_written_is_read(home: Path) -> None:
     assert home.stat().st_mode & 0o777 == 0o700
     assert [path.name for path in home.iterdir()] == ["accounts.toml"]
     assert tomllib.loads((home / "accounts.toml").read_text())["work"]["pin"] == ["ab" * 32, "cd" * 32]
-
-
-def test_the_url_in_full_means_the_same() -> None:
-    for url in ("pop3s://a@h", "pop3://a%40b%2F@h:1", "pop3s://a@[::1]:9", "pop3s://j%C3%B6rg@h"):
-        account = parse_account(url)
-        assert parse_account(account.url) == account
 
 
 def test_of_two_changes_at_once_none_is_lost() -> None:
@@ -141,170 +130,6 @@ def test_paths_are_relative_to_the_book(home: Path) -> None:
     settings = book.read_book()["work"].settings
     assert settings.cacert == home / "ca.pem"
     assert settings.client_cert == Path("~/c.pem").expanduser()
-
-
-# --- the command line ---
-
-
-def test_an_account_from_the_first_day_to_the_last(pop3cli: Cli, server: Server, home: Path, mailbox: Mailbox) -> None:
-    ran = pop3cli("account", "add", "work", server.account(), "--cacert", server.certificate, "--timeout", "9")
-    assert (ran.status, ran.err) == (0, "")
-    assert ran.out.decode() == f"added work: {server.account()} ({home / 'accounts.toml'})\n"
-    assert PASSWORD not in (home / "accounts.toml").read_text()
-    assert pop3cli("stat", "work").out.startswith(b"5 messages")
-    assert pop3cli("--timeout", "3", "get", "work", "1").status == 0
-    assert mailbox.logins == [("alice", PASSWORD.encode())] * 2
-    [entry] = json.loads(pop3cli("--json", "account", "list").out)
-    assert entry == {"name": "work", "url": server.account(), "cacert": str(server.certificate), "timeout": 9.0}
-    shown = pop3cli("account", "list").out.decode().splitlines()
-    assert "own authority" in shown[1]
-    assert "password asked for" in shown[1]
-    assert pop3cli("account", "remove", "work").out == b"removed work\n"
-    ran = pop3cli("stat", "work")
-    assert ran.status == 2
-    assert "no account of that name (none has been added yet)" in ran.err
-    assert pop3cli("account", "remove", "work").status == 2
-
-
-def test_paths_are_kept_as_they_were_meant(
-    pop3cli: Cli, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(server.certificate.parent)
-    assert pop3cli("account", "add", "work", server.account(), "--cacert", server.certificate.name).status == 0
-    monkeypatch.chdir(tmp_path)
-    assert pop3cli("stat", "work").status == 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "status", "text"),
-    [
-        (["a b", "pop3s://a@b"], 2, "not a name"),
-        (["work", "work"], 2, "not a POP3 URL"),
-        (["work", "pop3s://a:pa55@b"], 2, "a password in the account's URL"),
-        (["work", "pop3s://a@b", "--insecure"], 2, "for one run only; give --pin"),
-        (["work", "pop3s://a@b", "--pin", "abc"], 78, "not a SHA-256"),
-        (["work", "pop3s://a@b", "--auth", "frob"], 78, "--auth frob: no such mechanism; one of scram-sha-256-plus"),
-        (["work", "pop3s://a@b", "--cacert", "/no/such"], 78, "cannot be read"),
-        (["work", "pop3s://a@b", "--proxy", "ftp://a:1"], 78, "not the URL of a proxy"),
-        (["work", "pop3s://a@b", "--proxy", "socks5://me:pa55@a:1"], 78, "could be read by others"),
-        (["work", "pop3s://a@b", "--keyring", "--password-command", "x"], 2, "does not go with --password-command"),
-        (["work", "pop3s://a@b", "--password-command", "a\nb"], 2, "cannot be written into a file"),
-    ],
-)
-def test_what_cannot_be_added(pop3cli: Cli, home: Path, arguments: list[str], status: int, text: str) -> None:
-    ran = pop3cli("account", "add", *arguments)
-    assert (ran.status, ran.out) == (status, b"")
-    assert text in ran.err
-    assert "pa55" not in ran.err
-    assert len(ran.err.splitlines()) == 1
-    assert not (home / "accounts.toml").exists()
-
-
-def test_a_shell_opens_an_account_by_name(
-    pop3cli: Cli, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    pop3cli("account", "add", "work", server.account(), "--cacert", server.certificate)
-    with (tmp_path / "script").open("w+") as script:
-        script.write("open work\nstat\nquit\n")
-        script.seek(0)
-        monkeypatch.setattr(sys, "stdin", script)
-        ran = pop3cli("shell")
-    assert (ran.status, ran.err) == (0, "")
-    assert ran.out.decode().splitlines()[2].startswith("+OK 5 ")
-
-
-# --- the keyring ---
-
-
-@pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[tuple[str, str], str]]:
-    """A keyring of our own; what is in it."""
-    keyring = pytest.importorskip("keyring", reason="pip install 'pop3core[keyring]'")
-    from keyring.backend import KeyringBackend
-
-    secrets: dict[tuple[str, str], str] = {}
-
-    class Memory(KeyringBackend):
-        priority = 1  # type: ignore[assignment]
-
-        def get_password(self, service: str, username: str) -> str | None:
-            return secrets.get((service, username))
-
-        def set_password(self, service: str, username: str, password: str) -> None:
-            secrets[service, username] = password
-
-        def delete_password(self, service: str, username: str) -> None:
-            del secrets[service, username]
-
-    before = keyring.get_keyring()
-    keyring.set_keyring(Memory())
-    yield secrets
-    keyring.set_keyring(before)
-
-
-def test_a_password_in_the_keyring(
-    pop3cli: Cli, server: Server, kept: dict[tuple[str, str], str], monkeypatch: pytest.MonkeyPatch, home: Path
-) -> None:
-    for name in ("work", "again"):
-        ran = pop3cli("account", "add", name, server.account(), "--cacert", server.certificate, "--keyring")
-        assert (ran.status, ran.err) == (0, "")
-    assert kept == {("pop3cli", server.account()): PASSWORD}
-    assert PASSWORD not in (home / "accounts.toml").read_text()
-    monkeypatch.delenv("POP3CLI_PASSWORD")
-    assert pop3cli("stat", "work").status == 0
-    assert pop3cli("stat", server.account(), "--cacert", server.certificate).status == 0  # it is the URL's
-    pop3cli("account", "remove", "again")
-    assert kept
-    pop3cli("account", "remove", "work")
-    assert kept == {}
-
-
-def test_what_is_said_goes_before_the_keyring(
-    kept: dict[tuple[str, str], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept["pop3cli", ALICE.url] = "kept ö"
-    monkeypatch.setenv("POP3CLI_PASSWORD", "said")
-    assert find_password(ALICE, "echo run") == b"run"
-    assert find_password(ALICE, None) == b"said"
-    monkeypatch.delenv("POP3CLI_PASSWORD")
-    assert find_password(ALICE, None) == "kept ö".encode()
-    # another server of the same name is not told
-    monkeypatch.setattr(sys, "stdin", io.StringIO())
-    with pytest.raises(UsageFault, match="no password for"):
-        find_password(Account("mail.example.org", 996, "alice"), None)
-
-
-def test_a_machine_without_a_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
-    keyring = pytest.importorskip("keyring", reason="pip install 'pop3core[keyring]'")
-    from keyring.backends.fail import Keyring
-
-    before = keyring.get_keyring()
-    keyring.set_keyring(Keyring())
-    try:
-        monkeypatch.delenv("POP3CLI_PASSWORD", raising=False)
-        monkeypatch.setattr(sys, "stdin", io.StringIO())
-        with pytest.raises(UsageFault, match="no password for"):
-            find_password(ALICE, None)
-        with pytest.raises(SettingFault, match="the keyring: No recommended backend"):
-            find_password(ALICE, None, keyring=True)
-    finally:
-        keyring.set_keyring(before)
-
-
-@pytest.mark.parametrize(
-    ("module", "arguments", "extra"),
-    [("keyring", ["--keyring"], "keyring"), ("python_socks", ["--proxy", "socks5://127.0.0.1:1"], "socks")],
-)
-def test_a_missing_extra_is_named(
-    pop3cli: Cli, monkeypatch: pytest.MonkeyPatch, module: str, arguments: list[str], extra: str
-) -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == module]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, module, None)  # type: ignore[arg-type]
-    ran = pop3cli("account", "add", "work", "pop3s://a@b", *arguments)
-    assert ran.status == 78
-    assert f"pip install 'pop3core[{extra}]'" in ran.err
-    assert book.read_book() == {}
 
 
 # --- somebody else's folders ---

@@ -51,3 +51,9 @@ def test_accounts_that_are_none(url: str, text: str) -> None:
 
 def test_a_user_may_be_missing_where_nobody_is_needed() -> None:
     assert parse_account("pop3s://host", user_required=False) == Account("host", 995, None)
+
+
+def test_the_url_in_full_means_the_same() -> None:
+    for url in ("pop3s://a@h", "pop3://a%40b%2F@h:1", "pop3s://a@[::1]:9", "pop3s://j%C3%B6rg@h"):
+        account = parse_account(url)
+        assert parse_account(account.url) == account

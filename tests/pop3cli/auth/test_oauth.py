@@ -7,11 +7,8 @@ import base64
 import hashlib
 import io
 import json
-import os
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,14 +21,13 @@ from pop3cli.auth.oauth import (
     PRESETS,
     Client,
     Prompt,
-    Provider,
     Tokens,
     browser_login,
     device_login,
     provider_of,
     renewed,
 )
-from pop3cli.auth.token_store import Kept, access_token, keep
+from pop3cli.auth.token_store import Kept, keep
 from pop3cli.errors import LoginRefused, MailError, ServerBroken, ServerDown, SettingFault, TimedOut
 from pop3cli.net.https import check_url, request
 from pop3core.answers import Committed, LoginAccepted, LoginRejected, TlsEstablished
@@ -42,18 +38,10 @@ from pop3core.server import ServerConnection
 from pop3core.settings import ServerConfig
 from tests import issuer as keys_and_tokens
 from tests.pop3cli.conftest import Cli, Serve
-from tests.pop3cli.issuer import Issuer, issuing
+from tests.pop3cli.issuer import CLIENT, Issuer, provider_at
 from tests.site import Daemon, Site
 
 pytestmark = pytest.mark.usefixtures("home")
-
-CLIENT = Client("our-id", "mail offline_access")
-
-
-@pytest.fixture
-def issuer() -> Iterator[Issuer]:
-    with issuing() as issuer:
-        yield issuer
 
 
 class Patience:
@@ -195,51 +183,6 @@ async def test_providers_that_are_none(url: str) -> None:
         await provider_of(url)
 
 
-# --- the web ---
-
-
-@pytest.mark.parametrize(
-    ("answer", "fault", "text"),
-    [
-        (b"frob\r\n\r\n", ServerBroken, "not an answer by HTTP"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort", ServerBroken, "IncompleteRead"),
-        (b"", ServerBroken, "not an answer by HTTP"),
-        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 300_000, ServerBroken, "more than"),
-    ],
-)
-async def test_answers_that_are_none(serve: Serve, answer: bytes, fault: type[MailError], text: str) -> None:
-    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
-        await writer.drain()
-
-    with pytest.raises(fault, match=text):
-        await request(f"http://127.0.0.1:{serve(say, tls=False).port}/secret?token=hush")
-
-
-async def test_an_answer_that_does_not_come(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def mute(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-
-    monkeypatch.setattr("pop3cli.net.https._SECONDS", 0.3)
-    with pytest.raises(TimedOut, match=r"no answer within 0\.3 s"):
-        await request(f"http://127.0.0.1:{serve(mute, tls=False).port}/")
-
-
-async def test_https_is_verified(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 302 Found\r\nLocation: https://other.example/\r\nTransfer-Encoding: chunked\r\n\r\n")
-        writer.write(b"2\r\n{}\r\n0\r\n\r\n")
-
-    server = serve(say)
-    with pytest.raises(ServerDown, match="no TLS with it"):
-        await request(f"https://localhost:{server.port}/")
-    monkeypatch.setenv("SSL_CERT_FILE", str(server.certificate))
-    answer = await request(f"https://localhost:{server.port}/")
-    assert (answer.status, answer.location, answer.json()) == (302, "https://other.example/", {})
-
-
 # --- a browser on this machine ---
 
 
@@ -285,15 +228,11 @@ async def test_a_login_by_browser_that_is_refused(issuer: Issuer) -> None:
 # --- renewing ---
 
 
-def provider(issuer: Issuer) -> Provider:
-    return Provider(issuer.url, f"{issuer.url}/token")
-
-
 async def test_a_refresh_token_stays_unless_there_is_a_new_one(issuer: Issuer) -> None:
     old = Tokens("old", "old-refresh", 0)
-    assert (await renewed(provider(issuer), CLIENT, old)).refresh == "refresh-1"
+    assert (await renewed(provider_at(issuer), CLIENT, old)).refresh == "refresh-1"
     issuer.answer = (200, issuer.tokens("access-2", ""))
-    assert (await renewed(provider(issuer), CLIENT, old)).refresh == "old-refresh"
+    assert (await renewed(provider_at(issuer), CLIENT, old)).refresh == "old-refresh"
     assert issuer.forms()[0] == {
         "client_id": "our-id", "grant_type": "refresh_token", "refresh_token": "old-refresh"
     }  # fmt: skip
@@ -306,62 +245,9 @@ async def test_a_refresh_token_stays_unless_there_is_a_new_one(issuer: Issuer) -
 async def test_a_renewal_that_fails(issuer: Issuer, answer: tuple[int, dict[str, Any]], fault: type[MailError]) -> None:
     issuer.answer = answer
     with pytest.raises(fault):
-        await renewed(provider(issuer), CLIENT, Tokens("old", "old-refresh", 0))
+        await renewed(provider_at(issuer), CLIENT, Tokens("old", "old-refresh", 0))
     with pytest.raises(LoginRefused, match="there is none to renew it"):
-        await renewed(provider(issuer), CLIENT, Tokens("old", "", 0))
-
-
-ALICE = parse_account("pop3s://alice@mail.example.org")
-
-
-def test_a_token_is_renewed_before_its_end_and_kept(issuer: Issuer, tmp_path: Path) -> None:
-    settings = Settings(oauth=issuer.url, title="work")
-    for expires, wanted in ((time.time() + 600, b"old"), (None, b"old"), (time.time() + 60, b"access-1")):
-        keep("work", settings, Kept(ALICE.url, provider(issuer), CLIENT, Tokens("old", "old-refresh", expires)))
-        assert access_token(ALICE, settings) == wanted
-    assert access_token(ALICE, settings) == b"access-1"
-    assert len(issuer.forms()) == 1
-    folder = tmp_path / "state" / "pop3cli" / "tokens"
-    assert folder.stat().st_mode & 0o777 == 0o700
-    assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == {
-        "work.json": 0o600,
-        "work.lock": 0o600,
-    }
-
-
-def test_of_two_runs_one_renews(issuer: Issuer) -> None:
-    settings = Settings(oauth=issuer.url, title="work")
-    keep("work", settings, Kept(ALICE.url, provider(issuer), CLIENT, Tokens("old", "old-refresh", 0)))
-    got: list[bytes] = []
-    threads = [threading.Thread(target=lambda: got.append(access_token(ALICE, settings))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert got == [b"access-1"] * 4
-    assert len(issuer.forms()) == 1
-
-
-def test_tokens_are_for_one_account_only(issuer: Issuer, tmp_path: Path) -> None:
-    settings = Settings(oauth=issuer.url, title="work")
-    with pytest.raises(LoginRefused, match="nobody has logged in yet; pop3cli account login work"):
-        access_token(ALICE, settings)
-    keep("work", settings, Kept(ALICE.url, provider(issuer), CLIENT, Tokens("good", "", None)))
-    assert access_token(ALICE, settings) == b"good"
-    for account, others in (
-        (parse_account("pop3s://alice@evil.example"), settings),
-        (ALICE, Settings(oauth="microsoft", title="work")),
-    ):
-        with pytest.raises(LoginRefused, match="nobody has logged in yet"):
-            access_token(account, others)
-    path = tmp_path / "state" / "pop3cli" / "tokens" / "work.json"
-    path.chmod(0o640)
-    with pytest.raises(SettingFault, match="others may read it, and it opens a mailbox; chmod 600"):
-        access_token(ALICE, settings)
-    path.write_text("{}")
-    path.chmod(0o600)
-    with pytest.raises(LoginRefused, match="nobody has logged in yet"):
-        access_token(ALICE, settings)
+        await renewed(provider_at(issuer), CLIENT, Tokens("old", "", 0))
 
 
 # --- the command line ---
@@ -436,7 +322,7 @@ def test_a_server_that_takes_no_tokens(pop3cli: Cli, serve: Serve, issuer: Issue
         "--oauth", issuer.url, "--client-id", "x",
     )  # fmt: skip
     account = parse_account(server.account())
-    keep("work", settings, Kept(account.url, provider(issuer), CLIENT, Tokens("good", "", None)))
+    keep("work", settings, Kept(account.url, provider_at(issuer), CLIENT, Tokens("good", "", None)))
     ran = pop3cli("stat", "work")
     assert (ran.status, "offers PLAIN: it takes no tokens of OAuth 2" in ran.err) == (77, True)
 
@@ -509,17 +395,3 @@ def test_pop3d_takes_the_tokens_and_refuses_others(
     assert "expired_token" in daemon.log
     kept = json.loads((tmp_path / "state" / "pop3cli" / "tokens" / "work.json").read_text())
     assert "refresh-3" in json.dumps(kept)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have files of another user")
-def test_tokens_of_another_user_are_not_used_nor_written(issuer: Issuer, tmp_path: Path) -> None:
-    settings = Settings(oauth=issuer.url, title="work")
-    kept = Kept(ALICE.url, provider(issuer), CLIENT, Tokens("old", "old-refresh", None))
-    keep("work", settings, kept)
-    folder = tmp_path / "state" / "pop3cli" / "tokens"
-    os.chown(folder / "work.json", 65534, 65534)
-    with pytest.raises(SettingFault, match="it belongs to another user"):
-        access_token(ALICE, settings)
-    os.chown(folder, 65534, 65534)
-    with pytest.raises(SettingFault, match="belongs to user 65534, and root keeps nothing there"):
-        keep("work", settings, kept)

@@ -18,7 +18,6 @@ from pop3cli.errors import (
     MailError,
     ServerBroken,
     ServerDown,
-    SettingFault,
     TimedOut,
     TryLater,
 )
@@ -162,24 +161,6 @@ async def test_an_expired_one_is_refused(serve: Serve) -> None:
     text = await refused(serve(Mailbox(), "expired"))
     assert "it expired (20" in text
     assert "the server needs a new one" in text
-
-
-@pytest.mark.parametrize("content", [b"", b"no certificate", None])
-def test_an_unusable_cacert(tmp_path: Path, content: bytes | None) -> None:
-    file = tmp_path / "roots.pem"
-    if content is not None:
-        file.write_bytes(content)
-    with pytest.raises(SettingFault, match="--cacert") as caught:
-        client_context(file)
-    assert caught.value.status == 78
-
-
-def test_what_a_context_demands() -> None:
-    context = client_context()
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.check_hostname
-    assert not context.hostname_checks_common_name
-    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
 
 
 # --- liars ---
