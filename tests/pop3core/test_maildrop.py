@@ -1,3 +1,5 @@
+"""A maildrop as the engine knows it: sizes, unique-ids, marks."""
+
 import tracemalloc
 from array import array
 
@@ -5,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pop3core.capabilities import Capabilities
 from pop3core.errors import LocalProtocolError
 from pop3core.maildrop import Listing, Marks, PackedOctets, is_unique_id
 
@@ -69,14 +70,3 @@ def test_a_listing_has_as_many_uids_as_sizes() -> None:
     with pytest.raises(LocalProtocolError):
         Listing([1, 2], [b"a"])
     assert repr(Listing([5, 6], [b"a", b"b"])) == "<Listing of 2 messages, 11 octets>"
-
-
-def test_capabilities_are_a_mapping_without_case() -> None:
-    found = Capabilities(["TOP", "sasl PLAIN  SCRAM-SHA-256", "", "  ", "EXPIRE 60"])
-    assert "SASL" in found
-    assert found["SASL"] == ("PLAIN", "SCRAM-SHA-256")
-    assert found["TOP"] == ()
-    assert dict(found) == {"TOP": (), "SASL": ("PLAIN", "SCRAM-SHA-256"), "EXPIRE": ("60",)}
-    assert len(found) == 3
-    assert "UIDL" not in found
-    assert repr(found) == "Capabilities(['TOP', 'SASL PLAIN SCRAM-SHA-256', 'EXPIRE 60'])"
