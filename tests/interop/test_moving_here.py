@@ -11,7 +11,7 @@ import pytest
 from pop3d.store_contract import ALICE, content
 from pop3d.stores.maildir.store import MaildirOptions, MaildirStore
 from tests.interop import dovecot
-from tests.pop3d.stores.maildir.test_store import make_maildir
+from tests.maildirs import make_maildir
 
 COURIER = Path("/usr/lib/courier/courier/courierpop3d")
 BOX = {

@@ -17,7 +17,7 @@ import pytest
 from pop3d.store_contract import ALICE, content
 from pop3d.stores.maildir.delivery import deliver
 from pop3d.stores.maildir.store import MaildirStore
-from tests.pop3d.stores.maildir.test_store import make_maildir
+from tests.maildirs import make_maildir
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system takes root")
 

@@ -19,7 +19,7 @@ from pop3d.stores.maildir.mailbox_records import ToldId
 from pop3d.stores.maildir.names import _INODE, name_and_inode, unique_part
 from pop3d.stores.maildir.scan import UniqueIds
 from pop3d.stores.maildir.store import MaildirOptions, MaildirStore
-from tests.pop3d.stores.maildir.test_store import make_maildir
+from tests.maildirs import make_maildir
 
 
 def by_the_rule(plain: bytes, files: Sequence[SameName], told: Sequence[ToldId]) -> list[tuple[SameName, bytes]]:

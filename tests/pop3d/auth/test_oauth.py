@@ -29,8 +29,8 @@ from pop3d.auth.users_file import UsersFile
 from pop3d.config import Config, OAuth
 from pop3d.net.certificates import create_self_signed
 from tests.issuer import AUDIENCE, CLIENT, KEYS, NAME, SECRET, Issuer, base64url, claims, key_set, part, signed, token
+from tests.maildirs import make_maildir
 from tests.pki import Authority
-from tests.pop3d.stores.maildir.test_store import make_maildir
 from tests.site import Daemon, Site
 
 

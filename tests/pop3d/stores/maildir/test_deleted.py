@@ -14,7 +14,7 @@ from pop3d.store_contract import ALICE
 from pop3d.stores import RemovalFailed
 from pop3d.stores.maildir.deleted import PutBackResult, put_back
 from pop3d.stores.maildir.store import MaildirMaildrop, MaildirOptions, MaildirStore
-from tests.pop3d.stores.maildir.test_store import make_maildir
+from tests.maildirs import make_maildir
 
 NAMES = ("1.one.host:2,S", "2.two.host,S=4:2,RS", "3.three.host")
 

@@ -15,7 +15,7 @@ from pop3d.stores import StoreError
 from pop3d.stores.maildir import foreign_uids as uidlists
 from pop3d.stores.maildir.foreign_uids import courier, dovecot, lines_of
 from pop3d.stores.maildir.store import MaildirOptions, MaildirStore
-from tests.pop3d.stores.maildir.test_store import make_maildir
+from tests.maildirs import make_maildir
 
 # written by Dovecot 2.3.19 and Courier 5.1; the lines with P and of version 1 by hand
 DOVECOT = b"""3 V1795432538 N6 G687ac3035a20046b6e3f000083ecc375

@@ -14,7 +14,7 @@ from pop3d.stores.maildir import names as maildir_names
 from pop3d.stores.maildir.birth import born
 from pop3d.stores.maildir.names import name_and_inode
 from pop3d.stores.maildir.store import MaildirMaildrop, MaildirOptions, MaildirStore
-from tests.pop3d.stores.maildir.test_store import TICK, make_maildir
+from tests.maildirs import TICK, make_maildir
 
 OLD, NEW = "cur/1.M1P1.host:2,S", "new/1.M1P1.host"  # two files with one unique part
 
@@ -22,11 +22,6 @@ OLD, NEW = "cur/1.M1P1.host:2,S", "new/1.M1P1.host"  # two files with one unique
 @pytest.fixture
 def box(tmp_path: Path) -> Path:
     return make_maildir(tmp_path / "mail" / "alice", {OLD: b"old\n"})
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> MaildirStore:
-    return MaildirStore(str(tmp_path / "mail" / "{user}"), tmp_path / "state")
 
 
 def contents(box: Path) -> dict[str, bytes]:

@@ -35,30 +35,7 @@ from pop3d.stores.maildir.names import name_and_inode, sorted_in_slices, unique_
 from pop3d.stores.maildir.scan import Scan, scan
 from pop3d.stores.maildir.store import MaildirMaildrop, MaildirOptions, MaildirStore, mailbox_path
 from pop3d.stores.threads import hop
-
-TICK = 0.02
-"""Seconds: more than the grain of files' times."""
-
-
-def make_maildir(root: Path, messages: dict[str, bytes]) -> Path:
-    for folder in ("tmp", "new", "cur"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    for name, octets in messages.items():
-        (root / name).write_bytes(octets)
-    return root
-
-
-@pytest.fixture
-def box(tmp_path: Path) -> Path:
-    return make_maildir(
-        tmp_path / "mail" / "alice",
-        {"new/3.three.host": b"three\n", "cur/1.one.host:2,S": b"one\n", "cur/2.two.host,S=4:2,": b"two\n"},
-    )
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> MaildirStore:
-    return MaildirStore(str(tmp_path / "mail" / "{user}"), tmp_path / "state")
+from tests.maildirs import LONG, NONE, TICK, grain, make_maildir
 
 
 class TestContract(StoreContract):
@@ -648,15 +625,6 @@ def test_known_sizes_are_laid_beside_any_listing(entries: list[tuple[str, bool, 
 
 
 # --- listings of lately ---
-
-
-def grain(monkeypatch: pytest.MonkeyPatch, nanoseconds: int) -> None:
-    """Changes so long ago count as long enough ago."""
-    monkeypatch.setattr(recent, "_FINE", nanoseconds)
-    monkeypatch.setattr(recent, "_COARSE", nanoseconds)
-
-
-LONG, NONE = 10**15, 0
 
 
 async def test_a_mailbox_that_has_not_changed_is_not_listed_again(

@@ -22,8 +22,8 @@ from pop3d.stores.maildir.compressed import known_forms
 from pop3d.stores.maildir.deleted import put_back
 from pop3d.stores.maildir.scan import Scan, UniqueIds
 from pop3d.stores.maildir.store import MaildirMaildrop, MaildirOptions, MaildirStore
+from tests.maildirs import make_maildir
 from tests.packed import PACKERS
-from tests.pop3d.stores.maildir.test_store import make_maildir
 from tests.site import Daemon, Site
 
 MAIL = b"Subject: hello\n\nbody of the message\n"

@@ -16,7 +16,7 @@ import pytest
 from pop3d.store_contract import ALICE, content
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
 from pop3d.stores.maildir.store import MaildirMaildrop, MaildirOptions, MaildirStore
-from tests.pop3d.stores.maildir.test_store import make_maildir
+from tests.maildirs import make_maildir
 
 MESSAGES = {
     "cur/1.one.host:2,S": b"one\n",
