@@ -5,6 +5,7 @@ import fcntl
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -360,3 +361,53 @@ def test_a_link_in_place_of_a_folder(home: Path, kept: Path, tmp_path: Path) -> 
     with pytest.raises(NotADirectoryError, match="/ is not a folder of its own"):
         back(home, kept)
     assert sorted(path.name for path in kept.iterdir()) == sorted(NAMES)
+
+
+async def test_deleted_messages_are_kept_and_brought_back(box: Path, tmp_path: Path) -> None:
+    options = MaildirOptions(deleted=str(tmp_path / "deleted" / "{user}"), retention_days=1)
+    store = MaildirStore(str(tmp_path / "mail" / "{user}"), tmp_path / "state", options)
+    before = {path.relative_to(box).as_posix(): path.read_bytes() for path in box.glob("*/*")}
+    drop = await store.open(ALICE, utf8=False)
+    uids = list(drop.messages.uids)
+    await drop.remove([1, 2, 3])
+    await drop.close()
+    assert not list(box.glob("*/*"))
+    kept = tmp_path / "deleted" / "alice"
+    assert sorted(path.name for path in kept.glob("*/*")) == sorted(name[4:] for name in before)
+    assert put_back(str(box), str(kept)) == PutBackResult(3)
+    assert {path.relative_to(box).as_posix(): path.read_bytes() for path in box.glob("*/*")} == before
+    assert not list(kept.glob("*/*"))
+    drop = await store.open(ALICE, utf8=False)
+    assert list(drop.messages.uids) == uids
+    await drop.close()
+
+
+async def test_deleted_messages_go_after_their_time_and_others_of_the_same_name_stay(
+    box: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = MaildirOptions(deleted=str(tmp_path / "deleted" / "{user}"), retention_days=1)
+    store = MaildirStore(str(tmp_path / "mail" / "{user}"), None, options)
+    kept = tmp_path / "deleted" / "alice" / "cur"
+    for text in (b"one\n", b"another\n"):
+        (box / "cur/1.one.host:2,S").write_bytes(text)
+        drop = await store.open(ALICE, utf8=False)
+        await drop.remove([1])
+        await drop.close()
+    assert sorted(path.name for path in kept.iterdir()) == ["1.one.host,D=1:2,S", "1.one.host:2,S"]
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 2 * 86_400)
+    drop = await store.open(ALICE, utf8=False)
+    await drop.remove([1])
+    await drop.close()
+    assert list(kept.iterdir()) == []
+
+
+async def test_where_nothing_can_be_kept_nothing_is_removed(box: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    options = MaildirOptions(deleted=str(tmp_path / "file" / "{user}"))
+    drop = await MaildirStore(str(tmp_path / "mail" / "{user}"), None, options).open(ALICE, utf8=False)
+    with pytest.raises(RemovalFailed) as caught:
+        await drop.remove([1, 2])
+    assert list(caught.value.left) == [1, 2]
+    await drop.close()
+    assert len(list(box.glob("*/*"))) == 3
