@@ -18,6 +18,11 @@ def make_maildir(root: Path, messages: dict[str, bytes]) -> Path:
     return root
 
 
+def files(box: Path) -> list[str]:
+    """Of a Maildir, by their paths in it."""
+    return sorted(path.relative_to(box).as_posix() for path in box.glob("*/*"))
+
+
 def grain(monkeypatch: pytest.MonkeyPatch, nanoseconds: int) -> None:
     """Changes so long ago count as long enough ago."""
     monkeypatch.setattr(recent, "_FINE", nanoseconds)
