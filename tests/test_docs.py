@@ -110,7 +110,7 @@ def compile_and_run(text: str) -> dict:
 def test_the_page_of_plugins_shows_the_examples_real_lines() -> None:
     shown = blocks("docs/plugins.md", "python")
     assert len(shown) == 5
-    files = [*(ROOT / "examples").glob("*.py"), ROOT / "tests/daemon/test_plugins.py"]
+    files = [*(ROOT / "examples").glob("*.py"), ROOT / "tests/pop3d/test_plugins.py"]
     for text in shown:
         assert any(text in file.read_text() for file in files), text
 

@@ -21,7 +21,7 @@ from pop3cli.auth.token_store import StoredTokens, keep
 from pop3d.store_contract import ALICE, content
 from pop3d.stores.maildir.delivery import deliver
 from pop3d.stores.maildir.store import MaildirStore
-from tests.daemon.test_maildir import make_maildir
+from tests.maildirs import make_maildir
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system takes root")
 

@@ -1,0 +1,17 @@
+"""What fills a mailbox, at bounded memory."""
+
+from __future__ import annotations
+
+from pop3cli.message.reading import MessageSummary
+from pop3cli.message.statistics import Statistics
+
+
+def test_senders_without_end() -> None:
+    found = Statistics()
+    for number in range(1, 21_001):
+        found.add(number, 1 << 70, MessageSummary(f"x{number}@" + "y" * 300, "s" * 5000, None, ""))
+    assert len(found.senders) == 20_001
+    assert found.senders["(others)"].messages == 1_000
+    assert max(map(len, found.senders)) == 200
+    assert len(found.largest) == 10
+    assert found.sizes["larger"].messages == 21_000
