@@ -36,7 +36,7 @@ from pop3d.exit_status import ExitStatus
 from pop3d.net.certificates import covers, shown_by
 from pop3d.observe.log import harmless
 from pop3d.system.ownership import acting
-from pop3d.system.privileges import Identity, become, resolve
+from pop3d.system.privileges import IdentityDoubt, ProcessIdentity, become, process_identity
 from pop3d.system.state_folder import CACHE, KEEP
 
 __all__ = ["CheckFinding", "check", "findings"]
@@ -68,7 +68,7 @@ def findings(path: Path | None) -> list[CheckFinding]:
     found = [*_limits(config), *listeners(config), *_certificates(config)]
     with acting(config.owner):
         found += _state(config.state)
-    identity = _identity(config, found)
+    daemon = _whom(config, found)
     found += (CheckFinding(True, text) for text in plugin_faults(config))
     lines: list[Line] = []
     try:
@@ -85,16 +85,16 @@ def findings(path: Path | None) -> list[CheckFinding]:
         if pam is not None:
             found += check_asked.pam(pam)
     root = os.geteuid() == 0
-    if root and identity is not None and identity.uid != 0:
-        become(identity)
+    if daemon.becomes is not None and daemon.doubt is None:
+        become(daemon.becomes)
         found += _reloadable(config)
         if any(line.user is not None and line.user.secret.scheme in HOLDS_THE_LOCK for line in lines):
             found += _processes()
     if pam is not None:
         found += check_asked.as_user(pam)
-    if config.store.backend == "maildir" and (identity is not None or not root):
+    if config.store.backend == "maildir" and (daemon.named is not None or not root):
         users = [line.user for line in lines if line.user is not None]
-        found += check_mail.mail(config, users, identity.uid if identity is not None else os.geteuid())
+        found += check_mail.mail(config, users, daemon.named.uid if daemon.named is not None else os.geteuid())
     return found
 
 
@@ -163,25 +163,24 @@ def _state(state: Path) -> Iterator[CheckFinding]:
         yield _fault(f"state folder {state}", f"cannot be written to: {fault.strerror}", remedy)
 
 
-def _identity(config: Config, found: list[CheckFinding]) -> Identity | None:
-    """Whom `serve` becomes."""
-    root = os.geteuid() == 0
-    if config.user is None:
-        if root:
-            what = "not set, and `serve`, started as root, refuses to go on without it"
-            found.append(_fault("`user`", what, 'add user = "vmail" (whoever owns the mail)'))
-        return None
+def _whom(config: Config, found: list[CheckFinding]) -> ProcessIdentity:
+    """ProcessIdentity `serve` becomes."""
     try:
-        identity = resolve(config.user, config.group)
+        answer = process_identity(config.user, config.group)
     except LookupError as fault:
         found.append(_fault("`user` or `group`", str(fault), "name those that own the mail"))
-        return None
-    if identity.uid == 0:
-        found.append(_warning("`user`", "root: every fault would have all rights", "give the mail a user of its own"))
-    elif not root and identity.uid != os.geteuid():
-        what = f"this was checked by another user than {config.user!r}, who may see less or more"
-        found.append(_warning("`user`", what, "run it as root, or as that user"))
-    return identity
+        return ProcessIdentity(None)
+    match answer.doubt:
+        case IdentityDoubt.NOBODY:
+            what = "not set, and `serve`, started as root, refuses to go on without it"
+            found.append(_fault("`user`", what, 'add user = "vmail" (whoever owns the mail)'))
+        case IdentityDoubt.ROOT:
+            what = "root: every fault would have all rights"
+            found.append(_warning("`user`", what, "give the mail a user of its own"))
+        case IdentityDoubt.ANOTHER:
+            what = f"this was checked by another user than {config.user!r}, who may see less or more"
+            found.append(_warning("`user`", what, "run it as root, or as that user"))
+    return answer
 
 
 def _reloadable(config: Config) -> Iterator[CheckFinding]:

@@ -54,7 +54,7 @@ class Channel:
         return self._tls.bindings if self._tls is not None else Bindings()
 
     def identity(self, field: ClientName) -> str | None:
-        """Whom that field of the client's verified certificate says it is; None without."""
+        """ProcessIdentity that field of the client's verified certificate says it is; None without."""
         certificate = self._tls.peer_certificate if self._tls is not None else None
         return identity_of(certificate, field) if certificate is not None else None
 

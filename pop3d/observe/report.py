@@ -42,7 +42,7 @@ class SessionReport:
 
 
 class Observer:
-    """Whom server and sessions tell what happens, for metrics; this one does not listen."""
+    """ProcessIdentity server and sessions tell what happens, for metrics; this one does not listen."""
 
     def connected(self) -> None:
         """A connection was let in."""

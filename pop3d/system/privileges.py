@@ -1,4 +1,4 @@
-"""Becoming an ordinary user once ports are bound and keys are read."""
+"""ProcessIdentity a process becomes once ports are bound and keys are read: an ordinary user, for good."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import grp
 import os
 import pwd
 from dataclasses import dataclass
+from enum import Enum
 
-__all__ = ["Identity", "become", "resolve"]
+__all__ = ["Identity", "IdentityDoubt", "ProcessIdentity", "become", "process_identity", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,38 @@ class Identity:
 
     uid: int
     gid: int
+
+
+class IdentityDoubt(Enum):
+    """Why a daemon should not run like that."""
+
+    NOBODY = "root, and the configuration names nobody to become"
+    ROOT = "the configuration names root"
+    ANOTHER = "the configuration names another user, whom only root can become"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """ProcessIdentity a process becomes. ``named``: whom the configuration names; ``doubt``: what each command judges itself."""
+
+    named: Identity | None
+    doubt: IdentityDoubt | None = None
+
+    @property
+    def becomes(self) -> Identity | None:
+        """ProcessIdentity `become` is to be called with; None to stay who we are: only root can become anybody."""
+        return self.named if os.geteuid() == 0 else None
+
+
+def process_identity(user: str | None, group: str | None) -> ProcessIdentity:
+    """ProcessIdentity this process becomes, by the configuration's `user` and `group`. Raises LookupError as `resolve` does."""
+    root = os.geteuid() == 0
+    if user is None:
+        return ProcessIdentity(None, IdentityDoubt.NOBODY if root else None)
+    named = resolve(user, group)
+    if named.uid == 0:
+        return ProcessIdentity(named, IdentityDoubt.ROOT)
+    return ProcessIdentity(named, None if root or named.uid == os.geteuid() else IdentityDoubt.ANOTHER)
 
 
 def resolve(user: str, group: str | None) -> Identity:

@@ -3,7 +3,7 @@ import pwd
 
 import pytest
 
-from pop3d.system.privileges import Identity, resolve
+from pop3d.system.privileges import Identity, IdentityDoubt, ProcessIdentity, process_identity, resolve
 
 
 def test_by_name_and_by_number() -> None:
@@ -28,3 +28,23 @@ def test_by_name_and_by_number() -> None:
 def test_what_cannot_be_resolved(user: str, group: str | None, words: str) -> None:
     with pytest.raises(LookupError, match=words):
         resolve(user, group)
+
+
+@pytest.mark.parametrize(
+    ("us", "user", "expected", "becomes"),
+    [
+        (0, None, ProcessIdentity(None, IdentityDoubt.NOBODY), None),
+        (0, "#1000", ProcessIdentity(Identity(1000, 7)), Identity(1000, 7)),
+        (0, "root", ProcessIdentity(Identity(0, 7), IdentityDoubt.ROOT), Identity(0, 7)),
+        (1000, None, ProcessIdentity(None), None),
+        (1000, "#1000", ProcessIdentity(Identity(1000, 7)), None),
+        (1000, "#1001", ProcessIdentity(Identity(1001, 7), IdentityDoubt.ANOTHER), None),
+        (1000, "root", ProcessIdentity(Identity(0, 7), IdentityDoubt.ROOT), None),
+    ],
+)
+def test_whom_a_process_becomes(
+    us: int, user: str | None, expected: ProcessIdentity, becomes: Identity | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: us)
+    assert process_identity(user, "#7") == expected
+    assert expected.becomes == becomes
