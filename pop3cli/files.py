@@ -1,12 +1,13 @@
 """A file that appears whole or not at all.
 
-Content goes to a new file beside the one asked for, reaches the disk, and only then takes the name. Whatever happens
-before, what stood under that name is untouched and nothing half is left behind. What is no regular file (``/dev/null``,
-a pipe) cannot be replaced like that, and is written to as it is.
+Content goes to a new file beside the one asked for, reaches the disk, and only then takes the name, which reaches the
+disk too. Whatever happens before, what stood under that name is untouched and nothing half is left behind. What is no
+regular file (``/dev/null``, a pipe) cannot be replaced like that, and is written to as it is.
 
 Whoever writes to a file in other ways, as `pop3cli.sync` does, finds here what makes that last: all octets written,
 folders and names on the disk.
 
+Accounts, tokens, the shell's history and sync's state are in folders of the user's (`config_folder`, `state_folder`).
 Root keeps nothing in a folder of somebody else, who could put links in it.
 """
 
@@ -18,11 +19,23 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from pop3cli.errors import OutputFailed, SettingFault
 
-__all__ = ["keep_out_of_others", "make_folder", "sync_folder", "whole_file", "write_all"]
+if TYPE_CHECKING:
+    from platformdirs.unix import Unix
+
+__all__ = [
+    "config_folder",
+    "exchanged",
+    "keep_out_of_others",
+    "make_folder",
+    "state_folder",
+    "sync_folder",
+    "whole_file",
+    "write_all",
+]
 
 
 @contextlib.contextmanager
@@ -37,20 +50,48 @@ def whole_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
             with target.open("wb") as stream:
                 yield stream
             return
-        beside = target.with_name(f".pop3cli-{secrets.token_hex(8)}.part")
-        try:
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-            with open(descriptor, "wb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            beside.replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                beside.unlink(missing_ok=True)
-            raise
+        with exchanged(target, mode=mode) as stream:
+            yield stream
     except OSError as fault:
         raise OutputFailed(str(path), fault) from fault
+
+
+@contextlib.contextmanager
+def exchanged(path: Path, *, mode: int) -> Iterator[BinaryIO]:
+    """A file to write, which takes the place of ``path``, durably, when the block has ended without an exception.
+
+    A link there is replaced, and not followed. Raises OSError.
+    """
+    beside = path.with_name(f".pop3cli-{secrets.token_hex(8)}.part")
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with open(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise
+    with contextlib.suppress(PermissionError):  # a folder that we may write to and not read
+        sync_folder(path.parent)
+
+
+def config_folder() -> Path:
+    """``$XDG_CONFIG_HOME/pop3cli``, in ``~/.config`` unless that is an absolute path; it may be missing."""
+    return _user_folders().user_config_path
+
+
+def state_folder() -> Path:
+    """``$XDG_STATE_HOME/pop3cli``, in ``~/.local/state`` unless that is an absolute path; it may be missing."""
+    return _user_folders().user_state_path
+
+
+def _user_folders() -> Unix:
+    from platformdirs.unix import Unix  # seldom needed, and the same folders on every POSIX system, as documented
+
+    return Unix("pop3cli")
 
 
 def keep_out_of_others(folder: Path) -> None:

@@ -1,4 +1,7 @@
-"""Exit codes, after sysexits.h where it has one. Both programs use the same."""
+"""What a program says with its exit status: sysexits.h, and three conventions of every shell (1, 2 and 130).
+
+`pop3cli.exit_status` has the same names and numbers: a test compares them, since neither program imports the other.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,43 @@ __all__ = ["ExitStatus"]
 
 
 class ExitStatus(IntEnum):
-    """What a process ends with."""
+    """How a run ended."""
 
     OK = 0
+    """Done."""
+
     SOME_FAILED = 1
+    """Some of it failed."""
+
     USAGE = 2
-    DATA = 65
-    NO_USER = 67
+    """The command line is not valid."""
+
+    DATAERR = 65
+    """Bad data, such as a user who is there already."""
+
+    NOUSER = 67
+    """No such user."""
+
     UNAVAILABLE = 69
+    """Cannot listen, or cannot connect."""
+
     SOFTWARE = 70
-    CANNOT_WRITE = 74
-    TRY_LATER = 75
+    """Our bug."""
+
+    IOERR = 74
+    """Cannot write a file."""
+
+    TEMPFAIL = 75
+    """Try later: the mailbox is in use, or there is no room."""
+
     PROTOCOL = 76
-    NO_PERMISSION = 77
+    """The other side broke the protocol."""
+
+    NOPERM = 77
+    """Permission was refused."""
+
     CONFIG = 78
+    """The configuration, or a file in it, cannot be used."""
+
     INTERRUPTED = 130
+    """Ctrl-C."""

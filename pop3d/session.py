@@ -76,8 +76,8 @@ class Services:
 
     authenticator: Authenticator
     store: Store
-    guard: ConnectionLimits
-    penalties: LoginThrottle
+    connection_limits: ConnectionLimits
+    throttle: LoginThrottle
     engine: ServerConfig
     limits: Limits
     tls: ServerTls | None = None
@@ -100,9 +100,9 @@ class ServerSession:
     """One connection. ``deadline``: seconds of `time.monotonic`; past it, the server calls `overdue`."""
 
     __slots__ = (
+        "_aborted_for",
         "_channel",
         "_conn",
-        "_cut_for",
         "_drop",
         "_linger",
         "_listing",
@@ -126,7 +126,7 @@ class ServerSession:
         self._channel = channel
         timestamp = services.timestamp() if services.timestamp is not None else None
         self._conn = ServerConnection(services.engine, timestamp=timestamp)
-        self._logins = Logins(services.authenticator, services.penalties, services.limits, channel)
+        self._logins = Logins(services.authenticator, services.throttle, services.limits, channel)
         self._drop: Maildrop | None = None
         self._read_now: Callable[[int, int], Content | None] | None = None
         self._release: Callable[[int], None] | None = None
@@ -139,7 +139,7 @@ class ServerSession:
         self._login_deadline = self._started + services.limits.login_timeout
         self.deadline = self._started + services.limits.handshake_timeout
         self._overdue: Callable[[], None] = self._header_too_slow if services.proxied else self._handshake_too_slow
-        self._cut_for: str | None = None
+        self._aborted_for: str | None = None
         self._linger = False
 
     @property
@@ -169,7 +169,7 @@ class ServerSession:
             try:
                 await self._free()
             finally:
-                self._tell(self._cut_for or reason, refusal)
+                self._tell(self._aborted_for or reason, refusal)
             self._until(_SHUTDOWN, self._channel.abort)
             await self._channel.close(linger=self._linger or reason in CUT_OFF)
 
@@ -178,19 +178,19 @@ class ServerSession:
         self.deadline = float("inf")
         self._overdue()
 
-    def finish(self, reason: str) -> None:
+    def close(self, reason: str) -> None:
         """End in good order: the reply under way is completed, then the client is told."""
         # a client that is being answered may have sent more, which nobody will read: see `Channel.close`
         self._linger = not self._channel.reading
         self._conn.finish(reason)
-        self._logins.hurry()
-        self._channel.interrupt()
+        self._logins.stop_waiting()
+        self._channel.feed_eof()
 
-    def cut(self, reason: str) -> None:
+    def abort(self, reason: str) -> None:
         """End now; the client is told nothing."""
-        self._cut_for = self._cut_for or reason
+        self._aborted_for = self._aborted_for or reason
         self._conn.hang_up(reason)
-        self._logins.hurry()
+        self._logins.stop_waiting()
         self._channel.abort()
 
     def _tell(self, reason: str, refusal: str | None) -> None:
@@ -234,7 +234,7 @@ class ServerSession:
         except ProxyError as fault:
             raise _RefusedUnchecked(f"no PROXY header: {fault}") from None
         log.debug(Event("proxied", ip=self.address, port=header.port, by=proxy, name=header.authority))
-        if (refusal := self._services.guard.introduce(self)) is not None:
+        if (refusal := self._services.connection_limits.count_address(self)) is not None:
             raise _RefusedUnchecked(refusal)
         self._overdue = self._handshake_too_slow
 
@@ -318,23 +318,23 @@ class ServerSession:
     async def _sent(self) -> None:
         before = self.deadline, self._overdue
         self._until(self._services.limits.write_timeout, self._takes_nothing)
-        await self._channel.left()
+        await self._channel.drain()
         self.deadline, self._overdue = before
 
     def _header_too_slow(self) -> None:
-        self.cut("no PROXY header in time")
+        self.abort("no PROXY header in time")
 
     def _handshake_too_slow(self) -> None:
-        self.cut("no TLS handshake in time")
+        self.abort("no TLS handshake in time")
 
     def _login_too_slow(self) -> None:
-        self.cut("no login in time")
+        self.abort("no login in time")
 
     def _idle_too_long(self) -> None:
-        self.cut("autologout")  # RFC 1939 §3: no reply is sent, nothing is removed
+        self.abort("autologout")  # RFC 1939 §3: no reply is sent, nothing is removed
 
     def _takes_nothing(self) -> None:
-        self.cut("the client takes nothing")
+        self.abort("the client takes nothing")
 
     # --- what the engine asks ---
 
@@ -379,7 +379,7 @@ class ServerSession:
             return LoginRejected(fault.code or "SYS/TEMP", fault.text)  # RFC 1939 §4: the store has kept no lock
         self._know(self._drop)
         self._listing, self._logged_in = self._drop.messages, True
-        self._services.guard.logged_in(self)
+        self._services.connection_limits.logged_in(self)
         self._services.observer.opened(time.monotonic() - began)
         return LoginAccepted(self._drop.messages)
 

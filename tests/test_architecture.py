@@ -223,12 +223,16 @@ def test_a_planted_arrow_is_found(module: str, source: str, rule: object) -> Non
 
 
 def test_the_library_does_not_speak_of_options() -> None:
-    """Its texts are read by programs that have none."""
+    """Its texts are read by programs that have none: they name settings, and `pop3cli.options` makes options of them.
+
+    A whole command of the daemon, for who runs the server, is another thing.
+    """
     for name, path in MODULES.items():
         if ".".join(name.split(".")[:2]) in LIBRARY:
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" not in node.value:
-                    assert not re.search(r"(?<![\w-])--[a-z]", node.value), f"{path}:{node.lineno}: {node.value}"
+                    text = re.sub(r"\bpop3d( [a-z]+)+ --[a-z]+", "", node.value)
+                    assert not re.search(r"(?<![\w-])--[a-z]", text), f"{path}:{node.lineno}: {text}"
 
 
 @pytest.mark.parametrize("package", [name for name, path in MODULES.items() if path.name == "__init__.py"])

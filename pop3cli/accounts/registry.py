@@ -1,9 +1,10 @@
 """The book of named accounts: ``accounts.toml`` in the user's configuration directory.
 
-One table per account: its URL, and what else is to hold for it (`Settings`), under the names of the options; a pin is
-good for its own account, and goes with it (RFC 8314 §5.4). No secret
-stands in it; since it may hold commands that are run, nobody else may write it. It is written whole, beside its place,
-and then put there; who writes holds a lock on the folder meanwhile, so that of two changes none is lost.
+One table per account: its URL, and what else is to hold for it (`Settings`), under names like theirs; a pin is good for
+its own account, and goes with it (RFC 8314 §5.4). No secret stands in it; since it may hold commands that are run,
+nobody else may write it. A change touches the table of its account alone: the user's comments and order stay. The file
+is written whole, beside its place, and then put there; who writes holds a lock on the folder meanwhile, so that of two
+changes none is lost.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, Final
 
 from pop3cli.accounts.url import Account, Settings, parse_account
 from pop3cli.errors import OutputFailed, SettingFault, UsageFault
-from pop3cli.files import keep_out_of_others, make_folder, whole_file
+from pop3cli.files import config_folder, keep_out_of_others, make_folder, whole_file
 
 __all__ = ["NamedAccount", "add", "book_path", "find", "read_book", "remove", "said"]
 
@@ -30,7 +31,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _OCTETS_MAX: Final = 1024 * 1024
 """Size of the book; a thousand accounts are a tenth of it."""
 
-_HEAD: Final = "# Accounts of pop3cli; `pop3cli account add` and `remove` write it anew, without comments.\n"
+_HEAD: Final = "# Accounts of pop3cli, changed by `pop3cli account add` and `remove`, or by hand.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,8 @@ class NamedAccount:
 
 
 def book_path() -> Path:
-    """Where the book is: ``$XDG_CONFIG_HOME/pop3cli/accounts.toml``, in ``~/.config`` unless that is set."""
-    home = os.environ.get("XDG_CONFIG_HOME", "")
-    folder = Path(home) if home.startswith("/") else Path("~/.config").expanduser()
-    return folder / "pop3cli" / "accounts.toml"
+    """Where the book is: in `pop3cli.files.config_folder`."""
+    return config_folder() / "accounts.toml"
 
 
 def find(text: str, said: Settings, *, user_required: bool = True) -> tuple[Account, Settings]:
@@ -98,11 +97,11 @@ def add(entry: NamedAccount) -> None:
             f"account {entry.name!r}", "not a name", "letters, digits and ._- , beginning with a letter or digit"
         )
     with _locked():
-        book = read_book()
-        if entry.name in book:
+        text = _text_of_book()
+        if entry.name in _entries(text):
             remedy = f"pop3cli account remove {entry.name} takes it away"
             raise UsageFault(f"account {entry.name}", "there is one of that name", remedy)
-        _write({**book, entry.name: entry})
+        _write(_with_table(text, entry))
 
 
 def remove(name: str) -> NamedAccount:
@@ -110,12 +109,12 @@ def remove(name: str) -> NamedAccount:
     if not book_path().exists():
         raise UsageFault(f"account {name}", "no account of that name")
     with _locked():
-        book = dict(read_book())
+        text = _text_of_book()
+        book = _entries(text)
         if name not in book:
             raise UsageFault(f"account {name}", "no account of that name", "pop3cli account list shows them")
-        entry = book.pop(name)
-        _write(book)
-        return entry
+        _write(_without_table(text, name))
+        return book[name]
 
 
 @contextlib.contextmanager
@@ -134,32 +133,47 @@ def _locked() -> Iterator[None]:
         os.close(descriptor)
 
 
-def _write(book: Mapping[str, NamedAccount]) -> None:
-    text = _HEAD + "".join(_table(entry) for _, entry in sorted(book.items()))
+def _with_table(text: str, entry: NamedAccount) -> str:
+    """The file's text with an account's table at the end."""
+    import tomlkit
+
+    table = {"url": entry.account.url, **said(entry.settings)}
+    for value in table.values():
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, str) and not part.isprintable():  # also what is no character: the file is UTF-8
+                raise UsageFault("account add", f"{part!r} cannot be written into a file of settings")
+    before = text if not text or text.endswith("\n") else f"{text}\n"
+    return f"{before or _HEAD}\n{tomlkit.dumps({entry.name: table})}"
+
+
+def _without_table(text: str, name: str) -> str:
+    """The file's text without an account's table. Comments above it and below its last key stay.
+
+    Raises `SettingFault`.
+    """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+    from tomlkit.items import Table, Whitespace
+
+    try:
+        document = tomlkit.parse(text)
+    except TOMLKitError as fault:  # it is stricter than tomllib in places
+        raise SettingFault(str(book_path()), f"not TOML: {fault}") from None
+    place = [key is not None and key.key == name for key, _ in document.body].index(True)
+    table = document[name]
+    below = ""
+    for key, item in reversed(table.value.body if isinstance(table, Table) else []):
+        if key is not None:
+            break
+        below = item.as_string() + below
+    document.remove(name)
+    document.body[place] = (None, Whitespace(below))  # tomlkit takes it for a part of the table
+    return tomlkit.dumps(document)
+
+
+def _write(text: str) -> None:
     with whole_file(book_path(), mode=0o600) as stream:
         stream.write(text.encode())
-
-
-def _table(entry: NamedAccount) -> str:
-    lines = [f'\n["{entry.name}"]', f"url = {_toml(entry.account.url)}"]
-    lines += [f"{key} = {_toml(value)}" for key, value in said(entry.settings).items()]
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: object) -> str:
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case int() | float():
-            return repr(value)
-        case list():
-            return f"[{', '.join(map(_toml, value))}]"
-        case _:
-            text = str(value)
-            if not text.isprintable():  # also what is no character: the file is UTF-8
-                raise UsageFault("account add", f"{text!r} cannot be written into a file of settings")
-            escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-            return f'"{escaped}"'
 
 
 # --- reading ---
@@ -167,13 +181,18 @@ def _toml(value: object) -> str:
 
 def read_book() -> dict[str, NamedAccount]:
     """All named accounts; none where there is no book. Raises `SettingFault`."""
+    return _entries(_text_of_book())
+
+
+def _text_of_book() -> str:
+    """The file's text; empty where there is no book. Raises `SettingFault`."""
     path = book_path()
     try:
         with path.open("rb") as stream:
             mode = os.fstat(stream.fileno())
             content = stream.read(_OCTETS_MAX + 1)
     except FileNotFoundError:
-        return {}
+        return ""
     except OSError as fault:
         raise SettingFault(str(path), f"cannot be read: {fault.strerror or fault}") from None
     # it names commands that are run, and servers that passwords are sent to
@@ -182,8 +201,16 @@ def read_book() -> dict[str, NamedAccount]:
     if len(content) > _OCTETS_MAX:
         raise SettingFault(str(path), f"larger than {_OCTETS_MAX} octets")
     try:
-        tables = tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as fault:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as fault:
+        raise SettingFault(str(path), f"not TOML: {fault}") from None
+
+
+def _entries(text: str) -> dict[str, NamedAccount]:
+    path = book_path()
+    try:
+        tables = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as fault:
         raise SettingFault(str(path), f"not TOML: {fault}") from None
     return {name: _entry(name, table, path) for name, table in tables.items()}
 

@@ -108,7 +108,7 @@ def parse_account(text: str, *, user_required: bool = True) -> Account:
         raise UsageFault(
             "a password in the account's URL",
             "other users of this machine could read it",
-            f"leave it out; it is asked for, or taken from --password-command or {PASSWORD_VARIABLE}",
+            f"leave it out; it is asked for, or taken from `password_command` or {PASSWORD_VARIABLE}",
         )
     host = url.hostname or ""
     if not host or host.startswith(".") or url.path not in ("", "/") or url.query or url.fragment or port == 0:

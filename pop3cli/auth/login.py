@@ -7,8 +7,8 @@ verified server keeps secret. What was announced and failed is not followed by s
 
 Somebody who can change what the server announces could remove the strong mechanisms from it. Against the removal of
 -PLUS alone the server helps: SCRAM tells it that this client could have bound (RFC 5802 §6), and a server that did
-announce -PLUS refuses. Against the removal of SCRAM only ``--auth`` helps, for who answers has proved by its
-certificate to be the server (or ``--insecure`` says that nobody need prove it).
+announce -PLUS refuses. Against the removal of SCRAM only the setting ``auth`` helps, for who answers has proved by its
+certificate to be the server (or ``insecure`` says that nobody need prove it).
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _USER: Final = "USER"  # USER and PASS, which are no mechanism, under the name t
 _TOKENS: Final = ("OAUTHBEARER", "XOAUTH2")
 
 MECHANISMS: Final = (_PLUS, _SCRAM, "PLAIN", _USER, "LOGIN", "EXTERNAL", *_TOKENS)
-"""What ``--auth`` may name."""
+"""What the setting ``auth`` may name."""
 
 
 def parse_mechanism(text: str) -> str:
     """A mechanism by its name, in capitals. Raises `SettingFault`."""
     name = text.upper()
     if name not in MECHANISMS:
-        raise SettingFault(f"--auth {text[:40]}", "no such mechanism", f"one of {', '.join(MECHANISMS).lower()}")
+        raise SettingFault(f"`auth` {text[:40]}", "no such mechanism", f"one of {', '.join(MECHANISMS).lower()}")
     return name
 
 
@@ -89,7 +89,7 @@ class LoginPlan:
             if "binding" in fault.text:  # as pop3d words it; no other mechanism is advised then
                 fault.add_note(f"somebody between may have hidden {_PLUS}; do not log in on this connection")
             elif mechanism in (_PLUS, _SCRAM) and self.auth is None:
-                fault.add_note(f"by {mechanism}, which needs a verifier on the server; --auth plain does not")
+                fault.add_note(f"by {mechanism}, which needs a verifier on the server; `auth=plain` does not")
             raise
 
     def _choose(self, announced: Capabilities, bindable: Callable[[], bool]) -> str:
@@ -118,18 +118,18 @@ class LoginPlan:
             if name in offered:
                 return name
         what = f"{self.account.server} offers {' '.join(offered) or 'no mechanism'}"
-        raise LoginRefused(what, why, "choose another way with --auth", code=None, text="")
+        raise LoginRefused(what, why, "choose another way with `auth`", code=None, text="")
 
     def _steps(self, mechanism: str, session: Session, announced: Capabilities) -> ClientSteps:
         user = self.account.user or ""
         if mechanism in (_PLUS, _SCRAM) and not _can_be_prepared(user, self._password()):
-            raise NotValid(f"AUTH {mechanism}", "a character in name or password is not for SCRAM", "use --auth plain")
+            raise NotValid(f"AUTH {mechanism}", "a character in name or password is not for SCRAM", "use `auth=plain`")
         match mechanism:
             case "SCRAM-SHA-256-PLUS":
                 binding = _binding(session)
                 if binding is None:
                     why = "the server's certificate has no channel binding"
-                    raise NotValid(f"AUTH {_PLUS}", why, "use --auth scram-sha-256")
+                    raise NotValid(f"AUTH {_PLUS}", why, "use `auth=scram-sha-256`")
                 return scram.client(user, self._password(), _nonce(), channel_binding=binding)
             case "SCRAM-SHA-256":
                 # RFC 5802 §6: a client that could bind, and sees no -PLUS announced, MUST say so
@@ -151,7 +151,7 @@ class LoginPlan:
 
     def _password(self) -> bytes:
         if self.secret is None:
-            raise UsageFault(f"login as {self.account.name}", "no password is known", "give --auth to be asked for it")
+            raise UsageFault(f"login as {self.account.name}", "no password is known", "give `auth` to be asked for it")
         return self.secret
 
 
@@ -166,12 +166,12 @@ def prepare(account: Account, settings: Settings) -> LoginPlan:
 def way_to(account: Account, settings: Settings) -> LoginPlan:
     """The same without a secret: it connects, and does not log in."""
     if settings.insecure and (settings.pins or settings.cacert):
-        raise UsageFault("--insecure", "does not go with --pin or --cacert", "those verify the server")
+        raise UsageFault("`insecure`", "does not go with `pins` or `cacert`", "those verify the server")
     timeout = settings.timeout or TIMEOUT
     auth = None if settings.auth is None else parse_mechanism(settings.auth)
     has_certificate = settings.client_cert is not None
     if auth == "EXTERNAL" and not has_certificate:
-        raise SettingFault("--auth external", "there is no client certificate to log in by", "give --client-cert FILE")
+        raise SettingFault("`auth=external`", "there is no client certificate to log in by", "give `client_cert=FILE`")
     tls = client_context(
         settings.cacert,
         pins=settings.pins,

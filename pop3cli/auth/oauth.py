@@ -128,7 +128,7 @@ async def provider_of(name: str, *, dial: Dial | None = None) -> Provider:
     try:
         parts = check_url(name)
     except ValueError as fault:
-        raise SettingFault(f"--oauth {name[:100]}", str(fault), f"{' or '.join(PRESETS)} or https://...") from None
+        raise SettingFault(f"`oauth` {name[:100]}", str(fault), f"{' or '.join(PRESETS)} or https://...") from None
     issuer = name.rstrip("/")
     root, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
     asked = (f"{issuer}/.well-known/openid-configuration", f"{root}/.well-known/oauth-authorization-server{path}")

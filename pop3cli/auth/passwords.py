@@ -1,6 +1,6 @@
 """The secret that opens a mailbox: the first of these that there is.
 
-1. ``--password-command CMD``: run without a shell, the first line it prints;
+1. the setting ``password_command``: run without a shell, the first line it prints;
 2. the environment's ``POP3CLI_PASSWORD``;
 3. the keyring of the desktop, where the extra ``keyring`` is installed;
 4. the person at the terminal, without echo.
@@ -58,7 +58,7 @@ def find_password(account: Account, command: str | None, *, keyring: bool = Fals
         raise UsageFault(
             f"no password for {account.name}",
             "there is no terminal to ask at",
-            f"give --password-command CMD, or set {PASSWORD_VARIABLE}",
+            f"give `password_command=CMD`, or set {PASSWORD_VARIABLE}",
         )
     return prompt_password(f"Password for {account.name}: ")
 
@@ -109,7 +109,7 @@ def client_secret(*, ask: bool) -> str:
 
 
 def _from_command(command: str) -> bytes:
-    what = "--password-command"
+    what = "`password_command`"
     try:
         words = shlex.split(command)
     except ValueError as fault:
@@ -169,4 +169,4 @@ def _keyring() -> Iterator[None]:
         yield
     except (KeyringError, RuntimeError, OSError) as fault:
         why = str(fault).partition("\n")[0] or type(fault).__name__
-        raise SettingFault("the keyring", why, "unlock it, or use --password-command") from None
+        raise SettingFault("the keyring", why, "unlock it, or use `password_command`") from None

@@ -23,7 +23,7 @@ from pop3cli.accounts.url import Account, Settings
 from pop3cli.auth.oauth import OAuthClient, Provider, Tokens, renewed
 from pop3cli.auth.passwords import forget_in_keyring, from_keyring, store_in_keyring
 from pop3cli.errors import LoginRefused, OutputFailed, SettingFault
-from pop3cli.files import keep_out_of_others, make_folder, whole_file
+from pop3cli.files import keep_out_of_others, make_folder, state_folder, whole_file
 from pop3cli.net.tls import Dial
 
 __all__ = ["StoredTokens", "access_token", "forget", "keep"]
@@ -81,9 +81,7 @@ def access_token(account: Account, settings: Settings, *, dial: Dial | None = No
 
 
 def _path(name: str) -> Path:
-    home = os.environ.get("XDG_STATE_HOME", "")
-    folder = Path(home) if home.startswith("/") else Path("~/.local/state").expanduser()
-    return folder / "pop3cli" / "tokens" / f"{name}.json"
+    return state_folder() / "tokens" / f"{name}.json"
 
 
 def _key(name: str) -> str:

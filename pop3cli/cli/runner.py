@@ -18,7 +18,7 @@ import typer
 from pop3cli.accounts.url import Account
 from pop3cli.errors import MailError, OutputFailed
 from pop3cli.exit_status import ExitStatus
-from pop3cli.options import Options
+from pop3cli.options import Options, error_text
 from pop3cli.terminal.terminal import Terminal
 
 __all__ = ["LazyModule", "Work", "on_account_of", "run_work", "warn"]
@@ -79,7 +79,7 @@ def _failed(fault: BaseException, options: Options, terminal: Terminal) -> ExitS
         case OutputFailed(quiet=True):
             return fault.status
         case MailError():
-            terminal.error(str(fault), *getattr(fault, "__notes__", ()))
+            terminal.error(error_text(fault))
             return fault.status
         case KeyboardInterrupt():
             terminal.error("interrupted")

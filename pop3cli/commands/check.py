@@ -22,7 +22,7 @@ from pop3cli.mailbox.visit import Visit
 from pop3cli.net.certificates import Certificate, chain_of, read_certificate
 from pop3cli.net.session import Session
 from pop3cli.net.tls import client_context
-from pop3cli.options import Options
+from pop3cli.options import Options, error_text
 from pop3cli.sanitize import harmless
 from pop3cli.terminal.terminal import Terminal
 from pop3cli.terminal.units import human_size
@@ -82,7 +82,7 @@ class CheckReport:
 
     def failed(self, about: str, fault: MailError) -> None:
         """What went wrong is a finding."""
-        self.add("bad", about, "; ".join((str(fault), *getattr(fault, "__notes__", ()))), fault.status)
+        self.add("bad", about, error_text(fault), fault.status)
 
 
 def check(account: Account, options: Options, terminal: Terminal) -> ExitStatus:

@@ -304,7 +304,7 @@ class Connection:
             raise await self._ended(ServerBroken(what, f"{fault} ({fault.rfc})")) from fault
         except TimeoutError:
             why = f"no answer within {self._timeout:g} s"
-            raise await self._ended(TimedOut(self._where, why, "try again, or give it longer with --timeout")) from None
+            raise await self._ended(TimedOut(self._where, why, "try again, or give it longer with `timeout`")) from None
 
     def _count(self, said: Said) -> None:
         self._owed -= _completes(said)

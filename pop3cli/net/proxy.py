@@ -63,11 +63,11 @@ def _where(url: str) -> tuple[str, str, int]:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise SettingFault("--proxy", "not a URL", form) from None
+        raise SettingFault("`proxy`", "not a URL", form) from None
     if parts.password is not None or parts.username is not None:
-        raise SettingFault("--proxy", "a name or password in it could be read by others", "use a proxy without one")
+        raise SettingFault("`proxy`", "a name or password in it could be read by others", "use a proxy without one")
     if scheme.lower() not in _SCHEMES or not host or not port or parts.path not in ("", "/"):
-        raise SettingFault(f"--proxy {url[:80]}", "not the URL of a proxy", f"{form} (or socks4://, http://)")
+        raise SettingFault(f"`proxy` {url[:80]}", "not the URL of a proxy", f"{form} (or socks4://, http://)")
     return _SCHEMES[scheme.lower()], host, port
 
 
@@ -84,7 +84,7 @@ def _socks(where: str, timeout: float) -> _Way:
         from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
         from python_socks.async_.asyncio import Proxy
     except ImportError:
-        raise MissingExtra(f"--proxy {where}", "socks") from None
+        raise MissingExtra(f"`proxy` {where}", "socks") from None
 
     async def connect(host: str, port: int) -> socket.socket:
         proxy: Any = Proxy.from_url(where, rdns=True)  # of the loop it is made on

@@ -63,9 +63,9 @@ def client_context(
     try:
         context = ssl.create_default_context(cafile=cacert)
     except ssl.SSLError:
-        raise SettingFault(f"--cacert {cacert}", "no certificate in PEM form in it", "give the file with it") from None
+        raise SettingFault(f"`cacert` {cacert}", "no certificate in PEM form in it", "give the file with it") from None
     except OSError as fault:
-        raise SettingFault(f"--cacert {cacert}", f"cannot be read: {fault.strerror or fault}") from None
+        raise SettingFault(f"`cacert` {cacert}", f"cannot be read: {fault.strerror or fault}") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False
     if cacert is not None:
@@ -79,12 +79,12 @@ def client_context(
     if client_cert is not None:
         _load_own(context, client_cert, client_key, passphrase)
     elif client_key is not None:
-        raise SettingFault(f"--client-key {client_key}", "there is no --client-cert", "give the certificate as well")
+        raise SettingFault(f"`client_key` {client_key}", "there is no `client_cert`", "give the certificate as well")
     return context
 
 
 def _load_own(context: ssl.SSLContext, certificate: Path, key: Path | None, ask: Callable[[], bytes] | None) -> None:
-    what = f"--client-cert {certificate}" if key is None else f"--client-cert {certificate}, --client-key {key}"
+    what = f"`client_cert` {certificate}" if key is None else f"`client_cert` {certificate}, `client_key` {key}"
     for path in filter(None, (certificate, key)):
         try:
             with path.open("rb"):
@@ -99,7 +99,7 @@ def _load_own(context: ssl.SSLContext, certificate: Path, key: Path | None, ask:
         if reason == "KEY_VALUES_MISMATCH":
             raise SettingFault(what, "the key is another certificate's") from None
         raise SettingFault(
-            what, "no certificate with its key in PEM form, or a wrong passphrase", "is the key in --client-key?"
+            what, "no certificate with its key in PEM form, or a wrong passphrase", "is the key in `client_key`?"
         ) from None
 
 
@@ -124,7 +124,7 @@ def parse_pin(text: str) -> bytes:
         octets = b""
     if len(octets) != 32:
         raise SettingFault(
-            f"--pin {text[:80]}", "not a SHA-256 in hexadecimal or base64", "pop3cli check shows the server's pin"
+            f"`pins` {text[:80]}", "not a SHA-256 in hexadecimal or base64", "pop3cli check shows the server's pin"
         )
     return octets
 
@@ -226,7 +226,7 @@ async def explain_refusal(
         return CertificateRefused(what, why, "check this machine's clock")
     if fault.verify_code in _UNKNOWN_ISSUER:
         return CertificateRefused(
-            what, "not signed by anyone trusted", "if it is the right one, give its certificate with --cacert FILE"
+            what, "not signed by anyone trusted", "if it is the right one, give its certificate with `cacert=FILE`"
         )
     return CertificateRefused(what, fault.verify_message or str(fault.reason))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from pop3cli.errors import SettingFault
-from pop3cli.files import keep_out_of_others, make_folder
+from pop3cli.files import keep_out_of_others, make_folder, state_folder
 from pop3core.secrecy import is_harmless
 
 try:
@@ -65,10 +65,8 @@ def is_secret(line: str) -> bool:
 
 
 def history_file() -> Path:
-    """Where lines are kept, by the XDG base directories."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    folder = Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state"
-    return folder / "pop3cli" / "history"
+    """Where lines are kept."""
+    return state_folder() / "history"
 
 
 def _fitting(complete: Completer, line: str) -> Iterator[tuple[str, str]]:

@@ -24,7 +24,7 @@ from pop3cli.auth.passwords import prompt_password
 from pop3cli.errors import MailError, NotConnected, UsageFault, refusal, text_of
 from pop3cli.exit_status import ExitStatus
 from pop3cli.mailbox.visit import Visit
-from pop3cli.options import Options
+from pop3cli.options import Options, error_text
 from pop3cli.shell.explain import explained
 from pop3cli.shell.line_editor import Lines, lines_of_a_person
 from pop3cli.terminal.tables import Column
@@ -124,7 +124,7 @@ class Shell:
 
     def _tell(self, fault: MailError) -> None:
         self._terminal.flush()
-        self._terminal.error(str(fault))
+        self._terminal.error(error_text(fault))
         self._note_failure(fault.status)
 
     def _note_failure(self, status: ExitStatus) -> None:

@@ -20,7 +20,7 @@ from pop3cli.accounts.url import Account, Settings
 from pop3cli.auth.login import LoginPlan, prepare, with_secret
 from pop3cli.errors import UsageFault
 from pop3cli.exit_status import ExitStatus
-from pop3cli.files import keep_out_of_others
+from pop3cli.files import keep_out_of_others, state_folder
 from pop3cli.net.session import Session
 from pop3cli.net.trace import Trace
 from pop3cli.sync.import_state import remembered
@@ -118,8 +118,7 @@ def state_path(account: Account, destination: Path, given: str | None) -> Path:
     """The file that remembers what went from an account to a destination; ``given``: what ``--state`` says."""
     if given is not None:
         return Path(given.replace("{account}", _safe(account.name))).expanduser()
-    home = os.environ.get("XDG_STATE_HOME", "")
-    folder = Path(home if home.startswith("/") else Path.home() / ".local/state") / "pop3cli"
+    folder = state_folder()
     keep_out_of_others(folder)
     digest = hashlib.sha256(f"{key_of(account)}\n{os.path.realpath(destination)}".encode()).hexdigest()
     return folder / f"{_safe(account.name)}-{digest[:16]}"

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pop3cli.exit_status import ExitStatus
+from pop3cli.options import error_text
 from pop3cli.sync.plan import SyncOptions
 from pop3cli.sync.run import PROBLEMS_MAX, SyncReport
 from pop3cli.terminal.progress import Meter
@@ -52,7 +53,7 @@ class Output:
         if report.left > len(report.problems):
             self._terminal.note(f"{name}: and {report.left - PROBLEMS_MAX:,} more")
         if report.error is not None:
-            self._terminal.error(f"{name}: {report.error}")
+            self._terminal.error(f"{name}: {error_text(report.error)}")
         self._terminal.flush()
 
 
@@ -80,4 +81,4 @@ def as_json(name: str, report: SyncReport, wishes: SyncOptions) -> dict[str, Any
         row |= {"fetched": report.fetched, "octets": report.octets, "deleted": report.deleted}
         row |= {"skipped": report.skipped}
     row |= {"too_large": report.too_large, "left": report.left, "problems": report.problems}
-    return row | {"error": None if report.error is None else str(report.error)}
+    return row | {"error": None if report.error is None else error_text(report.error)}

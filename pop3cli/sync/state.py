@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Final
 
 from pop3cli.errors import BadState, InUse, OutputFailed
-from pop3cli.files import make_folder, sync_folder, write_all
+from pop3cli.files import exchanged, make_folder, sync_folder, write_all
 from pop3cli.sync.log import (
     APPEND,
     APPENDED,
@@ -282,17 +282,12 @@ class SyncState:
             lines.append(line_of(RUN, int(time.time()), 0, "-"))
         if self.pending is not None:
             lines.append(self.pending.line())
-        beside = f"{self._path}.new"
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(beside, flags, 0o600)
         try:
-            write_all(fd, _HEADER + self._account.encode() + b"\n" + b"".join(lines))
-            os.fsync(fd)
-            os.rename(beside, self._path)
-            sync_folder(self._path.parent)
+            with exchanged(self._path, mode=0o600) as log:
+                log.write(_HEADER + self._account.encode() + b"\n" + b"".join(lines))
+            fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
         except BaseException:
             self._spoilt = True  # which of the two stands under the name is not known
-            os.close(fd)
             raise
         os.close(self._fd)
         self._fd, self._size, self._lines = fd, os.fstat(fd).st_size, len(lines)

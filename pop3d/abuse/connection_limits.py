@@ -6,7 +6,8 @@ of connections cannot keep honest users out.
 
 Of trusted addresses, behind which there are many users, only the limits on all count.
 
-Behind a proxy a connection's address is not known when it comes in: it is admitted without one, and introduced later.
+Behind a proxy a connection's address is not known when it comes in: it is admitted without one, and its address counts
+later.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class LimitedConnection(Protocol):
         """The client's address; behind a proxy, the proxy's until the connection is introduced."""
         ...
 
-    def cut(self, reason: str) -> None:
+    def abort(self, reason: str) -> None:
         """End it now."""
         ...
 
@@ -48,24 +49,24 @@ class ConnectionLimits:
         self._strangers_of_address: Counter[str] = Counter()
 
     def admit(self, connection: LimitedConnection, *, proxied: bool = False) -> str | None:
-        """Let a connection in: None; or why not. One that was let in must `leave`.
+        """Let a connection in: None; or why not. One that was let in must `release`.
 
-        ``proxied``: its address is the proxy's, and does not count; the client's does once it is told by `introduce`.
+        ``proxied``: its address is the proxy's, and does not count; the client's does behind `count_address`.
         """
         if self._connections >= self.limits.connections:
             return "too many connections"
         self._strangers[connection] = None
-        if not proxied and (refusal := self.introduce(connection)) is not None:
+        if not proxied and (refusal := self.count_address(connection)) is not None:
             del self._strangers[connection]
             return refusal
         self._connections += 1
         if len(self._strangers) > self.limits.unauthenticated:
             oldest = next(iter(self._strangers))
             self._known(oldest)
-            oldest.cut("too many connections have not logged in, and this one is the oldest")
+            oldest.abort("too many connections have not logged in, and this one is the oldest")
         return None
 
-    def introduce(self, connection: LimitedConnection) -> str | None:
+    def count_address(self, connection: LimitedConnection) -> str | None:
         """Count a connection's address: None; or why it may not stay."""
         if connection.address in self._trusted:
             return None
@@ -85,7 +86,7 @@ class ConnectionLimits:
         """It counts as a user's from now on."""
         self._known(connection)
 
-    def leave(self, connection: LimitedConnection) -> None:
+    def release(self, connection: LimitedConnection) -> None:
         """It is gone."""
         self._known(connection)
         self._connections -= 1

@@ -70,7 +70,7 @@ class GateRule:
 
 
 class Gate(FailureCount):
-    """Logins `enter`; each that was let pass must `leave`."""
+    """Logins `enter`; each that was let pass must `release`."""
 
     __slots__ = ("_called", "_load", "_loaded_at", "_opens", "_rule", "_under_way", "_waiting")
 
@@ -102,7 +102,7 @@ class Gate(FailureCount):
         """It waits no more, if it does."""
         self._waiting.pop(login, None)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """One that had passed was checked, or gave up."""
         self._under_way -= 1
         self._open()

@@ -22,7 +22,8 @@ from typing import Final
 
 from pop3d.abuse.attempts import ENTRIES_MAX
 from pop3d.abuse.login_throttle import KNOWN_FOR
-from pop3d.system.state_folder import KEEP, opened_part, write_durably
+from pop3d.system.folders import exchange_inside
+from pop3d.system.state_folder import KEEP, opened_part
 
 __all__ = ["KnownUsers"]
 
@@ -62,8 +63,8 @@ class KnownUsers:
                 merged[pair] = max(merged.get(pair, 0), int(now - age))
         newest = sorted(merged.items(), key=lambda one: one[1])[-ENTRIES_MAX:]
         octets = _HEAD + b"".join(_ENTRY.pack(pair, max(0, at)) for pair, at in newest)
-        with opened_part(self._state, KEEP):  # which makes it
-            write_durably(self._path, octets + _CRC.pack(zlib.crc32(octets)))
+        with opened_part(self._state, KEEP) as keep:
+            exchange_inside(keep, _NAME, octets + _CRC.pack(zlib.crc32(octets)))
 
     @property
     def _path(self) -> Path:

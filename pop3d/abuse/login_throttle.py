@@ -104,7 +104,7 @@ class LoginThrottle:
 
         ``name``: of the account; empty for a token, whose failures are not of one account. Not ``served``: by a
         mechanism that the account cannot use, which does not count against its other ways to log in.
-        What was begun must end: `accepted`, `failed` or `leave`.
+        What was begun must end: `accepted`, `failed` or `release`.
         """
         source = source_of(address)
         pair = self._hash(source, name)
@@ -166,7 +166,7 @@ class LoginThrottle:
             for gate in attempt.gates[:-1]:
                 gate.take_back(failures)
             attempt.gates[0].add_load(-1)
-        self.leave(attempt)
+        self.release(attempt)
 
     def failed(self, attempt: Attempt) -> float:
         """The login was refused; seconds until this may be told. The place is free again then."""
@@ -183,26 +183,26 @@ class LoginThrottle:
         attempt.place.add_failure(now)
         for key in attempt.counts:
             self._accounts.use(key, FailuresOfMinute).add(now)
-        self._leave_gates(attempt)
+        self._release_gates(attempt)
         wait = max(0.0, attempt.begun + penalty - now)
-        self._later(wait, lambda: self._leave_place(attempt))
+        self._later(wait, lambda: self._release_place(attempt))
         return wait
 
-    def leave(self, attempt: Attempt) -> None:
+    def release(self, attempt: Attempt) -> None:
         """The login needs its place no more, or does not wait for one."""
-        self._leave_gates(attempt)
-        self._leave_place(attempt)
+        self._release_gates(attempt)
+        self._release_place(attempt)
 
-    def _leave_gates(self, attempt: Attempt) -> None:
+    def _release_gates(self, attempt: Attempt) -> None:
         gates, attempt.gates = attempt.gates, ()
         passes, attempt.passes = attempt.passes, 0
         for number, gate in enumerate(gates):
             if number < passes:
-                gate.leave()
+                gate.release()
             else:
                 gate.withdraw(attempt)
 
-    def _leave_place(self, attempt: Attempt) -> None:
+    def _release_place(self, attempt: Attempt) -> None:
         place = attempt.place
         if attempt.holds_a_place:
             attempt.holds_a_place = False

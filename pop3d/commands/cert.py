@@ -19,7 +19,7 @@ def create(hosts: Sequence[str], *, out: Path, days: int) -> None:
     except ValueError as fault:
         raise CommandError(f"no certificate made: --host: {fault}", ExitStatus.USAGE) from None
     except FileExistsError as fault:
-        raise CommandError(f"no certificate made: {fault}", ExitStatus.CANNOT_WRITE) from None
+        raise CommandError(f"no certificate made: {fault}", ExitStatus.IOERR) from None
     except OSError as fault:
-        raise CommandError(f"no certificate made: {out}: {fault.strerror}", ExitStatus.CANNOT_WRITE) from None
+        raise CommandError(f"no certificate made: {out}: {fault.strerror}", ExitStatus.IOERR) from None
     print(f"made {certificate} and {private_key}, for {', '.join(hosts)}, valid {days} days")

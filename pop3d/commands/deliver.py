@@ -73,9 +73,9 @@ class _InPostgres:
         try:
             postgres_delivery.deliver(self.conninfo, self.name, content, self.quota, self.timeout)
         except DatabaseFault as fault:
-            raise CommandError(f"not delivered: {fault}; try again later", ExitStatus.TRY_LATER) from None
+            raise CommandError(f"not delivered: {fault}; try again later", ExitStatus.TEMPFAIL) from None
         except ValueError as fault:
-            raise CommandError(f"not delivered: {fault}", ExitStatus.DATA) from None
+            raise CommandError(f"not delivered: {fault}", ExitStatus.DATAERR) from None
 
 
 def _mailbox(user: str, path: Path | None) -> _Recipient:
@@ -111,7 +111,7 @@ def _refuse_if_gone(config: Config, path: str) -> None:
     except OSError as fault:
         why = f"{fault.filename}: {fault.strerror}"
     if why is not None:
-        raise CommandError(f"this mailbox cannot be used now: {why}; try again later", ExitStatus.TRY_LATER)
+        raise CommandError(f"this mailbox cannot be used now: {why}; try again later", ExitStatus.TEMPFAIL)
 
 
 @contextmanager
@@ -120,10 +120,10 @@ def _tried_again_later() -> Iterator[None]:
     try:
         yield
     except OverQuota as fault:
-        raise CommandError(f"not delivered: {fault}; try again later", ExitStatus.TRY_LATER) from None
+        raise CommandError(f"not delivered: {fault}; try again later", ExitStatus.TEMPFAIL) from None
     except OSError as fault:
         where = f"{fault.filename}: " if fault.filename else ""
-        raise CommandError(f"not delivered: {where}{fault.strerror}; try again later", ExitStatus.TRY_LATER) from None
+        raise CommandError(f"not delivered: {where}{fault.strerror}; try again later", ExitStatus.TEMPFAIL) from None
 
 
 def deliver_stdin(user: str, config: Path | None) -> None:
@@ -140,7 +140,7 @@ def import_mail(user: str, source: Path, config: Path | None) -> ExitStatus:
         total = len(_entries(source)) if is_maildir else source.stat().st_size
     except OSError as fault:
         where = fault.filename or source
-        raise CommandError(f"{where}: {fault.strerror}; name an mbox file or a Maildir", ExitStatus.DATA) from None
+        raise CommandError(f"{where}: {fault.strerror}; name an mbox file or a Maildir", ExitStatus.DATAERR) from None
     mailbox = _mailbox(user, config)
     failed: list[str] = []
     done = 0
@@ -175,7 +175,7 @@ def _from_mbox(source: Path, advance: Callable[[int], None]) -> Iterator[tuple[I
                 advance(file.tell() - at)
                 at = file.tell()
         except ValueError as fault:
-            raise CommandError(f"{source}: no mbox file: {fault}", ExitStatus.DATA) from None
+            raise CommandError(f"{source}: no mbox file: {fault}", ExitStatus.DATAERR) from None
 
 
 @contextmanager
@@ -190,7 +190,7 @@ def _folders(source: Path) -> Iterator[dict[str, int]]:
                 folders[name] = open_inside(root, name.encode())
                 opened.callback(os.close, folders[name])
         if not folders:
-            raise CommandError(f"{source}: a folder without cur/ and new/ is no Maildir", ExitStatus.DATA)
+            raise CommandError(f"{source}: a folder without cur/ and new/ is no Maildir", ExitStatus.DATAERR)
         yield folders
 
 
@@ -262,10 +262,10 @@ def undelete(user: str, config: Path | None) -> ExitStatus:
     try:
         found = put_back(mailbox.path, mailbox.deleted)
     except BlockingIOError as fault:
-        raise CommandError(f"not brought back: {fault.strerror}; try again later", ExitStatus.TRY_LATER) from None
+        raise CommandError(f"not brought back: {fault.strerror}; try again later", ExitStatus.TEMPFAIL) from None
     except OSError as fault:
         where = fault.filename or mailbox.deleted
-        raise CommandError(f"not brought back: {where}: {fault.strerror}", ExitStatus.CANNOT_WRITE) from None
+        raise CommandError(f"not brought back: {where}: {fault.strerror}", ExitStatus.IOERR) from None
     for line in found.failed:
         print(f"pop3d: not brought back: {line}", file=sys.stderr)
     print(

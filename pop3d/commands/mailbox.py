@@ -67,7 +67,7 @@ def show(user: str, config: Path | None, *, as_json: bool) -> None:
     try:
         found = _looked_at(settings, account)
     except OSError as fault:
-        raise CommandError(f"{fault.filename}: {fault.strerror}; let `user` read it", ExitStatus.TRY_LATER) from None
+        raise CommandError(f"{fault.filename}: {fault.strerror}; let `user` read it", ExitStatus.TEMPFAIL) from None
     if as_json:
         print(json.dumps(asdict(found)))
         return
@@ -96,14 +96,14 @@ def forget(user: str, config: Path | None) -> None:
     seen = SeenMailboxes(settings.state, settings.store.path)
     try:
         if is_there(path):
-            raise CommandError(f"{path} is there; only a mailbox that is missing can be forgotten", ExitStatus.DATA)
+            raise CommandError(f"{path} is there; only a mailbox that is missing can be forgotten", ExitStatus.DATAERR)
         known = seen.records.forget(path)
         print(f"{path} is forgotten" if known else f"{path} was never seen: nothing to forget")
         if seen.root is not None and seen.root_gone() is not None:
             _forget_root(seen.root, seen.records)
     except OSError as fault:
         text = f"not forgotten: {fault.filename}: {fault.strerror}; run this as root, or as `user`"
-        raise CommandError(text, ExitStatus.CANNOT_WRITE) from None
+        raise CommandError(text, ExitStatus.IOERR) from None
 
 
 def _forget_root(root: str, records: MailboxRecords) -> None:
@@ -130,7 +130,7 @@ def _account_of_once(config: Config, user: str) -> Account:
     try:
         return known_account(config, user)
     except CommandError as fault:
-        if fault.status != ExitStatus.NO_USER or "{home}" in config.store.path:
+        if fault.status != ExitStatus.NOUSER or "{home}" in config.store.path:
             raise
         try:
             check_user_name(user)

@@ -213,7 +213,7 @@ class Ending:
             drain.result()
         else:
             drain.cancel()
-            server.cut()  # or a client that takes nothing would hold us up for ever
+            server.abort()  # or a client that takes nothing would hold us up for ever
         log.info("ended")
 
 

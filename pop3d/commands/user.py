@@ -137,18 +137,18 @@ def _told(failed: str, path: Path) -> Iterator[None]:
         yield
     except UserExists as fault:
         text = f"{failed}: {fault}; `pop3d user passwd` changes a password"
-        raise CommandError(text, ExitStatus.DATA) from None
+        raise CommandError(text, ExitStatus.DATAERR) from None
     except UnknownUser as fault:
         text = f"{failed}: {fault.args[0]}; `pop3d user list` shows who is there"
-        raise CommandError(text, ExitStatus.NO_USER) from None
+        raise CommandError(text, ExitStatus.NOUSER) from None
     except ValueError as fault:
-        raise CommandError(f"{failed}: {fault}", ExitStatus.DATA) from None
+        raise CommandError(f"{failed}: {fault}", ExitStatus.DATAERR) from None
     except AuthError as fault:
         raise CommandError(f"{failed}: {fault}", ExitStatus.CONFIG) from None
     except TimeoutError as fault:
-        raise CommandError(f"{failed}: {path}: {fault.strerror}", ExitStatus.TRY_LATER) from None
+        raise CommandError(f"{failed}: {path}: {fault.strerror}", ExitStatus.TEMPFAIL) from None
     except OSError as fault:
-        raise CommandError(f"{failed}: {path}: {fault.strerror}", ExitStatus.CANNOT_WRITE) from None
+        raise CommandError(f"{failed}: {path}: {fault.strerror}", ExitStatus.IOERR) from None
 
 
 def _password(name: str, *, from_stdin: bool) -> str:

@@ -21,10 +21,10 @@ def known_account(config: Config, user: str) -> Account:
     except AuthError as fault:
         raise CommandError(str(fault), ExitStatus.CONFIG) from None
     except AuthUnavailable as fault:
-        raise CommandError(f"{fault}; try again later", ExitStatus.TRY_LATER) from None
+        raise CommandError(f"{fault}; try again later", ExitStatus.TEMPFAIL) from None
     if account is None:
         remedy = "`pop3d user add` makes one" if config.auth.backend == "file" else "the name cannot be a user's"
-        raise CommandError(f"no such user: {user!r}; {remedy}", ExitStatus.NO_USER)
+        raise CommandError(f"no such user: {user!r}; {remedy}", ExitStatus.NOUSER)
     return account
 
 

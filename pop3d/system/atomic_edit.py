@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from pop3d.system.folders import exchange_inside
 from pop3d.system.ownership import open_as_root
 
 __all__ = ["edit"]
@@ -41,18 +42,19 @@ def edit(path: Path, change: Callable[[BinaryIO | None], bytes]) -> None:
     as it is. Raises OSError, TimeoutError when another editor does not come to an end. Blocking.
     """
     path = _behind_links(path)
+    beside = f".{path.name}.new"
     with _locked(path.parent) as folder:
         try:
             descriptor = os.open(path.name, _READ, dir_fd=folder)
         except FileNotFoundError:
-            _exchange(folder, path.name, None, change(None))
+            exchange_inside(folder, path.name, change(None), beside=beside)
             return
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise OSError(errno.EINVAL, "not a regular file")
             with open(descriptor, "rb", closefd=False) as old:
                 octets = change(old)
-            _exchange(folder, path.name, descriptor, octets)
+            exchange_inside(folder, path.name, octets, beside=beside, finish=lambda new: _resemble(new, descriptor))
         finally:
             os.close(descriptor)
 
@@ -92,28 +94,6 @@ def _locked(folder: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _exchange(folder: int, name: str, old: int | None, octets: bytes) -> None:
-    """``folder`` and ``old``: descriptors."""
-    beside = f".{name}.new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(beside, dir_fd=folder)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(beside, flags, 0o600, dir_fd=folder)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(octets)
-            file.flush()
-            if old is not None:
-                _resemble(descriptor, old)
-            os.fsync(descriptor)
-        os.replace(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside, dir_fd=folder)
-        raise
-    os.fsync(folder)
 
 
 def _resemble(new: int, old: int) -> None:

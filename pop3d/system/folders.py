@@ -1,4 +1,5 @@
-"""Folders below one that is open: opened without following a link, or made so that a power cut leaves them there.
+"""What is below a folder that is open, by its descriptor: folders, opened without following a link, or made so that a
+power cut leaves them there; and files that are written completely or not at all.
 
 Blocking code.
 """
@@ -9,9 +10,11 @@ import contextlib
 import errno
 import os
 import stat
+import threading
+from collections.abc import Callable, Iterator
 from typing import Final
 
-__all__ = ["FOLDER", "open_inside", "open_or_make_inside"]
+__all__ = ["FOLDER", "exchange_inside", "open_inside", "open_or_make_inside", "written_inside"]
 
 FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 """Flags that open a folder to be read, synced and worked in by its descriptor."""
@@ -53,3 +56,53 @@ def open_or_make_inside(folder: int, name: str | bytes) -> int:
                 os.rmdir(name, dir_fd=folder)
         raise
     return descriptor
+
+
+def exchange_inside(
+    folder: int,
+    name: str,
+    octets: bytes,
+    *,
+    beside: str | None = None,
+    finish: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Put a file with these octets in the place of ``name`` in ``folder``, durably.
+
+    A reader finds the old file or the new one, also behind a power cut. ``beside``, ``finish``: as for
+    `written_inside`. Raises OSError, and what ``finish`` raises; the old file is then as it was. Two writers at once do
+    not disturb each other: the later one wins.
+    """
+    with written_inside(folder, name, octets, beside=beside, finish=finish) as new:
+        os.replace(new, name, src_dir_fd=folder, dst_dir_fd=folder)
+    os.fsync(folder)
+
+
+@contextlib.contextmanager
+def written_inside(
+    folder: int,
+    name: str,
+    octets: bytes,
+    *,
+    beside: str | None = None,
+    finish: Callable[[int], None] = lambda _: None,
+) -> Iterator[str]:
+    """The name of a new file of mode 0600 with these octets, on the disk, to be renamed or linked to ``name``.
+
+    Behind the block it is gone, unless it was renamed. ``beside``: its name, which is this thread's own unless it is
+    given; what a crash left there is removed. ``finish``: what else to do with its descriptor. Raises OSError.
+    """
+    beside = beside or f".{name}.{os.getpid()}.{threading.get_ident()}"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(beside, dir_fd=folder)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(beside, flags, 0o600, dir_fd=folder)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(octets)
+            file.flush()
+            finish(descriptor)
+            os.fsync(descriptor)
+        yield beside
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(beside, dir_fd=folder)

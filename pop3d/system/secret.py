@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from pop3d.system.folders import written_inside
 from pop3d.system.state_folder import KEEP, opened_part, prepare
 
 __all__ = ["secret_of"]
@@ -39,26 +40,20 @@ def secret_of(state: Path) -> bytes:
 
 def _made(keep: int) -> bytes:
     made = os.urandom(_OCTETS)
-    beside = f".{_NAME}.{os.getpid()}"
-    try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=keep)
-        with open(descriptor, "wb") as file:
-            if os.geteuid() == 0:
-                folder = os.fstat(keep)
-                os.fchown(descriptor, folder.st_uid, folder.st_gid)  # whom we become
-            file.write(made)
-            file.flush()
-            os.fsync(descriptor)
+
+    def give_away(descriptor: int) -> None:
+        if os.geteuid() == 0:
+            folder = os.fstat(keep)
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)  # whom we become
+
+    with written_inside(keep, _NAME, made, finish=give_away) as new:
         try:
-            os.link(beside, _NAME, src_dir_fd=keep, dst_dir_fd=keep)  # of processes that start at once the first wins
+            os.link(new, _NAME, src_dir_fd=keep, dst_dir_fd=keep)  # of processes that start at once the first wins
         except FileExistsError:
             if kept := _kept(_NAME, keep):
                 return kept
-            os.replace(beside, _NAME, src_dir_fd=keep, dst_dir_fd=keep)  # what was there is torn
-        os.fsync(keep)
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(beside, dir_fd=keep)
+            os.replace(new, _NAME, src_dir_fd=keep, dst_dir_fd=keep)  # what was there is torn
+    os.fsync(keep)
     return made
 
 

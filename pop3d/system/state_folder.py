@@ -16,12 +16,11 @@ import contextlib
 import errno
 import os
 import stat
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from pop3d.system.folders import FOLDER, open_or_make_inside
+from pop3d.system.folders import FOLDER, exchange_inside, open_or_make_inside
 from pop3d.system.ownership import open_as_root
 
 __all__ = ["CACHE", "KEEP", "make_folders", "opened_part", "prepare", "sync_folder", "write_durably"]
@@ -137,19 +136,11 @@ def write_durably(path: Path, octets: bytes) -> None:
 
     Raises OSError; the old file is then as it was. Two writers at once do not disturb each other: the later one wins.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    folder = os.open(path.parent, FOLDER)
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(beside, flags, 0o600), "wb") as file:
-            file.write(octets)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise
-    sync_folder(path.parent)
+        exchange_inside(folder, path.name, octets)
+    finally:
+        os.close(folder)
 
 
 def sync_folder(path: Path) -> None:

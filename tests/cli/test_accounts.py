@@ -74,6 +74,65 @@ def test_what_is_written_is_read(home: Path) -> None:
     assert tomllib.loads((home / "accounts.toml").read_text())["work"]["pin"] == ["ab" * 32, "cd" * 32]
 
 
+EDITED = """\
+# My accounts, the important one first.
+
+# at the office
+["work"]  # not on Sundays
+url = "pop3s://alice@mail.example.org"  # since 2024
+# the old one ends in May
+pin = [
+  "{pin}",  # of the new key
+]
+
+# for the family
+[home]
+url   =   'pop3s://bob@home.example.org'
+
+# nothing below here
+"""
+
+
+def test_comments_and_order_of_the_user_survive(home: Path) -> None:
+    text = EDITED.replace("{pin}", "ab" * 32)
+    home.mkdir(parents=True)
+    (home / "accounts.toml").write_text(text)
+    book.add(NamedAccount("a.first", ALICE, Settings(timeout=3)))
+    added = (home / "accounts.toml").read_text()
+    assert added == f'{text}\n["a.first"]\nurl = "{ALICE.url}"\ntimeout = 3\n'
+    book.remove("a.first")
+    assert (home / "accounts.toml").read_text().rstrip() == text.rstrip()
+    book.remove("work")
+    left = (home / "accounts.toml").read_text()
+    assert left.rstrip() == (
+        "# My accounts, the important one first.\n\n# at the office\n\n"
+        "# for the family\n[home]\nurl   =   'pop3s://bob@home.example.org'\n\n# nothing below here"
+    )
+    assert list(book.read_book()) == ["home"]
+    book.remove("home")
+    assert book.read_book() == {}
+    assert "# for the family" in (home / "accounts.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a.url = 'pop3s://a@b'\nc.url = 'pop3s://c@d'\na.timeout = 3\n# end",
+        "a = {url = 'pop3s://a@b'}\nc = {url = 'pop3s://c@d'}",
+        "[a]\r\nurl = 'pop3s://a@b'\r\n[c]\r\nurl = 'pop3s://c@d'\r\n",
+        "\n\n[ 'a' ]\nurl = 'pop3s://a@b'\n[c]\nurl = 'pop3s://c@d'",
+    ],
+)
+def test_a_table_in_any_form_can_be_removed(home: Path, text: str) -> None:
+    home.mkdir(parents=True)
+    (home / "accounts.toml").write_bytes(text.encode())
+    kept = book.read_book()["c"]
+    assert book.remove("a").name == "a"
+    assert book.read_book() == {"c": kept}
+    book.add(NamedAccount("a", ALICE))
+    assert book.read_book() == {"a": NamedAccount("a", ALICE), "c": kept}
+
+
 def test_the_url_in_full_means_the_same() -> None:
     for url in ("pop3s://a@h", "pop3://a%40b%2F@h:1", "pop3s://a@[::1]:9", "pop3s://j%C3%B6rg@h"):
         account = parse_account(url)

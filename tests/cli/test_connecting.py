@@ -136,7 +136,7 @@ async def test_an_unknown_issuer_is_refused(serve: Serve, certificates: Mapping[
     server = serve(mailbox)
     for tls in (client_context(), client_context(certificates["other"].path)):
         text = await refused(server, tls=tls)
-        assert "not signed by anyone trusted; if it is the right one, give its certificate with --cacert FILE" in text
+        assert "not signed by anyone trusted; if it is the right one, give its certificate with `cacert=FILE`" in text
     assert mailbox.logins == []
 
 
@@ -170,7 +170,7 @@ def test_an_unusable_cacert(tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "roots.pem"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(SettingFault, match="--cacert") as caught:
+    with pytest.raises(SettingFault, match="`cacert`") as caught:
         client_context(file)
     assert caught.value.status == 78
 
@@ -203,7 +203,7 @@ async def test_a_greeting_that_is_none(serve: Serve, greeting: bytes) -> None:
 async def test_no_greeting_at_all(serve: Serve) -> None:
     fault = await failure(serve(Liar(greeting=b"")), timeout=0.3)
     assert isinstance(fault, TimedOut)
-    assert "no answer within 0.3 s; try again, or give it longer with --timeout" in str(fault)
+    assert "no answer within 0.3 s; try again, or give it longer with `timeout`" in str(fault)
 
 
 async def test_closed_in_place_of_a_greeting(serve: Serve) -> None:

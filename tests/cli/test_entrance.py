@@ -365,9 +365,9 @@ def test_client_certificates_that_are_of_no_use(tmp_path: Path, monkeypatch: pyt
     locked.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"open sesame")))
     for paths, text in (
         ((certificate, other), "the key is another certificate's"),
-        ((certificate, None), "is the key in --client-key"),
+        ((certificate, None), "is the key in `client_key`"),
         ((tmp_path / "none", None), "none: cannot be read: No such file"),
-        ((None, other), "there is no --client-cert"),
+        ((None, other), "there is no `client_cert`"),
         ((tmp_path / "clients" / "bob.pem", locked), "or a wrong passphrase"),
     ):
         with pytest.raises(SettingFault, match=text) as caught:

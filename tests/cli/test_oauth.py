@@ -198,7 +198,7 @@ async def test_a_provider_that_describes_itself_wrongly(issuer: Issuer, descript
     "url", ["http://example.org", "ftp://example.org", "frob", "https://", "https://a b", "https://ä.de"]
 )
 async def test_providers_that_are_none(url: str) -> None:
-    with pytest.raises(SettingFault, match="--oauth"):
+    with pytest.raises(SettingFault, match="`oauth`"):
         await provider_of(url)
 
 

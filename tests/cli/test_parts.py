@@ -111,7 +111,7 @@ def test_a_password_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_no_password_and_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POP3CLI_PASSWORD", raising=False)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-    with pytest.raises(UsageFault, match="no password for alice@host: there is no terminal to ask at; give --password"):
+    with pytest.raises(UsageFault, match=r"no password for alice@host: .*; give `password_command=CMD`, or"):
         find_password(ALICE, None)
 
 
@@ -258,6 +258,25 @@ def test_a_file_appears_whole(tmp_path: Path) -> None:
     assert file.read_bytes() == b"after"
     assert stat.S_IMODE(file.stat().st_mode) == 0o666 & ~mask
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_file_that_was_exchanged_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def told_fsync(descriptor: int) -> None:
+        calls.append("fsync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "fsync file")
+        fsync(descriptor)
+
+    def told_replace(path: Path, target: Path) -> Path:
+        calls.append("rename")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", told_fsync)
+    monkeypatch.setattr(Path, "replace", told_replace)
+    with whole_file(tmp_path / "token") as stream:
+        stream.write(b"rotated")
+    assert calls == ["fsync file", "rename", "fsync folder"]
 
 
 @pytest.mark.parametrize("fault", [RuntimeError, KeyboardInterrupt])

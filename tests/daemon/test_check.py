@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pop3d.auth.passwords import hashed
 from pop3d.commands import check_compressed
-from pop3d.commands.check import Finding, findings
+from pop3d.commands.check import CheckFinding, findings
 from pop3d.config import load
 from pop3d.exit_status import ExitStatus
 from pop3d.net.certificates import covers, create_self_signed, shown_by
@@ -491,7 +491,7 @@ def test_a_finding_is_made_of_where_what_and_remedy(site: Site) -> None:
     (site.root / "users").write_text("alice:{NOPE}x\n")
     assert load(site.config)
     for one in findings(site.config):
-        assert isinstance(one, Finding)
+        assert isinstance(one, CheckFinding)
         assert re.fullmatch(r"[^\n]+: [^\n]+; [^\n]+", one.text)
 
 

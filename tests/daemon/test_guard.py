@@ -10,7 +10,7 @@ class Connection:
         self.address = address
         self.cut_for: str | None = None
 
-    def cut(self, reason: str) -> None:
+    def abort(self, reason: str) -> None:
         self.cut_for = reason
 
 
@@ -22,7 +22,7 @@ def test_connections_in_all_and_per_address() -> None:
     assert guard.admit(Connection("a")) == "too many connections from this address"
     assert guard.admit(Connection("b")) is None
     assert guard.admit(Connection("c")) == "too many connections"
-    guard.leave(first)
+    guard.release(first)
     assert guard.admit(Connection("c")) is None
 
 
@@ -54,7 +54,7 @@ def test_of_trusted_addresses_only_the_limits_on_all_count() -> None:
     assert guard.admit(Connection("192.0.2.2")) == "too many connections"
     guard.logged_in(connections[0])
     for connection in connections:
-        guard.leave(connection)
+        guard.release(connection)
     assert not guard._of_address
     assert not guard._strangers
 
@@ -68,8 +68,8 @@ def test_the_oldest_stranger_goes_and_users_stay() -> None:
         assert guard.admit(connection) is None
     assert old.cut_for is not None
     assert user.cut_for is new.cut_for is newest.cut_for is None
-    guard.leave(old)
-    guard.leave(new)
+    guard.release(old)
+    guard.release(new)
     assert guard.admit(Connection("e")) is None
     assert newest.cut_for is None
 
@@ -79,7 +79,7 @@ def test_what_left_is_forgotten() -> None:
     for number in range(100):
         connection = Connection(str(number))
         assert guard.admit(connection) is None
-        guard.leave(connection)
+        guard.release(connection)
     assert not guard._of_address
     assert not guard._strangers
     assert not guard._strangers_of_address

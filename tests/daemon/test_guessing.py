@@ -100,7 +100,7 @@ LATER = "-ERR [SYS/TEMP] too many failed logins, try again later"
 
 def holds_a_place(server: Server) -> bool:
     """Whether a login is being checked, or its refusal has not been told."""
-    return any(place.checking for place in server._penalties._places.values())
+    return any(place.checking for place in server._throttle._places.values())
 
 
 @pytest.mark.parametrize("mechanism", ["PASS", "APOP", "SCRAM"])
@@ -207,13 +207,13 @@ async def test_a_plain_secret_that_saslprep_refuses_serves_only_what_sends_it(
 async def test_who_is_known_survives_a_restart(tmp_path: Path) -> None:
     for known in (False, True):
         async with site(tmp_path, "alice:{PLAIN}secret\nbob:{PLAIN}secret\n") as server:
-            begin = server._penalties.begin
+            begin = server._throttle.begin
             for number in range(6):
-                server._penalties.failed(begin("127.0.0.1", f"user{number}"))
+                server._throttle.failed(begin("127.0.0.1", f"user{number}"))
             alice, bob = begin("127.0.0.1", "alice"), begin("127.0.0.1", "bob")
             assert (alice.turn.is_set(), bob.turn.is_set()) == (known, False)
-            server._penalties.leave(alice)
-            server._penalties.leave(bob)
+            server._throttle.release(alice)
+            server._throttle.release(bob)
             async with connected(server) as client:
                 assert (await client.login("alice", "secret")).startswith("+OK")
     kept = (tmp_path / "state" / "keep" / "known-users").read_bytes()

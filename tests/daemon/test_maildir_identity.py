@@ -13,6 +13,7 @@ from pop3d.stores import RemovalFailed, StoreError
 from pop3d.stores.maildir import names as maildir_names
 from pop3d.stores.maildir.birth import born
 from pop3d.stores.maildir.names import name_and_inode
+from pop3d.stores.maildir.scan import scan
 from pop3d.stores.maildir.store import MaildirMaildrop, MaildirOptions, MaildirStore
 from tests.daemon.test_maildir import TICK, make_maildir
 
@@ -265,6 +266,22 @@ async def test_an_id_that_was_told_names_no_older_message_with_another_content(
     number = list(drop.messages.uids).index(b"1.M1P1.host") + 1
     assert await content(drop, number) == b"old\r\n"
     await drop.close()
+
+
+async def test_an_inode_number_that_was_given_again_gives_no_id(box: Path) -> None:
+    """As a process finds it that has not listed the mailbox for long; here what it remembers is made to be so."""
+    folder = os.open(box, os.O_RDONLY)
+    try:
+        before = scan(folder)
+        (box / "tmp/x").write_bytes(b"another process has told its id\n")
+        os.rename(box / "tmp/x", box / OLD)
+        time.sleep(TICK)
+        (box / NEW).write_bytes(b"new mail\n")
+        before.inodes[0] = (box / NEW).stat().st_ino
+        found = scan(folder, before)
+        assert found.names[list(found.listing.uids).index(b"1.M1P1.host")] == OLD.encode()
+    finally:
+        os.close(folder)
 
 
 async def test_two_names_of_one_file_are_one_message_and_go_together(store: MaildirStore, box: Path) -> None:

@@ -65,7 +65,7 @@ class Site:
                 checked += 1
             self.sleep(0.1)
         for attempt in waiting:
-            self.penalties.leave(attempt)
+            self.penalties.release(attempt)
         return checked
 
 
@@ -104,7 +104,7 @@ def test_an_address_that_has_not_failed_has_four_places_and_a_good_login_frees_o
     assert [attempt.turn.is_set() for attempt in attempts] == [True] * 4 + [False] * 2
     site.penalties.accepted(attempts[0], "192.0.2.1", "user0")
     assert attempts[4].turn.is_set()
-    site.penalties.leave(attempts[5])  # waits no more
+    site.penalties.release(attempts[5])  # waits no more
     site.penalties.accepted(attempts[1], "192.0.2.1", "user1")
     assert not attempts[5].turn.is_set()
 
@@ -120,8 +120,8 @@ def test_who_goes_away_gains_nothing_and_a_place_that_was_not_used_is_free() -> 
     site.sleep(0.2)
     assert second.turn.is_set()
     third = site.begin()
-    site.penalties.leave(second)  # a cancelled exchange
-    site.penalties.leave(second)
+    site.penalties.release(second)  # a cancelled exchange
+    site.penalties.release(second)
     assert third.turn.is_set()
 
 
@@ -382,7 +382,7 @@ def test_beyond_the_total_the_known_are_checked_at_once_and_others_in_turn() -> 
     assert site.begin("198.51.100.7", "owner").turn.is_set()
     site.sleep(3.3)
     assert new.turn.is_set()
-    site.penalties.leave(attack)
+    site.penalties.release(attack)
     site.sleep(3.3)
     assert third.turn.is_set()
 
@@ -452,7 +452,7 @@ def test_whatever_happens_places_are_kept_and_freed(steps: list[tuple[str, int, 
         elif what == "sleep":
             site.sleep(which * 3)
         elif what == "leave" and open_attempts:
-            site.penalties.leave(open_attempts.pop(which % len(open_attempts)))
+            site.penalties.release(open_attempts.pop(which % len(open_attempts)))
         elif running:
             attempt = running[which % len(running)]
             open_attempts.remove(attempt)
@@ -461,7 +461,7 @@ def test_whatever_happens_places_are_kept_and_freed(steps: list[tuple[str, int, 
             else:
                 site.penalties.failed(attempt)
     for attempt in open_attempts:
-        site.penalties.leave(attempt)
+        site.penalties.release(attempt)
     site.sleep(1000)
     for number in range(3):  # nothing is held for ever
         fresh = site.begin(f"192.0.2.{number}", f"user{number}")
@@ -469,6 +469,6 @@ def test_whatever_happens_places_are_kept_and_freed(steps: list[tuple[str, int, 
         assert fresh.place.checking == 1
         assert not fresh.place.waiting
         assert not any(gate.waiting for gate in fresh.gates)
-        site.penalties.leave(fresh)
+        site.penalties.release(fresh)
         assert fresh.place.checking == 0
     assert site.penalties._all.under_way == 0

@@ -202,13 +202,13 @@ def test_the_guard_counts_who_was_introduced() -> None:
     for connection in (first, second, third):
         assert guard.admit(connection, proxied=True) is None  # the proxy's address does not count
         connection.address = "client"
-    assert guard.introduce(first) is None
-    assert guard.introduce(second) is not None
-    guard.leave(second)
+    assert guard.count_address(first) is None
+    assert guard.count_address(second) is not None
+    guard.release(second)
     guard.logged_in(first)
-    assert guard.introduce(third) is None
-    guard.leave(third)
-    guard.leave(first)
+    assert guard.count_address(third) is None
+    guard.release(third)
+    guard.release(first)
     assert not guard._of_address
     assert not guard._strangers_of_address
     assert not guard._addresses
@@ -220,9 +220,9 @@ def test_the_oldest_may_be_introduced_while_it_goes() -> None:
     assert guard.admit(old, proxied=True) is None
     assert guard.admit(new) is None
     assert old.cut_for is not None
-    assert guard.introduce(old) is None
-    guard.leave(old)
-    guard.leave(new)
+    assert guard.count_address(old) is None
+    guard.release(old)
+    guard.release(new)
     assert not guard._of_address
     assert not guard._strangers_of_address
 

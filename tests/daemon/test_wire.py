@@ -60,14 +60,14 @@ async def test_what_was_put_back_is_read_again_and_first() -> None:
         assert (await wire.read()).startswith(b"first ")
 
 
-async def test_an_interrupt_ends_a_read_under_way_and_all_that_follow() -> None:
+async def test_feed_eof_ends_a_read_under_way_and_all_that_follow() -> None:
     async with connection() as (wire, peer):
-        asyncio.get_running_loop().call_soon(wire.interrupt)
+        asyncio.get_running_loop().call_soon(wire.feed_eof)
         assert await wire.read() == b""
         peer.send(b"NOOP\r\n")
         await asyncio.sleep(0.01)
         assert await wire.read() == b""
-        wire.end()  # what was said meanwhile can be read away
+        wire.write_eof()  # what was said meanwhile can be read away
         assert await wire.read() == b"NOOP\r\n"
 
 
@@ -76,7 +76,7 @@ async def test_a_write_that_has_to_wait_says_so_and_is_complete_in_the_end() -> 
         octets = b"0123456789" * 1_600_000
         assert wire.write(b"+OK\r\n")
         assert not wire.write(octets)
-        left = asyncio.create_task(wire.left())
+        left = asyncio.create_task(wire.drain())
         reading = asyncio.create_task(received(peer))
         await left
         await wire.close()
@@ -92,7 +92,7 @@ async def test_a_connection_that_is_gone_says_so(reset: bool) -> None:
         else:
             wire.abort()
         with pytest.raises(ConnectionGone):
-            await wire.left()
+            await wire.drain()
         with pytest.raises(ConnectionGone):
             wire.write(b"more")
         with pytest.raises(ConnectionGone):
@@ -159,7 +159,7 @@ async def test_what_a_listener_raises_is_raised_where_it_listens() -> None:
         assert await wire.read() == b"still there"
 
 
-async def test_a_listener_is_interrupted_and_told_when_the_connection_is_gone() -> None:
+async def test_a_listener_is_told_of_feed_eof_and_when_the_connection_is_gone() -> None:
     async with connection() as (wire, _):
         heard: list[bytes] = []
 
@@ -167,7 +167,7 @@ async def test_a_listener_is_interrupted_and_told_when_the_connection_is_gone() 
             heard.append(data)
             return bool(data)
 
-        asyncio.get_running_loop().call_soon(wire.interrupt)
+        asyncio.get_running_loop().call_soon(wire.feed_eof)
         await wire.listen(hear)
         assert heard == [b""]
     async with connection() as (wire, _):
@@ -233,13 +233,13 @@ async def test_a_long_reply_does_not_wait_and_leaves_behind_what_was_written_bef
         assert (arrived(peer_of_one), arrived(peer_of_two)) == (b"", b"")
 
 
-@pytest.mark.parametrize("end", ["left", "end", "close"])
+@pytest.mark.parametrize("end", ["drain", "write_eof", "close"])
 async def test_what_waits_for_the_end_of_the_turn_leaves_before_anything_ends(end: str) -> None:
     async with two_connections() as (one, peer, two, _):
         two.write(b"b")
         one.write(b"+OK bye\r\n")
-        if end == "end":
-            one.end()
+        if end == "write_eof":
+            one.write_eof()
         else:
             await getattr(one, end)()
         assert arrived(peer) == b"+OK bye\r\n"
@@ -262,7 +262,7 @@ async def test_a_reply_that_could_not_leave_holds_up_the_next_one() -> None:
             filler += 65536
         filler += 65536
         reading = asyncio.create_task(received(peer))
-        await one.left()
+        await one.drain()
         two.write(b"b")
         assert one.write(b"later")
         await one.close()

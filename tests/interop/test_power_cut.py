@@ -6,6 +6,7 @@ Copying the image of a mounted ext4 takes what was written to its disk, and noth
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from pop3cli.accounts.url import Settings, parse_account
+from pop3cli.auth.oauth import PRESETS, OAuthClient, Tokens
+from pop3cli.auth.token_store import StoredTokens, keep
 from pop3d.store_contract import ALICE, content
 from pop3d.stores.maildir.delivery import deliver
 from pop3d.stores.maildir.store import MaildirStore
@@ -110,3 +114,22 @@ async def test_what_was_delivered_is_there_and_whole(image: Path, tmp_path: Path
         await asyncio.to_thread(deliver, str(disk / "alice"), [b"a text\n" * 5_000])
         shutil.copyfile(image, tmp_path / "delivered.img")
     assert list((await left_by(tmp_path / "delivered.img")).values()) == [b"a text\r\n" * 5_000]
+
+
+def test_a_token_that_was_renewed_is_there(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = parse_account("pop3s://alice@mail.example.org")
+    settings = Settings(title="work", oauth="google")
+    provider, client = PRESETS["google"], OAuthClient("id", "scope")
+
+    def refresh_token(home: Path) -> str:
+        found = json.loads((home / "pop3cli/tokens/work.json").read_text())
+        return str(found["tokens"]["refresh"])
+
+    with mounted(image) as disk:
+        monkeypatch.setenv("XDG_STATE_HOME", str(disk))
+        keep("work", settings, StoredTokens(account.url, provider, client, Tokens("access", "old")))
+        os.sync()
+        keep("work", settings, StoredTokens(account.url, provider, client, Tokens("access", "rotated")))
+        shutil.copyfile(image, tmp_path / "renewed.img")  # here, the provider takes the old one no more
+    with mounted(tmp_path / "renewed.img") as disk:
+        assert refresh_token(disk) == "rotated"

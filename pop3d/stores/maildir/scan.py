@@ -329,15 +329,16 @@ class _Collector:
         self.told[unique] = list(by_uid.values())
 
     def _first_before(self, same: list[SameName], inode: int, octets: int) -> list[SameName]:
-        """Which of the files was listed alone before, and has the plain id: by inode number and by its octets as sent.
+        """Which of the files was listed alone before, and has the plain id: one with its octets as sent.
 
-        A program that rewrites a message, to compress it say, makes a file that is younger than a copy beside it. Where
-        another file has the octets than the inode number, they decide: file systems give a freed number out again.
+        A program that rewrites a message, to compress it say, makes a file that is younger than a copy beside it. The
+        inode number alone says nothing: file systems give a freed one out again. A file that was changed in place is
+        still the oldest.
         """
-        same_number = [file for file in same if name_and_inode(file.entry)[1] == inode]
         as_long = [file for file in same if file.digest and self._counted_wherever(file.entry)[1] == octets]
-        was_it = [file for file in same_number if file in as_long] or as_long or same_number
-        return [replace(file, made=-1) if was_it == [file] else file for file in same]
+        same_file = [file for file in as_long if name_and_inode(file.entry)[1] == inode]
+        first = min(same_file or as_long, default=None)
+        return [replace(file, made=-1) if file is first else file for file in same]
 
     def _is_taken(self, uid: bytes) -> bool:
         return uid in self._taken or self._is_a_unique_part(uid)
