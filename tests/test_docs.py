@@ -10,6 +10,7 @@ import pytest
 import typer.main
 from pydantic import BaseModel
 
+import pop3core.table
 from pop3cli.cli.app import app as pop3cli_app
 from pop3d.cli import app as pop3d_app
 from pop3d.config import (
@@ -135,6 +136,25 @@ def test_the_readme_shows_the_drivers_real_lines() -> None:
     driver = re.sub(r"\s+", " ", (ROOT / "pop3d/session.py").read_text())
     for case in re.split(r"\n(?=    case )", shown.replace("    ...\n", ""))[1:]:
         assert re.sub(r"\s+", " ", case).strip() in driver
+
+
+def test_commands_of_the_contributing_page_name_what_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    files = re.findall(r"(?<![\w./])(?:tests|docs|pop3\w+)/[\w./]*\w", text)
+    modules = re.findall(r"python -m (tests[\w.]*)", text)
+    assert len(files) > 10
+    assert len(modules) > 10
+    paths = [*files, *(module.replace(".", "/") for module in modules)]
+    missing = [path for path in paths if not ((ROOT / path).exists() or (ROOT / f"{path}.py").exists())]
+    assert not missing, f"CONTRIBUTING.md names what is not there (any more): {' '.join(missing)}"
+
+
+def test_the_contributing_page_says_of_the_table_what_the_table_says() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text().replace(" -n 4", "")
+    commands = re.findall(r"^    (python .*?)(?:  .*)?$", pop3core.table.__doc__ or "", re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        assert f"`{command}`" in page, f"the docstring of pop3core/table.py, and not CONTRIBUTING.md, says: {command}"
 
 
 def test_the_page_of_the_protocol_is_made_from_the_tables() -> None:

@@ -164,7 +164,7 @@ def _state(state: Path) -> Iterator[CheckFinding]:
 
 
 def _whom(config: Config, found: list[CheckFinding]) -> ProcessIdentity:
-    """ProcessIdentity `serve` becomes."""
+    """Whom `serve` becomes."""
     try:
         answer = process_identity(config.user, config.group)
     except LookupError as fault:

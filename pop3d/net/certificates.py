@@ -188,7 +188,7 @@ def authority_faults(path: Path) -> list[str]:
 
 
 def identity_of(certificate: bytes, field: ClientName) -> str | None:
-    """ProcessIdentity a client's certificate (DER, verified already) proves it to be; None when the field does not say.
+    """Whom a client's certificate (DER, verified already) proves it to be; None when the field does not say.
 
     ``field``: an address or a DNS name among the subjectAltNames (RFC 5280 §4.2.1.6), or the subject's common name. Of
     several nobody could tell which is meant, so there must be exactly one. A certificate that has ended since it was

@@ -1,4 +1,4 @@
-"""ProcessIdentity a process becomes once ports are bound and keys are read: an ordinary user, for good."""
+"""Whom a process becomes once ports are bound and keys are read: an ordinary user, for good."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class IdentityDoubt(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """ProcessIdentity a process becomes. ``named``: whom the configuration names; ``doubt``: what each command judges itself."""
+    """Whom a process becomes. ``named``: whom the configuration names; ``doubt``: what each command judges itself."""
 
     named: Identity | None
     doubt: IdentityDoubt | None = None
 
     @property
     def becomes(self) -> Identity | None:
-        """ProcessIdentity `become` is to be called with; None to stay who we are: only root can become anybody."""
+        """Whom `become` is to be called with; None to stay who we are: only root can become anybody."""
         return self.named if os.geteuid() == 0 else None
 
 
 def process_identity(user: str | None, group: str | None) -> ProcessIdentity:
-    """ProcessIdentity this process becomes, by the configuration's `user` and `group`. Raises LookupError as `resolve` does."""
+    """Whom this process becomes, by the configuration's `user` and `group`. Raises LookupError as `resolve` does."""
     root = os.geteuid() == 0
     if user is None:
         return ProcessIdentity(None, IdentityDoubt.NOBODY if root else None)

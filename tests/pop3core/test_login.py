@@ -4,6 +4,7 @@ import base64
 from dataclasses import replace
 
 import pytest
+from read_rooms import imports, sources
 
 from pop3core import login
 from pop3core.answers import LoginAccepted, LoginRejected, PlainSecret, TlsEstablished
@@ -17,7 +18,6 @@ from pop3core.sasl.base import Challenge
 from pop3core.settings import ServerConfig, Summary
 from pop3core.table import State
 from tests.pop3core.play import TIMESTAMP
-from tests.test_architecture import MODULES, imports
 
 CONFIG = ServerConfig(mechanisms=("OAUTHBEARER", "PLAIN"), stls=True, limits=Limits(auth_failures_max=2))
 PLAIN = b"\0alice\0s e c"
@@ -32,7 +32,8 @@ def behind_tls(summary: Summary | None = None) -> Login:
 
 
 def test_it_knows_neither_framing_nor_maildrop() -> None:
-    known = {arrow.target for arrow in imports(login.__name__, MODULES[login.__name__])}
+    texts = sources()
+    known = {arrow.target for arrow in imports(login.__name__, texts[login.__name__], texts)}
     assert not known & {"pop3core.framing", "pop3core.maildrop", "pop3core.texts"}
 
 

@@ -1,4 +1,4 @@
-"""ProcessIdentity a connection trusts: what a context demands, and pins in all their forms."""
+"""Whom a connection trusts: what a context demands, and pins in all their forms."""
 
 from __future__ import annotations
 
