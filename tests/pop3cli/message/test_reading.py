@@ -119,3 +119,22 @@ def test_parts_within_parts_without_end() -> None:
 def test_a_multipart_without_parts_is_text() -> None:
     content = b"Content-Type: multipart/mixed; boundary=B\r\n\r\nno boundary here\r\n"
     assert "no boundary here" in read_message(content).text
+
+
+@pytest.mark.parametrize(
+    ("subject", "expected"),
+    [
+        ("=?utf-8?q?B=C3=A4r?=", "Bär"),
+        ("Re: =?iso-8859-1?q?caf=E9?= and more", "Re: café and more"),
+        ("=?utf-8?b?w6Q=?= =?utf-8?q?_b?=", "ä b"),
+        ("=?utf-8?b?ww==?= =?utf-8?b?pA==?=", "ä"),  # a character in two words
+        ("=?utf-8?b?w6Q?=", "ä"),
+        ("=?utf-8*de?Q?B=C3=A4r?=", "Bär"),
+        ("=?nonsense?q?a?=", "a"),
+        ("=?utf-8?q?a?=b", "ab"),
+        ("=?utf-8?x?a?=", "=?utf-8?x?a?="),
+        ("=?utf-8?q?one=0D=0ABcc:_two?=", "one Bcc: two"),
+    ],
+)
+def test_encoded_words(subject: str, expected: str) -> None:
+    assert summarize(f"Subject: {subject}\r\n\r\n".encode()).subject == expected

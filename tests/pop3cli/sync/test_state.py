@@ -10,7 +10,6 @@ import pytest
 
 from pop3cli.errors import BadState, InUse
 from pop3cli.sync import state as state_module
-from pop3cli.sync.spool import LineEnds
 from pop3cli.sync.state import GONE_SECONDS, Kind, LogEntry, SyncState
 from tests.interop.test_full_disk import small_disk
 from tests.pop3cli.conftest import Ran, Sync, there
@@ -145,14 +144,6 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
                     state.record([(f"{number}" * 30, ONE)])
             known = dict(state.entries)
         assert entries(disk / "state") == known
-
-
-def test_line_ends_in_any_pieces() -> None:
-    text = b"a\r\n\r\r\nb\rc\n\r"
-    for size in range(1, len(text) + 1):
-        ends = LineEnds()
-        pieces = [ends.feed(text[i : i + size]) for i in range(0, len(text), size)]
-        assert b"".join([*pieces, ends.finish()]) == b"a\n\r\nb\rc\n\r"
 
 
 # --- a disk that is full ---

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from pop3d.net.certificates import create_self_signed, load_faults
+from pop3d.net.certificates import covers, create_self_signed, load_faults, shown_by
 
 
 def handshake(certificate: Path, private_key: Path, name: str) -> None:
@@ -107,3 +107,21 @@ def test_openssls_own_and_an_encrypted_key(tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
     (fault,) = load_faults(certificate, locked)
     assert "encrypted" in fault
+
+
+@pytest.mark.parametrize(
+    ("host", "covered"),
+    [
+        ("example.org", True),
+        ("EXAMPLE.org.", True),
+        ("pop.example.net", True),
+        ("a.pop.example.net", False),
+        ("example.net", False),
+        ("192.0.2.1", True),
+        ("192.0.2.2", False),
+        ("localhost", False),
+    ],
+)
+def test_covers(tmp_path: Path, host: str, covered: bool) -> None:
+    certificate, _ = create_self_signed(["example.org", "*.example.net", "192.0.2.1"], tmp_path)
+    assert covers(shown_by(certificate).names, host) is covered
