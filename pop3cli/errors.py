@@ -10,7 +10,7 @@ import re
 from typing import ClassVar, Final
 
 from pop3cli.exit_status import ExitStatus
-from pop3cli.sanitize import Echo, harmless
+from pop3cli.sanitize import Echo, sanitized
 from pop3core.commands import Auth, Command, Dele, List, Pass, Quit, Retr, Top, Uidl, User
 from pop3core.events import Replied
 from pop3core.grammar import initial_response
@@ -55,7 +55,7 @@ class MailError(Exception):
     def __init__(self, what: str, why: str, remedy: str = "") -> None:
         if len(why) > _REASON_MAX:
             why = f"{why[:_REASON_MAX]}..."
-        super().__init__(harmless(f"{what}: {why}; {remedy}" if remedy else f"{what}: {why}"))
+        super().__init__(sanitized(f"{what}: {why}; {remedy}" if remedy else f"{what}: {why}"))
 
 
 class UsageFault(MailError):

@@ -2,7 +2,7 @@
 
 What a server or a message says may hold escape sequences that move the cursor, set the title or answer on the
 keyboard's behalf, marks that turn the direction of writing so that a line reads other than it is, and characters that
-cannot be seen at all. `harmless` makes the first visible and takes the others out. It is the only way by which foreign
+cannot be seen at all. `sanitized` makes the first visible and takes the others out. It is the only way by which foreign
 text gets to a terminal or into an error.
 
 Secrets stay ours: `Echo` masks those that were said on a connection where the server repeats them.
@@ -17,7 +17,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["MASK", "Echo", "harmless", "harmless_lines"]
+__all__ = ["MASK", "Echo", "sanitized", "sanitized_lines"]
 
 MASK: Final = b"***"
 """Stands for a secret."""
@@ -41,7 +41,7 @@ class _Shown(dict[int, str | None]):
         return shown
 
 
-def harmless(text: str) -> str:
+def sanitized(text: str) -> str:
     """``text`` as one line that does nothing to a terminal but show itself.
 
     Control characters become their pictures (``␛``), line ends among them; what turns the direction of writing or
@@ -50,7 +50,7 @@ def harmless(text: str) -> str:
     return text.translate(_ONE_LINE) if _SUSPECT.search(text) else text
 
 
-def harmless_lines(text: str) -> str:
+def sanitized_lines(text: str) -> str:
     """The same for text of many lines: line ends and tabs stay; CRLF and a lone CR become LF."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n")
     return (text.expandtabs(8) if "\t" in text else text).translate(_LINES)

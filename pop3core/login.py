@@ -130,8 +130,8 @@ class Login:
 
     def _opened(self) -> frozenset[type[Command]]:
         # RFC 2595 §2.2, §2.3: no login in clear text, unless that is relaxed
-        abroad = Home.PLAIN if self.secure else None if self._config.allow_plaintext else Home.TLS
-        return self._config.offered(apop=self.timestamp is not None, abroad=abroad)
+        elsewhere = Home.PLAIN if self.secure else None if self._config.allow_plaintext else Home.TLS
+        return self._config.offered(apop=self.timestamp is not None, elsewhere=elsewhere)
 
     def refuse(self, rule: Rule) -> NoReturn:
         """Raises `BadCommand`: why a command is not among the `open` ones.

@@ -57,18 +57,18 @@ class ServerConfig:
                 raise LocalProtocolError(f"unknown {kind} {unknown[0]!r}; there are {', '.join(known)}")
         check_policy(self.expire, self.login_delay)
         offered = {
-            (apop, abroad): frozenset(command for command, home in self._switched_on(apop) if home is not abroad)
+            (apop, elsewhere): frozenset(command for command, home in self._switched_on(apop) if home is not elsewhere)
             for apop in (False, True)
-            for abroad in (None, Home.PLAIN, Home.TLS)
+            for elsewhere in (None, Home.PLAIN, Home.TLS)
         }
         object.__setattr__(self, "_offered", offered)
 
-    def offered(self, *, apop: bool, abroad: Home | None = None) -> frozenset[type[Command]]:
+    def offered(self, *, apop: bool, elsewhere: Home | None = None) -> frozenset[type[Command]]:
         """The commands that are switched on.
 
-        ``apop``: the connection's greeting has a timestamp; ``abroad``: without those that are at home there only.
+        ``apop``: the connection's greeting has a timestamp; ``elsewhere``: without those that are at home there only.
         """
-        return self._offered[apop, abroad]
+        return self._offered[apop, elsewhere]
 
     def _switched_on(self, apop: bool) -> Iterator[tuple[type[Command], Home]]:
         switches: dict[type[Command], bool] = {

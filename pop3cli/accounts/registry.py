@@ -25,7 +25,7 @@ from pop3cli.accounts.url import Account, Settings, parse_account
 from pop3cli.errors import OutputFailed, SettingFault, UsageFault
 from pop3cli.files import config_folder, keep_out_of_others, make_folder, whole_file
 
-__all__ = ["NamedAccount", "add", "book_path", "find", "read_book", "remove", "said"]
+__all__ = ["NamedAccount", "accounts_file", "add", "find", "read_accounts", "remove", "said"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _OCTETS_MAX: Final = 1024 * 1024
@@ -43,7 +43,7 @@ class NamedAccount:
     settings: Settings = field(default_factory=Settings)
 
 
-def book_path() -> Path:
+def accounts_file() -> Path:
     """Where the book is: in `pop3cli.files.config_folder`."""
     return config_folder() / "accounts.toml"
 
@@ -60,7 +60,7 @@ def find(text: str, said: Settings, *, user_required: bool = True) -> tuple[Acco
         if re.fullmatch(r"[^@\s/]+@[^@\s/]+\.[^@\s/]+", text):
             remedy += f"; the server of an address is found by pop3cli discover {text}"
         raise UsageFault("account" if ":" in text else f"account {text!r}", "neither a URL nor a name", remedy)
-    book = read_book()
+    book = read_accounts()
     if text not in book:
         known = f"there are: {', '.join(sorted(book)[:20])}" if book else "none has been added yet"
         raise UsageFault(
@@ -97,7 +97,7 @@ def add(entry: NamedAccount) -> None:
             f"account {entry.name!r}", "not a name", "letters, digits and ._- , beginning with a letter or digit"
         )
     with _locked():
-        text = _text_of_book()
+        text = _text_of_accounts()
         if entry.name in _entries(text):
             remedy = f"pop3cli account remove {entry.name} takes it away"
             raise UsageFault(f"account {entry.name}", "there is one of that name", remedy)
@@ -106,10 +106,10 @@ def add(entry: NamedAccount) -> None:
 
 def remove(name: str) -> NamedAccount:
     """Take an account out of the book; what it was. Raises `UsageFault` when there is none, and as `add` does."""
-    if not book_path().exists():
+    if not accounts_file().exists():
         raise UsageFault(f"account {name}", "no account of that name")
     with _locked():
-        text = _text_of_book()
+        text = _text_of_accounts()
         book = _entries(text)
         if name not in book:
             raise UsageFault(f"account {name}", "no account of that name", "pop3cli account list shows them")
@@ -119,7 +119,7 @@ def remove(name: str) -> NamedAccount:
 
 @contextlib.contextmanager
 def _locked() -> Iterator[None]:
-    folder = book_path().parent
+    folder = accounts_file().parent
     keep_out_of_others(folder)
     try:
         make_folder(folder)
@@ -158,7 +158,7 @@ def _without_table(text: str, name: str) -> str:
     try:
         document = tomlkit.parse(text)
     except TOMLKitError as fault:  # it is stricter than tomllib in places
-        raise SettingFault(str(book_path()), f"not TOML: {fault}") from None
+        raise SettingFault(str(accounts_file()), f"not TOML: {fault}") from None
     place = [key is not None and key.key == name for key, _ in document.body].index(True)
     table = document[name]
     below = ""
@@ -172,21 +172,21 @@ def _without_table(text: str, name: str) -> str:
 
 
 def _write(text: str) -> None:
-    with whole_file(book_path(), mode=0o600) as stream:
+    with whole_file(accounts_file(), mode=0o600) as stream:
         stream.write(text.encode())
 
 
 # --- reading ---
 
 
-def read_book() -> dict[str, NamedAccount]:
+def read_accounts() -> dict[str, NamedAccount]:
     """All named accounts; none where there is no book. Raises `SettingFault`."""
-    return _entries(_text_of_book())
+    return _entries(_text_of_accounts())
 
 
-def _text_of_book() -> str:
+def _text_of_accounts() -> str:
     """The file's text; empty where there is no book. Raises `SettingFault`."""
-    path = book_path()
+    path = accounts_file()
     try:
         with path.open("rb") as stream:
             mode = os.fstat(stream.fileno())
@@ -207,7 +207,7 @@ def _text_of_book() -> str:
 
 
 def _entries(text: str) -> dict[str, NamedAccount]:
-    path = book_path()
+    path = accounts_file()
     try:
         tables = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as fault:
@@ -248,7 +248,7 @@ def _text(value: object) -> str:
 
 def _file(value: object) -> Path:
     """A file; relative to the folder of the book."""
-    return book_path().parent / Path(_text(value)).expanduser()
+    return accounts_file().parent / Path(_text(value)).expanduser()
 
 
 def _texts(value: object) -> tuple[str, ...]:

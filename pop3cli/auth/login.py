@@ -184,23 +184,23 @@ def way_to(account: Account, settings: Settings) -> LoginPlan:
     return LoginPlan(account, tls, timeout, dial, auth, has_certificate)
 
 
-def with_secret(entrance: LoginPlan, settings: Settings) -> LoginPlan:
+def with_secret(login_plan: LoginPlan, settings: Settings) -> LoginPlan:
     """The same with the account's secret: a token, or a password, which may be asked for. Not for an event loop.
 
     Raises `UsageFault`, `SettingFault`, and what `pop3cli.auth.token_store.access_token` raises.
     """
-    account = entrance.account
-    if account.user is None or entrance.auth == "EXTERNAL":
-        return entrance
+    account = login_plan.account
+    if account.user is None or login_plan.auth == "EXTERNAL":
+        return login_plan
     command, keyring = settings.password_command, settings.keyring
-    if settings.oauth is not None and command is None and entrance.auth in (None, *_TOKENS):
+    if settings.oauth is not None and command is None and login_plan.auth in (None, *_TOKENS):
         from pop3cli.auth.token_store import access_token  # with http and all
 
-        return replace(entrance, token=access_token(account, settings, dial=entrance.dial))
-    if entrance.auth is None and entrance.has_certificate:
+        return replace(login_plan, token=access_token(account, settings, dial=login_plan.dial))
+    if login_plan.auth is None and login_plan.has_certificate:
         # the certificate may well do; whoever wants to be asked says another mechanism
-        return replace(entrance, secret=known_password(account, command, keyring=keyring))
-    return replace(entrance, secret=find_password(account, command, keyring=keyring))
+        return replace(login_plan, secret=known_password(account, command, keyring=keyring))
+    return replace(login_plan, secret=find_password(account, command, keyring=keyring))
 
 
 async def _announced(session: Session) -> Capabilities:

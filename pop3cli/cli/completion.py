@@ -17,11 +17,11 @@ _PLAIN: Final = re.compile(r"[\w.:/@%+-]+")  # what no shell takes for anything 
 
 
 def account_names() -> list[tuple[str, str]]:
-    """Names of accounts, and what they stand for; the file is `pop3cli.accounts.registry.book_path`."""
-    from pop3cli.accounts.registry import book_path  # while a shell completes, and at no other time
+    """Names of accounts, and what they stand for; the file is `pop3cli.accounts.registry.accounts_file`."""
+    from pop3cli.accounts.registry import accounts_file  # while a shell completes, and at no other time
 
     try:
-        with book_path().open("rb") as stream:
+        with accounts_file().open("rb") as stream:
             tables = tomllib.loads(stream.read(_FILE_MAX).decode("utf-8"))
     except (OSError, ValueError, RuntimeError):
         return []

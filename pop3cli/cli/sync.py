@@ -76,9 +76,9 @@ def sync(
             raise UsageFault("--watch", "does not go with --dry-run, nor with no time at all")
         found = [find(text, options.settings) for text in accounts]
         jobs = jobs_of(found, destination, state, import_state)
-        wishes = SyncOptions(age, most, headers_only, dry_run, judge)
+        sync_options = SyncOptions(age, most, headers_only, dry_run, judge)
         output = Output(terminal, json=options.json)
-        status = asyncio.run(sync_all(jobs, wishes, output, interval, options.new_trace))
+        status = asyncio.run(sync_all(jobs, sync_options, output, interval, options.new_trace))
         if status is ExitStatus.INTERRUPTED:
             raise KeyboardInterrupt  # told as everywhere else
         return status

@@ -75,7 +75,7 @@ def add(
     if options.json:
         terminal.json(_as_json(NamedAccount(name, account, settings)))
     else:
-        terminal.line((f"added {name}", "ok"), f": {account.url}", (f" ({registry.book_path()})", "faint"))
+        terminal.line((f"added {name}", "ok"), f": {account.url}", (f" ({registry.accounts_file()})", "faint"))
     if settings.oauth is not None:
         terminal.note(f"now log in: pop3cli account login {name}")
     return ExitStatus.OK
@@ -175,7 +175,7 @@ def login(name: str, options: Options, terminal: Terminal, *, browser: bool) -> 
 
 def show(options: Options, terminal: Terminal) -> ExitStatus:
     """All named accounts: a table."""
-    entries = [entry for _, entry in sorted(registry.read_book().items())]
+    entries = [entry for _, entry in sorted(registry.read_accounts().items())]
     if options.json:
         terminal.json([_as_json(entry) for entry in entries])
         return ExitStatus.OK
@@ -196,7 +196,9 @@ def show(options: Options, terminal: Terminal) -> ExitStatus:
 def remove(name: str, options: Options, terminal: Terminal) -> ExitStatus:
     """Forget an account, and its password in the keyring, unless another account has the same."""
     entry = registry.remove(name)
-    shared = any(other.account == entry.account and other.settings.keyring for other in registry.read_book().values())
+    shared = any(
+        other.account == entry.account and other.settings.keyring for other in registry.read_accounts().values()
+    )
     if entry.settings.oauth is not None:
         token_store.forget(name, entry.settings)
     elif entry.settings.keyring and not shared:

@@ -23,7 +23,7 @@ from pop3cli.net.certificates import Certificate, chain_of, read_certificate
 from pop3cli.net.session import Session
 from pop3cli.net.tls import client_context
 from pop3cli.options import Options, error_text
-from pop3cli.sanitize import harmless
+from pop3cli.sanitize import sanitized
 from pop3cli.terminal.terminal import Terminal
 from pop3cli.terminal.units import human_size
 from pop3core.events import Greeted
@@ -78,7 +78,7 @@ class CheckReport:
 
     def add(self, level: Level, about: str, text: str, status: ExitStatus = ExitStatus.OK) -> None:
         """One more finding; its text may be foreign."""
-        self.findings.append(CheckRemark(level, about, harmless(text), status))
+        self.findings.append(CheckRemark(level, about, sanitized(text), status))
 
     def failed(self, about: str, fault: MailError) -> None:
         """What went wrong is a finding."""
@@ -101,15 +101,15 @@ def examine(account: Account, options: Options) -> CheckReport:
     Raises `UsageFault` and `SettingFault` for options that cannot be used; what the server does wrong is a finding.
     """
     report = CheckReport(account)
-    entrance = way_to(account, options.settings)
+    login_plan = way_to(account, options.settings)
     with Visit(options.new_trace()) as visit:
-        if not _connected(visit, entrance, report):
+        if not _connected(visit, login_plan, report):
             return report
         if options.settings.insecure:
             report.add("warning", "certificate", "not verified, because of --insecure; --pin or --cacert verify it")
         _look_at_tls(visit.session, report)
         report.before = visit.do(_announced(visit.session, report))
-        _try_login(visit, entrance, options, report)
+        _try_login(visit, login_plan, options, report)
         if visit.session.connected:
             try:
                 visit.do(visit.session.quit())
@@ -122,15 +122,15 @@ def examine(account: Account, options: Options) -> CheckReport:
 # --- the connection ---
 
 
-def _connected(visit: Visit, entrance: LoginPlan, report: CheckReport) -> bool:
+def _connected(visit: Visit, login_plan: LoginPlan, report: CheckReport) -> bool:
     try:
-        greeting = visit.do(entrance.connect(visit.session))
+        greeting = visit.do(login_plan.connect(visit.session))
         report.trusted = True
-        report.pinned = entrance.tls.verify_mode is ssl.CERT_NONE
+        report.pinned = login_plan.tls.verify_mode is ssl.CERT_NONE
     except CertificateRefused as fault:
         report.failed("certificate", fault)
         # nothing of ours, neither certificate nor password, is for a stranger
-        stranger = dataclasses.replace(entrance, tls=client_context(insecure=True))
+        stranger = dataclasses.replace(login_plan, tls=client_context(insecure=True))
         try:
             visit.do(visit.session.close())
             greeting = visit.do(stranger.connect(visit.session))
@@ -187,19 +187,19 @@ async def _announced(session: Session, report: CheckReport) -> tuple[str, ...] |
 # --- the login ---
 
 
-def _try_login(visit: Visit, entrance: LoginPlan, options: Options, report: CheckReport) -> None:
+def _try_login(visit: Visit, login_plan: LoginPlan, options: Options, report: CheckReport) -> None:
     session = visit.session
     if not session.connected:
         return
     if not report.trusted:
         report.add("note", "login", "not tried: a server that is not trusted is told no password")
         return
-    if entrance.account.user is None:
+    if login_plan.account.user is None:
         report.add("note", "login", "not tried: nobody is named; give pop3s://user@host")
         return
     try:
-        entrance = with_secret(entrance, options.settings)
-        report.mechanism, report.said = visit.do(entrance.log_in(session))
+        login_plan = with_secret(login_plan, options.settings)
+        report.mechanism, report.said = visit.do(login_plan.log_in(session))
         report.after = visit.do(_announced(session, report))
         item = visit.do(session.stat())
         report.messages, report.octets = item.messages, item.octets

@@ -36,108 +36,108 @@ _ONE_LINE: Final = ("STAT", "NOOP")  # whatever stands behind them
 _NUL: Final = b"LIST \x001"
 
 
-async def greeting(patient: ServerUnderTest) -> Finding:
+async def greeting(tested: ServerUnderTest) -> Finding:
     """The greeting is one +OK of at most 512 octets, and nothing stands behind it."""
-    async with patient.plain() as wire:
-        early = await wire.quiet(_EAVESDROP)
+    async with tested.plain() as raw:
+        early = await raw.quiet(_EAVESDROP)
     if early:
-        return failed(f"behind the greeting: {patient.shown(early)}", "say one line, and wait for the client")
-    if len(wire.greeting.status) + 2 > _REPLY_MAX:
-        return failed(f"{len(wire.greeting.status) + 2} octets", f"at most {_REPLY_MAX}")
-    return passed(patient.shown(wire.greeting.status))
+        return failed(f"behind the greeting: {tested.shown(early)}", "say one line, and wait for the client")
+    if len(raw.greeting.status) + 2 > _REPLY_MAX:
+        return failed(f"{len(raw.greeting.status) + 2} octets", f"at most {_REPLY_MAX}")
+    return passed(tested.shown(raw.greeting.status))
 
 
-async def any_case(patient: ServerUnderTest) -> Finding:
+async def any_case(tested: ServerUnderTest) -> Finding:
     """Keywords may be in capitals, small letters or both."""
-    async with patient.inside() as wire:
+    async with tested.inside() as raw:
         for word in ("noop", "NoOp"):
-            reply = await wire.ask(word)
+            reply = await raw.ask(word)
             if not reply.ok:
-                return failed(f"{word}: {patient.shown(reply.status)}", "read keywords without regard to case")
+                return failed(f"{word}: {tested.shown(reply.status)}", "read keywords without regard to case")
     return passed("noop and NoOp are NOOP")
 
 
-async def unknown(patient: ServerUnderTest) -> Finding:
+async def unknown(tested: ServerUnderTest) -> Finding:
     """An unknown command, and an empty line, are answered with one -ERR, and the session goes on."""
-    async with patient.outside() as wire:
-        outcome = await _strange(patient, wire, "CAPA")
+    async with tested.outside() as raw:
+        outcome = await _strange(tested, raw, "CAPA")
     if outcome is None:
-        async with patient.inside() as wire:
-            outcome = await _strange(patient, wire, "NOOP")
+        async with tested.inside() as raw:
+            outcome = await _strange(tested, raw, "NOOP")
     return outcome or passed("-ERR, in both states")
 
 
-async def _strange(patient: ServerUnderTest, wire: RawConnection, behind: str) -> Finding | None:
+async def _strange(tested: ServerUnderTest, raw: RawConnection, behind: str) -> Finding | None:
     for word in ("XNOSUCH", ""):
-        reply = await wire.ask(word, name="an unknown command" if word else "an empty line")
+        reply = await raw.ask(word, name="an unknown command" if word else "an empty line")
         if not reply.refused:
             what = word or "an empty line"
-            return failed(f"{what}: {patient.shown(reply.status)}", "answer what is no command with -ERR")
-    reply = await wire.ask(behind, lines=behind == "CAPA")
+            return failed(f"{what}: {tested.shown(reply.status)}", "answer what is no command with -ERR")
+    reply = await raw.ask(behind, lines=behind == "CAPA")
     if reply.ok or (behind == "CAPA" and reply.refused):
         return None
-    return failed(f"{behind} behind it: {patient.shown(reply.status)}", "answer once, and go on")
+    return failed(f"{behind} behind it: {tested.shown(reply.status)}", "answer once, and go on")
 
 
-async def state(patient: ServerUnderTest) -> Finding:
+async def state(tested: ServerUnderTest) -> Finding:
     """What needs a login is refused before it, and USER is refused behind it."""
     for command in ("STAT", "LIST", "RETR 1", "DELE 1", "PASS x"):
-        async with patient.outside() as wire:
-            reply = await wire.ask(command)
+        async with tested.outside() as raw:
+            reply = await raw.ask(command)
         if reply.ok:
-            return failed(f"{command} before the login: {patient.shown(reply.status)}", "refuse it before the login")
+            return failed(f"{command} before the login: {tested.shown(reply.status)}", "refuse it before the login")
         if not reply.refused:
-            return failed(f"{command}: {patient.shown(reply.status)}", "answer with +OK or -ERR")
-    async with patient.inside() as wire:
-        reply = await wire.ask(f"USER {patient.account.user}")
+            return failed(f"{command}: {tested.shown(reply.status)}", "answer with +OK or -ERR")
+    async with tested.inside() as raw:
+        reply = await raw.ask(f"USER {tested.account.user}")
     if not reply.refused:
-        return warned(f"USER behind the login: {patient.shown(reply.status)}", "USER is for the AUTHORIZATION state")
+        return warned(f"USER behind the login: {tested.shown(reply.status)}", "USER is for the AUTHORIZATION state")
     return passed("refused in the wrong state")
 
 
-async def arguments(patient: ServerUnderTest) -> Finding:
+async def arguments(tested: ServerUnderTest) -> Finding:
     """Arguments are what the RFC says: numbers from 1, of messages that are there, and no more of them."""
-    taken = await _taken(patient, _IMPOSSIBLE)
+    taken = await _taken(tested, _IMPOSSIBLE)
     if taken is not None:
         return failed(taken, "refuse a number that no message has")
-    taken = await _taken(patient, (*_LAX, _NUL))
+    taken = await _taken(tested, (*_LAX, _NUL))
     if taken is not None:
         return warned(taken, "refuse arguments that are too many, too few or not of the form")
     return passed(f"{len(_IMPOSSIBLE) + len(_LAX) + 1} wrong commands are refused")
 
 
-async def _taken(patient: ServerUnderTest, commands: tuple[str | bytes, ...]) -> str | None:
+async def _taken(tested: ServerUnderTest, commands: tuple[str | bytes, ...]) -> str | None:
     """Which of these commands are not refused, and how the first of them was answered."""
     taken, said = list[str](), ""
     for command in commands:
-        async with patient.inside() as wire:
-            reply = await wire.ask(command)
+        async with tested.inside() as raw:
+            reply = await raw.ask(command)
             if reply.refused:
                 continue
-            name = patient.shown(command if isinstance(command, bytes) else command.encode())
+            name = tested.shown(command if isinstance(command, bytes) else command.encode())
             taken.append(name)
-            said = said or patient.shown(reply.status)
+            said = said or tested.shown(reply.status)
             # lines may stand behind it: nobody knows
-            wire.broken = not reply.ok or not name.startswith(_ONE_LINE)
+            raw.broken = not reply.ok or not name.startswith(_ONE_LINE)
     return f"{', '.join(taken)}: {said}" if taken else None
 
 
-async def pipelining(patient: ServerUnderTest) -> Finding:
+async def pipelining(tested: ServerUnderTest) -> Finding:
     """Commands that arrive in one segment are answered each, in order; where PIPELINING is announced."""
-    announced = "PIPELINING" in await patient.announced(inside=True)
-    async with patient.inside() as wire:
+    announced = "PIPELINING" in await tested.announced(inside=True)
+    async with tested.inside() as raw:
         commands = ("STAT", "LIST", "NOOP", "XNOSUCH", "LIST", "STAT")
-        single = [await wire.ask(command, lines=command == "LIST") for command in commands]
+        single = [await raw.ask(command, lines=command == "LIST") for command in commands]
         try:
-            await wire.send("".join(f"{command}\r\n" for command in commands).encode(), "commands in one segment")
-            ahead = [await wire.reply(lines=command == "LIST") for command in commands]
+            await raw.send("".join(f"{command}\r\n" for command in commands).encode(), "commands in one segment")
+            ahead = [await raw.reply(lines=command == "LIST") for command in commands]
         except RawConnectionFault as fault:
             ahead = []
             said = str(fault)
         else:
             said = "the answers are not those of one command after the other"
         if _told(ahead) != _told(single):
-            wire.broken = True
+            raw.broken = True
             if announced:
                 return failed(said, "answer commands in order and keep those that came early, or do not announce it")
             return passed("not announced, and does not work")
@@ -148,94 +148,94 @@ def _told(replies: list[RawReply]) -> list[tuple[bool, tuple[bytes, ...]]]:
     return [(reply.ok, reply.lines) for reply in replies]
 
 
-async def lock(patient: ServerUnderTest) -> Finding:
+async def lock(tested: ServerUnderTest) -> Finding:
     """A second session gets -ERR while the first is in, with [IN-USE] where RESP-CODES is announced."""
-    codes = "RESP-CODES" in await patient.announced(inside=True)
-    async with patient.inside() as first:
-        async with patient.outside() as second:
+    codes = "RESP-CODES" in await tested.announced(inside=True)
+    async with tested.inside() as first:
+        async with tested.outside() as second:
             try:
-                reply = await patient.log_in(second)
+                reply = await tested.log_in(second)
             except RawConnectionFault as fault:
                 return failed(str(fault), "refuse a mailbox that is in use, and at once")
         still = await first.ask("NOOP")
     if not still.ok:
-        return failed(f"the first session: {patient.shown(still.status)}", "leave the first session alone")
+        return failed(f"the first session: {tested.shown(still.status)}", "leave the first session alone")
     if reply.ok:
         return warned("two sessions were let in at once", "lock the mailbox: what one deletes fails the other")
     if codes and reply.code != b"IN-USE":
-        return warned(patient.shown(reply.status), "say [IN-USE], else clients ask for another password")
-    return passed(patient.shown(reply.status))
+        return warned(tested.shown(reply.status), "say [IN-USE], else clients ask for another password")
+    return passed(tested.shown(reply.status))
 
 
-async def stls_injection(patient: ServerUnderTest) -> Finding:
+async def stls_injection(tested: ServerUnderTest) -> Finding:
     """Clear text that stands behind STLS in one segment is not executed, neither before TLS nor behind it."""
-    if not patient.account.stls:
+    if not tested.account.stls:
         raise Skip("TLS from the first octet: there is no STLS")
     remedy = "throw away all that was received before the handshake"
-    async with patient.plain() as wire:
-        await wire.send(b"STLS\r\nCAPA\r\n", "STLS with CAPA behind it")
-        reply = await wire.reply()
+    async with tested.plain() as raw:
+        await raw.send(b"STLS\r\nCAPA\r\n", "STLS with CAPA behind it")
+        reply = await raw.reply()
         if not reply.ok:
-            return passed(f"refused: {patient.shown(reply.status)}")
-        early = await wire.quiet(_EAVESDROP)
+            return passed(f"refused: {tested.shown(reply.status)}")
+        early = await raw.quiet(_EAVESDROP)
         if early:
-            return failed(f"answered before the handshake: {patient.shown(early)}", remedy)
+            return failed(f"answered before the handshake: {tested.shown(early)}", remedy)
         try:
-            await patient.secure(wire)
-            await wire.send(b"QUIT\r\n", "QUIT behind TLS")
-            said = await wire.rest()
+            await tested.secure(raw)
+            await raw.send(b"QUIT\r\n", "QUIT behind TLS")
+            said = await raw.rest()
         except (OSError, RawConnectionFault):
             return passed("the connection ends")
     if len(said) > 1:
-        return failed(f"executed behind the handshake: {patient.shown(said[0])}", remedy)
+        return failed(f"executed behind the handshake: {tested.shown(said[0])}", remedy)
     return passed("thrown away")
 
 
 # --- lines ---
 
 
-async def reply_form(patient: ServerUnderTest) -> Finding:
+async def reply_form(tested: ServerUnderTest) -> Finding:
     """Lines end with CRLF, and those outside mail have at most 512 octets."""
-    tally = patient.tally
+    tally = tested.tally
     if tally.bare_lf is not None:
-        return failed(f"a line that ends with LF alone: {patient.shown(tally.bare_lf)}", "end lines with CRLF")
+        return failed(f"a line that ends with LF alone: {tested.shown(tally.bare_lf)}", "end lines with CRLF")
     if len(tally.longest) > _REPLY_MAX:
-        return failed(f"a line of {len(tally.longest)} octets: {patient.shown(tally.longest)}", f"at most {_REPLY_MAX}")
+        return failed(f"a line of {len(tally.longest)} octets: {tested.shown(tally.longest)}", f"at most {_REPLY_MAX}")
     return passed(f"the longest has {len(tally.longest)} octets")
 
 
-async def line_full(patient: ServerUnderTest) -> Finding:
+async def line_full(tested: ServerUnderTest) -> Finding:
     """A command line of 255 octets, the longest there is, is read as a whole and answered once."""
-    return await _line(patient, _COMMAND_MAX, "read lines of 255 octets", fails=True)
+    return await _line(tested, _COMMAND_MAX, "read lines of 255 octets", fails=True)
 
 
-async def line_long(patient: ServerUnderTest) -> Finding:
+async def line_long(tested: ServerUnderTest) -> Finding:
     """A command line of 2000 octets is answered once, or ends the connection; no piece of it is a command."""
-    return await _line(patient, _LONG, "read an over-long line to its end, and answer -ERR once", fails=False)
+    return await _line(tested, _LONG, "read an over-long line to its end, and answer -ERR once", fails=False)
 
 
-async def line_endless(patient: ServerUnderTest) -> Finding:
+async def line_endless(tested: ServerUnderTest) -> Finding:
     """A line of 70,000 octets is answered once, or ends the connection; nothing hangs."""
-    return await _line(patient, _ENDLESS, "answer -ERR or close the connection", fails=False)
+    return await _line(tested, _ENDLESS, "answer -ERR or close the connection", fails=False)
 
 
-async def _line(patient: ServerUnderTest, octets: int, remedy: str, *, fails: bool) -> Finding:
+async def _line(tested: ServerUnderTest, octets: int, remedy: str, *, fails: bool) -> Finding:
     """A long line of nonsense, a known one, QUIT; pieces of the first that are executed are answers too many."""
     line = b"XNOSUCH " + b"QUIT " * (octets // 5)
     line = line[: octets - 2] + b"\r\n"
-    async with patient.outside() as wire:
-        await wire.send(line, f"a line of {octets:,} octets")
+    async with tested.outside() as raw:
+        await raw.send(line, f"a line of {octets:,} octets")
         said = list[bytes]()
         try:
-            said.append((await wire.reply()).status)
-            await wire.send(b"XNOSUCH\r\nQUIT\r\n", f"what stands behind a line of {octets:,} octets")
-            said += await wire.rest()
+            said.append((await raw.reply()).status)
+            await raw.send(b"XNOSUCH\r\nQUIT\r\n", f"what stands behind a line of {octets:,} octets")
+            said += await raw.rest()
         except RawConnectionFault as fault:
             if "no answer" in str(fault):
                 return failed(str(fault), remedy)
             if fails:
                 return failed(str(fault), remedy)
-    texts = " / ".join(patient.shown(one) for one in said[:3])
+    texts = " / ".join(tested.shown(one) for one in said[:3])
     refused = [one.startswith(b"-ERR") for one in said]
     if refused == [True, True, False]:
         return passed(f"answered once: {texts}"[:100])
@@ -247,38 +247,38 @@ async def _line(patient: ServerUnderTest, octets: int, remedy: str, *, fails: bo
 # --- the end ---
 
 
-async def quit_ends(patient: ServerUnderTest) -> Finding:
+async def quit_ends(tested: ServerUnderTest) -> Finding:
     """QUIT is answered with +OK, and the connection ends, in both states."""
-    async with patient.outside() as wire:
-        outcome = await _quit(patient, wire, "before the login")
+    async with tested.outside() as raw:
+        outcome = await _quit(tested, raw, "before the login")
     if outcome is None:
-        async with patient.inside(fresh=True) as wire:
-            outcome = await _quit(patient, wire, "behind it")
-            wire.broken = True
+        async with tested.inside(fresh=True) as raw:
+            outcome = await _quit(tested, raw, "behind it")
+            raw.broken = True
     return outcome or passed("+OK, and closed, in both states")
 
 
-async def _quit(patient: ServerUnderTest, wire: RawConnection, where: str) -> Finding | None:
-    reply = await wire.ask("QUIT")
+async def _quit(tested: ServerUnderTest, raw: RawConnection, where: str) -> Finding | None:
+    reply = await raw.ask("QUIT")
     if not reply.ok:
-        return failed(f"QUIT {where}: {patient.shown(reply.status)}", "answer QUIT with +OK")
+        return failed(f"QUIT {where}: {tested.shown(reply.status)}", "answer QUIT with +OK")
     try:
-        more = await wire.rest()
+        more = await raw.rest()
     except RawConnectionFault as fault:
         return failed(f"{where}: {fault}", "close the connection behind QUIT")
-    return failed(f"behind QUIT {where}: {patient.shown(more[0])}", "say nothing more") if more else None
+    return failed(f"behind QUIT {where}: {tested.shown(more[0])}", "say nothing more") if more else None
 
 
-async def quit_keeps(patient: ServerUnderTest) -> Finding:
+async def quit_keeps(tested: ServerUnderTest) -> Finding:
     """A session that ends with QUIT and deleted nothing leaves all messages as they were, those it fetched too."""
-    numbers = await patient.some()
-    before = await patient.sizes()  # as it was in the very first session
-    async with patient.inside(fresh=True) as wire:
-        await wire.ask(f"RETR {numbers[0]}", lines=True)
-    await patient.release()
+    numbers = await tested.some()
+    before = await tested.sizes()  # as it was in the very first session
+    async with tested.inside(fresh=True) as raw:
+        await raw.ask(f"RETR {numbers[0]}", lines=True)
+    await tested.release()
     try:
-        async with patient.inside() as wire:
-            after = await patient.list_sizes(wire)
+        async with tested.inside() as raw:
+            after = await tested.list_sizes(raw)
     except LoginFailed as fault:
         return failed(str(fault), "let the next session in when QUIT was answered")
     gone = [number for number, octets in before.items() if after.get(number) != octets]

@@ -53,18 +53,18 @@ def doctor(
     if destructive and not yes and not terminal.can_ask:
         raise UsageFault("doctor --destructive", "there is no terminal to ask at", "give --yes to delete one message")
     settings = options.settings
-    entrance = way_to(account, settings)
-    entrance = replace(entrance, timeout=min(entrance.timeout, PATIENCE_MAX))
+    login_plan = way_to(account, settings)
+    login_plan = replace(login_plan, timeout=min(login_plan.timeout, PATIENCE_MAX))
     password = find_password(account, settings.password_command, keyring=settings.keyring)
     if not password or set(password) & set(b"\r\n\0"):
         raise UsageFault("login", "a password has no line ends and no NUL")
-    patient = ServerUnderTest(account, entrance.tls, password, entrance.timeout, options.new_trace, entrance.dial)
+    tested = ServerUnderTest(account, login_plan.tls, password, login_plan.timeout, options.new_trace, login_plan.dial)
     with Visit() as visit:
-        visit.do(_admit(visit.session, entrance, patient))
-        if destructive and not yes and not _allowed(visit, patient, account, terminal):
+        visit.do(_admit(visit.session, login_plan, tested))
+        if destructive and not yes and not _allowed(visit, tested, account, terminal):
             terminal.line("nothing was examined, and nothing deleted")
             return ExitStatus.SOME_FAILED
-        results = visit.do(_run(patient, options, terminal, destructive=destructive))
+        results = visit.do(_run(tested, options, terminal, destructive=destructive))
     if options.json:
         terminal.json(as_json(account.server, results))
     else:
@@ -75,26 +75,26 @@ def doctor(
     return ExitStatus.SOME_FAILED if summary(results)["fail"] else ExitStatus.OK
 
 
-async def _admit(session: Session, entrance: LoginPlan, patient: ServerUnderTest) -> None:
+async def _admit(session: Session, login_plan: LoginPlan, tested: ServerUnderTest) -> None:
     """Find out, with the client's own words, why nothing can be examined: no server, no trust, no login."""
     try:
-        await entrance.connect(session)
+        await login_plan.connect(session)
     except ServerBroken as fault:
         if not isinstance(fault.__cause__, RemoteProtocolError):
             raise
     finally:
         await session.close()
     try:
-        await patient.announced(inside=False)
+        await tested.announced(inside=False)
         try:
-            async with patient.inside():
+            async with tested.inside():
                 pass
         except Silence as fault:
             # each further login would count as one more failure, where the password is wrong: that locks people out
             remedy = "servers hold back their answer when logins have failed: check the password, and try later"
-            raise TimedOut(f"login to {entrance.account.server}", str(fault), remedy) from None
+            raise TimedOut(f"login to {login_plan.account.server}", str(fault), remedy) from None
     except LoginFailed as fault:
-        raise _refused(entrance.account, fault) from None
+        raise _refused(login_plan.account, fault) from None
     except (Violation, Skip, RawConnectionFault, OSError):
         pass  # not what keeps the others from being examined
 
@@ -110,26 +110,26 @@ def _refused(account: Account, fault: LoginFailed) -> MailError:
     return refusal(account.server, said)
 
 
-def _allowed(visit: Visit, patient: ServerUnderTest, account: Account, terminal: Terminal) -> bool:
+def _allowed(visit: Visit, tested: ServerUnderTest, account: Account, terminal: Terminal) -> bool:
     try:
-        number, octets = visit.do(victim(patient))
+        number, octets = visit.do(victim(tested))
     except (Violation, Skip, RawConnectionFault, OSError):
         return True  # the examinations will say it
     what = f"message {number} ({human_size(octets)}, the smallest)"
     return terminal.ask(f"This deletes {what} of {account.name} for good. Go on? [y/N] ") in ("y", "yes")
 
 
-async def _run(patient: ServerUnderTest, options: Options, terminal: Terminal, *, destructive: bool) -> list[Result]:
+async def _run(tested: ServerUnderTest, options: Options, terminal: Terminal, *, destructive: bool) -> list[Result]:
     results = list[Result]()
     table = None if options.json else new_table(terminal)
-    async for result in examine(patient, destructive=destructive):
+    async for result in examine(tested, destructive=destructive):
         results.append(result)
         if table is not None:
             show_row(table, result)
     return results
 
 
-async def examine(patient: ServerUnderTest, *, destructive: bool) -> AsyncIterator[Result]:
+async def examine(tested: ServerUnderTest, *, destructive: bool) -> AsyncIterator[Result]:
     """All examinations, in their order; without ``destructive`` nothing is deleted, not even marked."""
     clock = asyncio.get_running_loop().time
     end = clock() + TOTAL_SECONDS
@@ -141,17 +141,17 @@ async def examine(patient: ServerUnderTest, *, destructive: bool) -> AsyncIterat
             elif begun >= end:
                 finding = Finding(Verdict.SKIPPED, f"{TOTAL_SECONDS:.0f} s are over; the server is slow")
             else:
-                finding = await _examined(examination, patient)
-            yield Result(examination, patient.cleaned(finding), clock() - begun)
+                finding = await _examined(examination, tested)
+            yield Result(examination, tested.cleaned(finding), clock() - begun)
     finally:
-        await patient.release()
+        await tested.release()
 
 
-async def _examined(examination: Examination, patient: ServerUnderTest) -> Finding:
+async def _examined(examination: Examination, tested: ServerUnderTest) -> Finding:
     limit = asyncio.timeout(EXAMINATION_SECONDS)
     try:
         async with limit:
-            return await examination.run(patient)
+            return await examination.run(tested)
     except Skip as fault:
         return Finding(Verdict.SKIPPED, str(fault))
     except Violation as fault:

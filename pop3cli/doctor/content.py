@@ -25,40 +25,40 @@ _SOME_LINES: Final = 2  # of TOP n
 _ALL_LINES: Final = 1_000_000
 
 
-async def stat_sum(patient: ServerUnderTest) -> Finding:
+async def stat_sum(tested: ServerUnderTest) -> Finding:
     """STAT says how many messages LIST lists, and the sum of their octets."""
-    sizes = await patient.sizes()
-    async with patient.inside() as wire:
-        reply = await wire.ask("STAT")
+    sizes = await tested.sizes()
+    async with tested.inside() as raw:
+        reply = await raw.ask("STAT")
     words = reply.status.split(b" ")
     wanted = [str(len(sizes)).encode(), str(sum(sizes.values())).encode()]
     if not reply.ok or words[1:3] != wanted:
         asked = b" ".join(wanted).decode()
-        return failed(f"STAT: {patient.shown(reply.status)}; LIST adds up to {asked}", "let STAT add up what LIST says")
-    return passed(patient.shown(reply.status))
+        return failed(f"STAT: {tested.shown(reply.status)}; LIST adds up to {asked}", "let STAT add up what LIST says")
+    return passed(tested.shown(reply.status))
 
 
-async def list_one(patient: ServerUnderTest) -> Finding:
+async def list_one(tested: ServerUnderTest) -> Finding:
     """LIST n is the line of LIST, and refused for a number that is not there."""
-    sizes = await patient.sizes()
-    async with patient.inside() as wire:
+    sizes = await tested.sizes()
+    async with tested.inside() as raw:
         for number in list(sizes)[:2]:
-            reply = await wire.ask(f"LIST {number}")
+            reply = await raw.ask(f"LIST {number}")
             if reply.status.split(b" ")[1:3] != [str(number).encode(), str(sizes[number]).encode()]:
                 return failed(
-                    f"LIST {number}: {patient.shown(reply.status)}; LIST: {sizes[number]}",
+                    f"LIST {number}: {tested.shown(reply.status)}; LIST: {sizes[number]}",
                     "answer +OK, the number and the octets that LIST says",
                 )
         beyond = max(sizes, default=0) + 1
-        reply = await wire.ask(f"LIST {beyond}")
+        reply = await raw.ask(f"LIST {beyond}")
     if not reply.refused:
-        return failed(f"LIST {beyond}: {patient.shown(reply.status)}", "refuse a message that is not there")
+        return failed(f"LIST {beyond}: {tested.shown(reply.status)}", "refuse a message that is not there")
     return passed(f"{len(sizes)} messages")
 
 
-async def retr_size(patient: ServerUnderTest) -> Finding:
+async def retr_size(tested: ServerUnderTest) -> Finding:
     """LIST says exactly the octets that RETR sends, line ends as CRLF, dots unstuffed."""
-    sizes, samples = await patient.sizes(), await patient.samples()
+    sizes, samples = await tested.sizes(), await tested.samples()
     for number, reply in samples.items():
         octets = len(reply.content)
         if octets != sizes[number]:
@@ -69,16 +69,16 @@ async def retr_size(patient: ServerUnderTest) -> Finding:
     return passed(f"{len(samples)} messages, to the octet")
 
 
-async def dot_stuffing(patient: ServerUnderTest) -> Finding:
+async def dot_stuffing(tested: ServerUnderTest) -> Finding:
     """A line that begins with a dot has another before it."""
     dotted = 0
-    for number, reply in (await patient.samples()).items():
+    for number, reply in (await tested.samples()).items():
         for line in reply.lines:
             if line.startswith(b"."):
                 dotted += 1
                 if not line.startswith(b".."):
                     return failed(
-                        f"message {number} has a line {patient.shown(line)}",
+                        f"message {number} has a line {tested.shown(line)}",
                         "put a dot before each line of content that begins with one",
                     )
     if not dotted:
@@ -86,30 +86,30 @@ async def dot_stuffing(patient: ServerUnderTest) -> Finding:
     return passed(f"{dotted} lines")
 
 
-async def top_head(patient: ServerUnderTest) -> Finding:
+async def top_head(tested: ServerUnderTest) -> Finding:
     """TOP n 0 is the headers and the blank line, as RETR sends them."""
-    return await _top(patient, 0, "the headers and the blank line")
+    return await _top(tested, 0, "the headers and the blank line")
 
 
-async def top_some(patient: ServerUnderTest) -> Finding:
+async def top_some(tested: ServerUnderTest) -> Finding:
     """TOP n 2 is the headers, the blank line and two lines, as RETR sends them."""
-    return await _top(patient, _SOME_LINES, f"the headers, the blank line and {_SOME_LINES} lines")
+    return await _top(tested, _SOME_LINES, f"the headers, the blank line and {_SOME_LINES} lines")
 
 
-async def top_all(patient: ServerUnderTest) -> Finding:
+async def top_all(tested: ServerUnderTest) -> Finding:
     """TOP n of more lines than there are is the whole message."""
-    return await _top(patient, _ALL_LINES, "the whole message")
+    return await _top(tested, _ALL_LINES, "the whole message")
 
 
-async def _top(patient: ServerUnderTest, count: int, asked: str) -> Finding:
-    samples = await patient.samples()
-    async with patient.inside() as wire:
+async def _top(tested: ServerUnderTest, count: int, asked: str) -> Finding:
+    samples = await tested.samples()
+    async with tested.inside() as raw:
         for number, whole in samples.items():
-            reply = await wire.ask(f"TOP {number} {count}", lines=True)
+            reply = await raw.ask(f"TOP {number} {count}", lines=True)
             if not reply.ok:
-                if "TOP" not in await patient.announced(inside=True):
-                    raise Skip(f"no TOP: {patient.shown(reply.status)}")
-                return failed(f"TOP {number} {count}: {patient.shown(reply.status)}", "answer TOP, or do not announce")
+                if "TOP" not in await tested.announced(inside=True):
+                    raise Skip(f"no TOP: {tested.shown(reply.status)}")
+                return failed(f"TOP {number} {count}: {tested.shown(reply.status)}", "answer TOP, or do not announce")
             wanted = _head(whole, count)
             if reply.lines != wanted:
                 return failed(
@@ -126,37 +126,37 @@ def _head(whole: RawReply, count: int) -> tuple[bytes, ...]:
     return whole.lines[: headers + 1 + count]
 
 
-async def uidl_form(patient: ServerUnderTest) -> Finding:
+async def uidl_form(tested: ServerUnderTest) -> Finding:
     """A unique-id is 1 to 70 octets of 0x21 to 0x7E, no two are the same, and UIDL n says what UIDL does."""
-    async with patient.inside() as wire:
-        uids = await patient.uids(wire)
-        if uids.keys() != (await patient.sizes()).keys():
+    async with tested.inside() as raw:
+        uids = await tested.uids(raw)
+        if uids.keys() != (await tested.sizes()).keys():
             return failed(f"UIDL has {len(uids)} lines, not those of LIST", "list the same messages in both")
         for number, uid in uids.items():
             if not 0 < len(uid) <= _UID_MAX or not all(0x21 <= octet <= 0x7E for octet in uid):
-                return failed(f"message {number}: {patient.shown(uid)}", "1 to 70 octets of 0x21 to 0x7E")
+                return failed(f"message {number}: {tested.shown(uid)}", "1 to 70 octets of 0x21 to 0x7E")
         if len(set(uids.values())) < len(uids):
             return failed("two messages have one unique-id", "clients take the second for the first, and lose it")
         for number, uid in list(uids.items())[:2]:
-            reply = await wire.ask(f"UIDL {number}")
+            reply = await raw.ask(f"UIDL {number}")
             if reply.status.split(b" ")[1:3] != [str(number).encode(), uid]:
-                return failed(f"UIDL {number}: {patient.shown(reply.status)}", "answer +OK, the number and the id")
+                return failed(f"UIDL {number}: {tested.shown(reply.status)}", "answer +OK, the number and the id")
     return passed(f"{len(uids)} unique-ids")
 
 
-async def uidl_stable(patient: ServerUnderTest) -> Finding:
+async def uidl_stable(tested: ServerUnderTest) -> Finding:
     """A message has the same unique-id in the next session."""
-    async with patient.inside(fresh=True) as wire:
-        first = await patient.uids(wire)
-    await patient.drop()
-    async with patient.inside() as wire:
-        second = await patient.uids(wire)
+    async with tested.inside(fresh=True) as raw:
+        first = await tested.uids(raw)
+    await tested.drop()
+    async with tested.inside() as raw:
+        second = await tested.uids(raw)
     changed = [number for number, uid in first.items() if second.get(number, uid) != uid]
     if changed and set(first.values()) & set(second.values()):
         return warned(f"message {changed[0]} is another now", "was mail removed meanwhile? examine again")
     if changed:
         return failed(
-            f"message {changed[0]}: {patient.shown(first[changed[0]])}, then {patient.shown(second[changed[0]])}",
+            f"message {changed[0]}: {tested.shown(first[changed[0]])}, then {tested.shown(second[changed[0]])}",
             "keep unique-ids over sessions, else clients fetch all mail again",
         )
     return passed(f"{len(first)} unique-ids, twice the same")

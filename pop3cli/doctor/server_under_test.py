@@ -20,7 +20,7 @@ from pop3cli.doctor.findings import Finding, Skip, Violation
 from pop3cli.doctor.raw_connection import RawConnection, RawConnectionFault, RawReply, Tally
 from pop3cli.net.tls import Dial
 from pop3cli.net.trace import Trace
-from pop3cli.sanitize import Echo, harmless
+from pop3cli.sanitize import Echo, sanitized
 from pop3core.capabilities import Capabilities
 
 __all__ = ["SAMPLES_MAX", "SAMPLE_OCTETS_MAX", "LoginFailed", "ServerUnderTest"]
@@ -77,18 +77,18 @@ class ServerUnderTest:
 
     def shown(self, octets: bytes) -> str:
         """What a server said, harmless, short, and without the password."""
-        text = harmless(self._echo.masked(octets).decode("utf-8", "replace"))
+        text = sanitized(self._echo.masked(octets).decode("utf-8", "replace"))
         return repr(text if len(text) <= _SHOWN_MAX else text[:_SHOWN_MAX] + "...")[1:-1]
 
     def cleaned(self, finding: Finding) -> Finding:
         """The same finding, whatever it holds: harmless, and once more without the password."""
 
         def clean(text: str) -> str:
-            return harmless(self._echo.masked(text.encode("utf-8", "replace")).decode("utf-8", "replace"))[
+            return sanitized(self._echo.masked(text.encode("utf-8", "replace")).decode("utf-8", "replace"))[
                 :_FINDING_MAX
             ]
 
-        return replace(finding, seen=clean(finding.seen), remedy=harmless(finding.remedy))
+        return replace(finding, seen=clean(finding.seen), remedy=sanitized(finding.remedy))
 
     # --- connections ---
 
@@ -99,7 +99,7 @@ class ServerUnderTest:
         """
         account = self.account
         tls = None if account.stls else self._tls
-        wire = await RawConnection.open(
+        raw = await RawConnection.open(
             account.host,
             account.port,
             tls,
@@ -109,114 +109,114 @@ class ServerUnderTest:
             dial=self._dial,
         )
         try:
-            wire.greeting = await wire.reply()
-            if not wire.greeting.ok:
-                raise LoginFailed(f"the greeting is {self.shown(wire.greeting.status)}", wire.greeting)
+            raw.greeting = await raw.reply()
+            if not raw.greeting.ok:
+                raise LoginFailed(f"the greeting is {self.shown(raw.greeting.status)}", raw.greeting)
         except BaseException:
-            await wire.close()
+            await raw.close()
             raise
-        return wire
+        return raw
 
     @contextlib.asynccontextmanager
     async def plain(self) -> AsyncIterator[RawConnection]:
         """A connection of one's own as `knock` makes it, closed behind the block."""
-        wire = await self.knock()
+        raw = await self.knock()
         try:
-            yield wire
+            yield raw
         finally:
-            await wire.close()
+            await raw.close()
 
     @contextlib.asynccontextmanager
     async def outside(self) -> AsyncIterator[RawConnection]:
         """A connection of one's own behind TLS and before the login, closed behind the block."""
-        async with self.plain() as wire:
+        async with self.plain() as raw:
             if self.account.stls:
-                reply = await wire.ask("STLS")
+                reply = await raw.ask("STLS")
                 if not reply.ok:
                     raise Violation(f"STLS: {self.shown(reply.status)}", "offer TLS on this port")
-                await self.secure(wire)
-            yield wire
+                await self.secure(raw)
+            yield raw
 
-    async def secure(self, wire: RawConnection) -> None:
+    async def secure(self, raw: RawConnection) -> None:
         """The handshake behind a +OK to STLS."""
-        await wire.start_tls(self._tls, self.account.host)
+        await raw.start_tls(self._tls, self.account.host)
 
     @contextlib.asynccontextmanager
     async def inside(self, *, fresh: bool = False) -> AsyncIterator[RawConnection]:
         """A logged-in connection, shared by examinations as long as it is in order. ``fresh``: a new one."""
         if fresh:
             await self.release()
-        wire = self._shared
-        if wire is None or wire.broken or wire.refusals > _REFUSALS_MAX:
+        raw = self._shared
+        if raw is None or raw.broken or raw.refusals > _REFUSALS_MAX:
             await self.release()
-            wire = self._shared = await self._enter()
+            raw = self._shared = await self._enter()
         try:
-            yield wire
+            yield raw
         except BaseException:
             self._shared = None
-            await wire.close()
+            await raw.close()
             raise
 
     async def release(self) -> None:
         """Leave by QUIT, if we are in: nothing is ever marked when this is said."""
-        wire, self._shared = self._shared, None
-        if wire is None:
+        raw, self._shared = self._shared, None
+        if raw is None:
             return
         try:
-            if not wire.broken:
-                await wire.ask("QUIT")
+            if not raw.broken:
+                await raw.ask("QUIT")
         except RawConnectionFault:
             pass
         finally:
-            await wire.close()
+            await raw.close()
 
     async def drop(self) -> None:
         """Leave without QUIT."""
-        wire, self._shared = self._shared, None
-        if wire is not None:
-            await wire.close()
+        raw, self._shared = self._shared, None
+        if raw is not None:
+            await raw.close()
 
     async def _enter(self) -> RawConnection:
         reply = RawReply(b"")
         for attempt in range(_LOGIN_TRIES):
-            wire = await self._approach()
+            raw = await self._approach()
             try:
-                reply = await self.log_in(wire)
+                reply = await self.log_in(raw)
                 if reply.ok:
-                    wire.refusals = 0
-                    return wire
+                    raw.refusals = 0
+                    return raw
             except BaseException:
-                await wire.close()
+                await raw.close()
                 raise
-            await wire.close()
+            await raw.close()
             if attempt + 1 == _LOGIN_TRIES or not (reply.code == b"IN-USE" or _BUSY.search(reply.status)):
                 break
             await asyncio.sleep(_LOGIN_PAUSE)
         raise LoginFailed(f"the login was refused: {self.shown(reply.status)}", reply)
 
     async def _approach(self) -> RawConnection:
-        wire = await self.knock()
+        raw = await self.knock()
         try:
             if self.account.stls:
-                if not (await wire.ask("STLS")).ok:
+                if not (await raw.ask("STLS")).ok:
                     raise Violation("STLS is refused", "offer TLS on this port")
-                await self.secure(wire)
+                await self.secure(raw)
         except BaseException:
-            await wire.close()
+            await raw.close()
             raise
-        return wire
+        return raw
 
-    async def log_in(self, wire: RawConnection) -> RawReply:
+    async def log_in(self, raw: RawConnection) -> RawReply:
         """USER and PASS, or AUTH PLAIN where the server announces only that; the last reply."""
         if self._by_auth:
             plain = base64.b64encode(b"\0" + self._user + b"\0" + self._password)
-            reply = await wire.ask("AUTH PLAIN")
+            reply = await raw.ask("AUTH PLAIN")
             if reply.status.startswith(b"+ ") or reply.status == b"+":
-                reply = await wire.ask(plain, name="AUTH PLAIN")
+                reply = await raw.ask(plain, name="AUTH PLAIN")
             return reply
-        reply = await wire.ask(b"USER " + self._user)
+        reply = await raw.ask(b"USER " + self._user)
         if reply.ok:
-            reply = await wire.ask(b"PASS " + self._password, name="PASS")
+            reply = await raw.ask(b"PASS " + self._password, name="PASS")
         return reply
 
     # --- what is known ---
@@ -224,8 +224,8 @@ class ServerUnderTest:
     async def announced(self, *, inside: bool) -> Capabilities:
         """What CAPA says before or behind the login; asked once. Raises `Skip` where there is no CAPA."""
         if inside not in self._announced:
-            async with self.inside() if inside else self.outside() as wire:
-                reply = await wire.ask("CAPA", lines=True)
+            async with self.inside() if inside else self.outside() as raw:
+                reply = await raw.ask("CAPA", lines=True)
             lines = [line.decode("utf-8", "replace") for line in reply.lines]
             self._announced[inside] = Capabilities(lines)
             if not inside:
@@ -236,13 +236,13 @@ class ServerUnderTest:
     async def sizes(self) -> dict[int, int]:
         """Octets by message, as LIST says; asked once. Raises `Violation` for a line that is none."""
         if self._sizes is None:
-            async with self.inside() as wire:
-                self._sizes = await self.list_sizes(wire)
+            async with self.inside() as raw:
+                self._sizes = await self.list_sizes(raw)
         return self._sizes
 
-    async def list_sizes(self, wire: RawConnection) -> dict[int, int]:
+    async def list_sizes(self, raw: RawConnection) -> dict[int, int]:
         """LIST, on this connection."""
-        reply = await wire.ask("LIST", lines=True)
+        reply = await raw.ask("LIST", lines=True)
         if not reply.ok:
             raise Violation(f"LIST: {self.shown(reply.status)}")
         found = dict[int, int]()
@@ -255,9 +255,9 @@ class ServerUnderTest:
             found[int(match[1])] = int(match[2])
         return found
 
-    async def uids(self, wire: RawConnection) -> dict[int, bytes]:
+    async def uids(self, raw: RawConnection) -> dict[int, bytes]:
         """UIDL, on this connection. Raises `Skip` where there is none."""
-        reply = await wire.ask("UIDL", lines=True)
+        reply = await raw.ask("UIDL", lines=True)
         if not reply.ok:
             raise Skip(f"no UIDL: {self.shown(reply.status)}")
         found = dict[int, bytes]()
@@ -283,14 +283,14 @@ class ServerUnderTest:
         if self._samples is None:
             numbers = await self.some()
             found = dict[int, RawReply]()
-            async with self.inside() as wire:
+            async with self.inside() as raw:
                 for number in numbers:
-                    found[number] = reply = await wire.ask(f"RETR {number}", lines=True)
+                    found[number] = reply = await raw.ask(f"RETR {number}", lines=True)
                     if not reply.ok:
                         raise Violation(f"RETR {number}: {self.shown(reply.status)}", "what LIST lists can be fetched")
-                    echo = await wire.ask("NOOP", name=f"NOOP behind RETR {number}")
+                    echo = await raw.ask("NOOP", name=f"NOOP behind RETR {number}")
                     if not echo.ok:
-                        wire.broken = True
+                        raw.broken = True
                         raise Violation(
                             f"behind RETR {number} and its dot came {self.shown(echo.status)}",
                             "stuff every line that begins with a dot, else the rest of the mail is read as replies",

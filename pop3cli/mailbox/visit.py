@@ -47,8 +47,8 @@ class Visit:
 @contextmanager
 def logged_in(account: Account, options: Options) -> Iterator[Visit]:
     """A visit that is logged in. What can be wrong on our side is found before a connection is made."""
-    entrance = prepare(account, options.settings)
+    login_plan = prepare(account, options.settings)
     with Visit(options.new_trace()) as visit:
-        visit.do(entrance.connect(visit.session))
-        visit.do(entrance.log_in(visit.session))
+        visit.do(login_plan.connect(visit.session))
+        visit.do(login_plan.log_in(visit.session))
         yield visit

@@ -20,7 +20,7 @@ from typing import BinaryIO, Final
 
 from pop3cli.errors import OutputFailed
 from pop3cli.message.reading import Attachment
-from pop3cli.sanitize import harmless
+from pop3cli.sanitize import sanitized
 
 __all__ = ["ATTACHMENTS_MAX", "safe_name", "save_attachments"]
 
@@ -61,7 +61,7 @@ def save_attachments(attachments: Sequence[Attachment], folder: Path) -> list[Pa
 def safe_name(wish: str) -> str:
     """A file's name that comes as close to ``wish`` as is safe; empty when nothing is left of it."""
     last = re.split(r"[/\\]", unicodedata.normalize("NFC", wish))[-1]
-    name = _UNFIT.sub("_", harmless(last)).strip(" .")
+    name = _UNFIT.sub("_", sanitized(last)).strip(" .")
     stem, ending = os.path.splitext(name)
     if len(ending) > _ENDING_MAX:
         stem, ending = name, ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from pop3cli.sanitize import MASK, Echo, harmless
+from pop3cli.sanitize import MASK, Echo, sanitized
 from pop3core.grammar import Reader
 from pop3core.sasl import MECHANISMS
 from pop3core.secrecy import masked
@@ -40,7 +40,7 @@ class Trace:
 
     def note(self, text: str) -> None:
         """What happened beside that."""
-        self._show("-", harmless(text))
+        self._show("-", sanitized(text))
 
     def _lines(self, who: str, data: bytes) -> None:
         *whole, rest = data.split(b"\n")
@@ -56,7 +56,7 @@ class Trace:
         line = line[:_LINE_MAX].removesuffix(b"\r")
         line = self._masked(line) if who == "C" else self._heard(line)
         more = f" ... ({dropped} octets more)" if dropped else ""
-        self._show(who, harmless(line.decode("utf-8", "replace")) + more)
+        self._show(who, sanitized(line.decode("utf-8", "replace")) + more)
 
     def _masked(self, line: bytes) -> bytes:
         """A line of ours without what is secret in it."""

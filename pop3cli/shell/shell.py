@@ -82,7 +82,7 @@ class Shell:
         self._marked: set[int] = set()
         self._last: tuple[Replied, State] | None = None
         self._account: Account | None = None
-        self._entrance: tuple[LoginPlan, Settings] | None = None  # as opened, without a secret
+        self._plan: tuple[LoginPlan, Settings] | None = None  # as opened, without a secret
         self._failed = ExitStatus.OK  # the first failure's, from a pipe
 
     def run(self, account: str | None) -> ExitStatus:
@@ -219,11 +219,11 @@ class Shell:
     def _open(self, text: str) -> None:
         session = self._visit.session
         account, settings = find(text, self._options.settings, user_required=False)
-        entrance = way_to(account, settings)
-        prepared = entrance if account.user is None else with_secret(entrance, settings)
+        login_plan = way_to(account, settings)
+        prepared = login_plan if account.user is None else with_secret(login_plan, settings)
         self._known, self._marked, self._last = {}, set(), None
-        greeting = self._visit.do(entrance.connect(session))
-        self._account, self._entrance = account, (entrance, settings)
+        greeting = self._visit.do(login_plan.connect(session))
+        self._account, self._plan = account, (login_plan, settings)
         self._status_line(greeting.ok, greeting.code, greeting.text)
         if account.user is not None:
             self._log_in(prepared)
@@ -236,16 +236,16 @@ class Shell:
         if mechanism not in known:
             raise UsageFault("auth", "usage: auth MECHANISM", f"one of {', '.join(known).lower()}")
         account = self._account
-        assert account is not None and self._entrance is not None
+        assert account is not None and self._plan is not None
         if account.user is None and mechanism != "EXTERNAL":
             raise UsageFault("auth", "who logs in is not known", "open pop3s://user@host, or say user NAME before")
-        entrance, settings = self._entrance
-        self._log_in(with_secret(replace(entrance, account=account, auth=mechanism), settings))
+        login_plan, settings = self._plan
+        self._log_in(with_secret(replace(login_plan, account=account, auth=mechanism), settings))
 
-    def _log_in(self, entrance: LoginPlan) -> None:
+    def _log_in(self, login_plan: LoginPlan) -> None:
         session = self._visit.session
         before = session.state
-        mechanism, text = self._visit.do(entrance.log_in(session))
+        mechanism, text = self._visit.do(login_plan.log_in(session))
         self._last = Replied(Pass(b"") if mechanism == "USER" else Auth(mechanism), True, None, text), before
         self._status_line(True, None, text)
 

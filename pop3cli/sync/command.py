@@ -52,7 +52,7 @@ class Job:
 
     account: Account
     settings: Settings
-    entrance: LoginPlan
+    login_plan: LoginPlan
     destination: Path
     mbox: bool
     state: Path
@@ -63,12 +63,12 @@ class Job:
 
     async def log_in(self, session: Session) -> None:
         """Connect, see to TLS, and log in. Raises `MailError`; the session is closed then."""
-        entrance = self.entrance
-        if entrance.token is not None:  # it may have come to its end since; one that is still good costs nothing
-            entrance = await asyncio.to_thread(with_secret, entrance, self.settings)
-        await entrance.connect(session)
+        login_plan = self.login_plan
+        if login_plan.token is not None:  # it may have come to its end since; one that is still good costs nothing
+            login_plan = await asyncio.to_thread(with_secret, login_plan, self.settings)
+        await login_plan.connect(session)
         try:
-            await entrance.log_in(session)
+            await login_plan.log_in(session)
         except BaseException:
             await session.close()
             raise
@@ -149,25 +149,25 @@ def jobs_of(
     for account, settings, path, mbox in found:
         imported = {} if import_state is None else remembered(import_state[0], Path(import_state[1]), account)
         os.environ["POP3CLI_ACCOUNT"] = account.name  # one command for several accounts has to know which it is
-        entrance = prepare(account, settings)
-        jobs.append(Job(account, settings, entrance, path, mbox, state_path(account, path, state), imported))
+        login_plan = prepare(account, settings)
+        jobs.append(Job(account, settings, login_plan, path, mbox, state_path(account, path, state), imported))
     return jobs
 
 
 async def sync_all(
     jobs: Sequence[Job],
-    wishes: SyncOptions,
+    sync_options: SyncOptions,
     output: Output,
     watch: float | None,
     new_trace: Callable[[], Trace | None] = lambda: None,
 ) -> ExitStatus:
     """Do all jobs, once or every ``watch`` seconds until a signal comes."""
     loop = asyncio.get_running_loop()
-    work = asyncio.ensure_future(_all(jobs, wishes, output, watch, new_trace))
+    work = asyncio.ensure_future(_all(jobs, sync_options, output, watch, new_trace))
 
     def end() -> None:
-        if wishes.filter is not None:
-            wishes.filter.stop()
+        if sync_options.filter is not None:
+            sync_options.filter.stop()
         work.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -182,25 +182,29 @@ async def sync_all(
 
 
 async def _all(
-    jobs: Sequence[Job], wishes: SyncOptions, output: Output, watch: float | None, new_trace: Callable[[], Trace | None]
+    jobs: Sequence[Job],
+    sync_options: SyncOptions,
+    output: Output,
+    watch: float | None,
+    new_trace: Callable[[], Trace | None],
 ) -> ExitStatus:
     turns = asyncio.Semaphore(AT_ONCE)
 
     async def once(job: Job) -> SyncReport:
         async with turns:
-            destination = job.opened(wishes.headers_only)
+            destination = job.opened(sync_options.headers_only)
             run = SyncRun(
                 key_of(job.account),
                 job.log_in,
                 destination,
                 job.state,
-                wishes,
+                sync_options,
                 output.meter,
                 imported=job.imported,
                 new_trace=new_trace,
             )
             report = await run.run()
-        output.tell(job.account.name, report, wishes)
+        output.tell(job.account.name, report, sync_options)
         return report
 
     async def keep_at(job: Job) -> SyncReport:

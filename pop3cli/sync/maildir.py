@@ -113,12 +113,12 @@ class Maildir:
         name = b"%d.M%06d_%s.%s" % (now, now % 1 * 1e6, self._key(uid, self._kind).encode(), self._host)
         return MaildirSpool(self._folder, name)
 
-    def store(self, drafts: Sequence[Spool], state: SyncState, done: Sequence[tuple[str, LogEntry]]) -> None:
+    def store(self, spools: Sequence[Spool], state: SyncState, done: Sequence[tuple[str, LogEntry]]) -> None:
         """Give messages their names, durably, and record what was done.
 
         All octets are on the disk before the first message has a name, all names before the first is recorded.
         """
-        ours = [draft for draft in drafts if isinstance(draft, MaildirSpool)]
+        ours = [draft for draft in spools if isinstance(draft, MaildirSpool)]
         if ours:
             state.begin_run()
         for draft in ours:

@@ -93,12 +93,12 @@ class Mbox:
         """A message that is about to come."""
         return MboxSpool()
 
-    def store(self, drafts: Sequence[Spool], state: SyncState, done: Sequence[tuple[str, LogEntry]]) -> None:
+    def store(self, spools: Sequence[Spool], state: SyncState, done: Sequence[tuple[str, LogEntry]]) -> None:
         """Add messages, durably, and record what was done; all of them, or none."""
-        if not drafts:
+        if not spools:
             state.record(done)
             return
-        texts = [draft for draft in drafts if isinstance(draft, MboxSpool)]
+        texts = [draft for draft in spools if isinstance(draft, MboxSpool)]
         with locked(self._file) as fd:
             offset = os.fstat(fd).st_size
             ends = os.pread(fd, 2, max(offset - 2, 0))
@@ -114,10 +114,10 @@ class Mbox:
             if not offset:
                 sync_folder(self._file.parent)
             state.record(done)
-        for draft in drafts:
+        for draft in spools:
             draft.close()
 
-    def _append(self, fd: int, pending: PendingAppend, drafts: Sequence[MboxSpool]) -> None:
+    def _append(self, fd: int, pending: PendingAppend, spools: Sequence[MboxSpool]) -> None:
         """Claim the room that the messages need, as one addition to the file's end, then write them into it.
 
         So whoever adds to the file meanwhile, or behind a crash of ours, does so behind our room and never within.
@@ -125,7 +125,7 @@ class Mbox:
         _claim(fd, pending)
         with open(fd, "wb", closefd=False) as out:
             out.seek(pending.offset + pending.padding)
-            for draft in drafts:
+            for draft in spools:
                 out.write(_separator(pending.token, pending.time))
                 os.lseek(draft.fileno(), 0, os.SEEK_SET)
                 with open(draft.fileno(), "rb", closefd=False) as text:

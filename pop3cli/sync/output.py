@@ -41,13 +41,13 @@ class Output:
     ) -> None:
         self._stack.close()
 
-    def tell(self, name: str, report: SyncReport, wishes: SyncOptions) -> None:
+    def tell(self, name: str, report: SyncReport, sync_options: SyncOptions) -> None:
         """How a run went. Raises `OutputFailed`."""
         self.meter.stop()
         if self._json:
-            self._terminal.json(as_json(name, report, wishes))
+            self._terminal.json(as_json(name, report, sync_options))
         else:
-            self._terminal.line((f"{name}: ", "label"), "; ".join(_words(report, wishes)))
+            self._terminal.line((f"{name}: ", "label"), "; ".join(_words(report, sync_options)))
         for text in [*report.remarks, *report.problems]:
             self._terminal.note(f"{name}: {text}")
         if report.left > len(report.problems):
@@ -57,8 +57,8 @@ class Output:
         self._terminal.flush()
 
 
-def _words(report: SyncReport, wishes: SyncOptions) -> list[str]:
-    if wishes.dry_run:
+def _words(report: SyncReport, sync_options: SyncOptions) -> list[str]:
+    if sync_options.dry_run:
         words = [f"{_messages(len(report.would_fetch))} to fetch, {len(report.would_delete):,} to delete"]
     elif report.fetched:
         words = [f"{_messages(report.fetched)} fetched, {human_size(report.octets)}"]
@@ -72,10 +72,10 @@ def _messages(count: int) -> str:
     return "1 message" if count == 1 else f"{count:,} messages"
 
 
-def as_json(name: str, report: SyncReport, wishes: SyncOptions) -> dict[str, Any]:
+def as_json(name: str, report: SyncReport, sync_options: SyncOptions) -> dict[str, Any]:
     """A report for programs; docs/client.md has the names."""
     row: dict[str, Any] = {"account": name, "status": status_of(report).value}
-    if wishes.dry_run:
+    if sync_options.dry_run:
         row |= {"fetch": report.would_fetch, "delete": report.would_delete}
     else:
         row |= {"fetched": report.fetched, "octets": report.octets, "deleted": report.deleted}

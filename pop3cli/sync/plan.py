@@ -40,7 +40,7 @@ class Plan:
 def planned(
     index: Index,
     entries: Mapping[str, LogEntry],
-    wishes: SyncOptions,
+    sync_options: SyncOptions,
     now: float,
     *,
     seen: Container[str] = (),
@@ -54,10 +54,10 @@ def planned(
     plan = Plan()
     for uid, place in index.places.items():
         entry = entries.get(uid)
-        large = wishes.max_size is not None and place.octets > wishes.max_size
-        if entry is None or _other(entry, place, wishes):
+        large = sync_options.max_size is not None and place.octets > sync_options.max_size
+        if entry is None or _other(entry, place, sync_options):
             (plan.too_large if large else plan.fetch).append(uid)
-        elif due(entry, wishes, now):
+        elif due(entry, sync_options, now):
             if entry.kind is Kind.IMPORTED:
                 plan.imported.append(uid)
             elif uid in seen or (trusting and not _doubtful(entry)):
@@ -67,15 +67,15 @@ def planned(
     return plan
 
 
-def _other(entry: LogEntry, place: Place, wishes: SyncOptions) -> bool:
+def _other(entry: LogEntry, place: Place, sync_options: SyncOptions) -> bool:
     """Whether what is remembered is not what is there now, or not all of it."""
-    if wishes.headers_only and entry.kind in (Kind.FETCHED, Kind.ODD):
+    if sync_options.headers_only and entry.kind in (Kind.FETCHED, Kind.ODD):
         return False  # its headers could not be compared; a run that fetches messages does that
     if entry.octets and entry.octets != place.octets:
         return True
-    if entry.kind is Kind.SKIPPED and entry.away and wishes.delete_after is not None:
+    if entry.kind is Kind.SKIPPED and entry.away and sync_options.delete_after is not None:
         return True  # else a new message under its id would be left there for ever, and nobody would see it
-    return entry.kind is Kind.HEADERS and not wishes.headers_only
+    return entry.kind is Kind.HEADERS and not sync_options.headers_only
 
 
 def _doubtful(entry: LogEntry) -> bool:
@@ -83,10 +83,10 @@ def _doubtful(entry: LogEntry) -> bool:
     return entry.away or entry.kind in (Kind.ODD, Kind.UNWANTED)
 
 
-def due(entry: LogEntry, wishes: SyncOptions, now: float) -> bool:
+def due(entry: LogEntry, sync_options: SyncOptions, now: float) -> bool:
     """Whether a message is to be deleted, by what was done with it and when."""
     if entry.kind is Kind.UNWANTED:
         return True
-    if wishes.delete_after is None or entry.kind in (Kind.HEADERS, Kind.SKIPPED):
+    if sync_options.delete_after is None or entry.kind in (Kind.HEADERS, Kind.SKIPPED):
         return False
-    return max(now - entry.time, 0) >= wishes.delete_after  # a clock may have been set back
+    return max(now - entry.time, 0) >= sync_options.delete_after  # a clock may have been set back

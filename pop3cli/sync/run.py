@@ -92,7 +92,7 @@ class SyncRun:
         log_in: Callable[[Session], Awaitable[None]],
         destination: Destination,
         state: Path,
-        wishes: SyncOptions,
+        sync_options: SyncOptions,
         meter: SyncMeter,
         *,
         imported: Mapping[str, int] | None = None,
@@ -101,7 +101,7 @@ class SyncRun:
     ) -> None:
         self.report = SyncReport(account)
         self._log_in, self._destination, self._state_path = log_in, destination, state
-        self._wishes, self._meter, self._reconnect = wishes, meter, reconnect or Reconnect()
+        self._options, self._meter, self._reconnect = sync_options, meter, reconnect or Reconnect()
         self._imported, self._new_trace = imported or {}, new_trace
         self._thread = ThreadPoolExecutor(1, "sync")  # one: what it does is in order
         self._state: SyncState
@@ -115,7 +115,7 @@ class SyncRun:
         """Do it. What failed is in the report; only a cancelled task raises."""
         try:
             with ExitStack() as stack:
-                opened = SyncState.opened(self._state_path, self.report.account, read_only=self._wishes.dry_run)
+                opened = SyncState.opened(self._state_path, self.report.account, read_only=self._options.dry_run)
                 try:
                     self._state = await self._do(lambda: stack.enter_context(opened))
                     await self._sessions()
@@ -158,9 +158,9 @@ class SyncRun:
             await self._log_in(session)
             self._logged_in = True
             index = await read_index(session)
-            if self._wishes.dry_run:
+            if self._options.dry_run:
                 entries = self._taken_over(index) | self._state.entries
-                self._tell(planned(index, entries, self._wishes, time.time()))
+                self._tell(planned(index, entries, self._options, time.time()))
                 await session.quit()
                 return
             await self._do(lambda: self._prepare(index))
@@ -223,7 +223,7 @@ class SyncRun:
 
     def _planned(self, index: Index) -> Plan:
         entries, now = self._state.entries, time.time()
-        return planned(index, entries, self._wishes, now, seen=self._seen, trusting=self._trusting)
+        return planned(index, entries, self._options, now, seen=self._seen, trusting=self._trusting)
 
     async def _fetch_all(self, session: Session, index: Index) -> Plan:
         """Fetch what is new, and again what has to be compared before it is deleted; what is to be done then."""
@@ -241,11 +241,11 @@ class SyncRun:
         return plan
 
     async def _fetch(self, session: Session, index: Index, uids: list[str]) -> None:
-        headers = self._wishes.headers_only
+        headers = self._options.headers_only
         self._uids = {index.places[uid].number: uid for uid in uids}
         self._meter.expect(0 if headers else sum(index.places[uid].octets for uid in uids))
         kind = Kind.HEADERS if headers else Kind.FETCHED
-        writer = Writer(self._destination, self._state, kind, self._wishes.filter)
+        writer = Writer(self._destination, self._state, kind, self._options.filter)
         collector = Collector(writer, self._thread, self._became)
         commands: Iterator[Command] = (Top(n, 0) if headers else Retr(n) for n in self._uids)
         try:

@@ -80,7 +80,7 @@ class Destination(Protocol):
         """A message that is about to come."""
         ...
 
-    def store(self, drafts: Sequence[Spool], state: SyncState, done: Sequence[tuple[str, LogEntry]]) -> None:
+    def store(self, spools: Sequence[Spool], state: SyncState, done: Sequence[tuple[str, LogEntry]]) -> None:
         """Keep messages, durably, and record what was done."""
 
     def recover(self, state: SyncState, listed: Iterable[tuple[str, int]]) -> str | None:
@@ -97,7 +97,7 @@ class Writer:
 
     def write(self, pieces: Sequence[Piece]) -> list[WriteOutcome]:
         """Write a batch: what of it is whole is durable, and recorded, when this returns. Raises OSError."""
-        drafts: list[Spool] = []
+        spools: list[Spool] = []
         done: list[tuple[str, LogEntry]] = []
         outcomes: list[WriteOutcome] = []
         try:
@@ -108,46 +108,46 @@ class Writer:
                     case End(octets):
                         assert self._draft is not None
                         self._draft.finish()
-                        drafts.append(self._draft)
+                        spools.append(self._draft)
                         self._draft = None
-                        self._decide(drafts, octets, done, outcomes)
+                        self._decide(spools, octets, done, outcomes)
                     case data:
                         assert self._draft is not None
                         self._draft.write(data)
             if done:
-                self._destination.store(drafts, self._state, done)
+                self._destination.store(spools, self._state, done)
             return outcomes
         except BaseException:
-            for draft in drafts:
+            for draft in spools:
                 draft.discard()
             raise
 
     def _decide(
-        self, drafts: list[Spool], octets: int, done: list[tuple[str, LogEntry]], outcomes: list[WriteOutcome]
+        self, spools: list[Spool], octets: int, done: list[tuple[str, LogEntry]], outcomes: list[WriteOutcome]
     ) -> None:
-        """What becomes of the last of ``drafts``."""
-        uid, announced, draft = self._begun.uid, self._begun.octets, drafts[-1]
+        """What becomes of the last of ``spools``."""
+        uid, announced, draft = self._begun.uid, self._begun.octets, spools[-1]
         digest, before = draft.digest(), self._before(uid)
         if before is not None and before.digest == digest:
-            drafts.pop().discard()
+            spools.pop().discard()
             kind = self._kind_of(octets) if before.kind in (Kind.FETCHED, Kind.ODD) else before.kind
             done.append((uid, replace(before, kind=kind, octets=announced, gone=0, away=False)))
             outcomes.append(WriteOutcome(uid, kind, octets, as_before=True))
             return
         if before is not None and before.kind is Kind.ODD and before.octets == announced and not before.away:
-            drafts.pop().discard()  # some servers change a message each time it is read: one copy of it is enough
+            spools.pop().discard()  # some servers change a message each time it is read: one copy of it is enough
             why = f"message {uid} is not as LIST announced, nor as it came before; it stays on the server"
             outcomes.append(WriteOutcome(uid, None, octets, why))
             return
         try:
             verdict = FilterVerdict.KEEP if self._filter is None else self._filter.judge(draft.fileno())
         except FilterFailed as fault:
-            drafts.pop().discard()
+            spools.pop().discard()
             outcomes.append(WriteOutcome(uid, None, octets, str(fault)))
             return
         kind = self._kind_of(octets)
         if verdict is not FilterVerdict.KEEP:
-            drafts.pop().discard()
+            spools.pop().discard()
             kind = Kind.SKIPPED if verdict is FilterVerdict.SKIP else Kind.UNWANTED
         done.append((uid, LogEntry(kind, int(time.time()), announced, digest)))
         outcomes.append(WriteOutcome(uid, kind, octets, as_before=None if before is None else False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from pop3cli.sanitize import harmless
+from pop3cli.sanitize import sanitized
 from pop3cli.terminal.units import human_size
 
 if TYPE_CHECKING:  # rich is slow to import, and short work does without
@@ -54,7 +54,7 @@ class Meter:
             counted = (DownloadColumn(binary_units=True), Speed()) if self._octets else (MofNCompleteColumn(),)
             columns = (TextColumn("{task.description}"), BarColumn(), *counted, TimeRemainingColumn())
             self._bar = Progress(*columns, console=self._console, transient=True)
-            self._bar.add_task(harmless(self._label), total=self._total)
+            self._bar.add_task(sanitized(self._label), total=self._total)
             self._bar.start()
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=self._done, total=self._total)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING, Final
 
-from pop3cli.sanitize import harmless
+from pop3cli.sanitize import sanitized
 
 if TYPE_CHECKING:  # rich is slow to import, and plain output does without
     from rich.text import Text
@@ -58,7 +58,7 @@ class Table:
 
         row = Text()
         for column, width, cell, style in zip(self._columns, self._widths, cells, styles, strict=True):
-            text = Text(harmless(cell), style=style)
+            text = Text(sanitized(cell), style=style)
             if self._cut:
                 text.truncate(width, overflow="ellipsis")
             missing = max(width - text.cell_len, 0)

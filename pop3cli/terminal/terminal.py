@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from pop3cli.errors import OutputFailed
-from pop3cli.sanitize import harmless, harmless_lines
+from pop3cli.sanitize import sanitized, sanitized_lines
 
 if TYPE_CHECKING:  # rich is slow to import, and plain output does without
     from rich.console import Console
@@ -96,7 +96,7 @@ class Terminal:
         if not stream.isatty():
             with self.writing():
                 stream.write(
-                    "".join(harmless(piece if isinstance(piece, str) else piece[0]) for piece in pieces) + "\n"
+                    "".join(sanitized(piece if isinstance(piece, str) else piece[0]) for piece in pieces) + "\n"
                 )
             return
         self._print(self._err if aside else self._out, _assembled(pieces), soft_wrap=True)
@@ -119,11 +119,11 @@ class Terminal:
     def trace(self) -> None:
         """The traceback of the exception under way."""
         with contextlib.suppress(OSError):
-            self._stderr.write(harmless_lines(traceback.format_exc()))
+            self._stderr.write(sanitized_lines(traceback.format_exc()))
 
     def body(self, text: str) -> None:
         """Text of many lines, foreign; on a terminal it is broken between words, and quotations stand out."""
-        text = harmless_lines(text).rstrip("\n")
+        text = sanitized_lines(text).rstrip("\n")
         if not self.is_terminal or len(text) > _WRAPPED_MAX:  # rich takes a minute for what is shown at once
             self.write(text + "\n")
             return
@@ -144,7 +144,7 @@ class Terminal:
         """What a person answers, in small letters; None at the end of input."""
         from rich.text import Text
 
-        self._print(self._err, Text(harmless_lines(question)), end="", soft_wrap=True)
+        self._print(self._err, Text(sanitized_lines(question)), end="", soft_wrap=True)
         try:
             return input().strip().lower()
         except EOFError:
@@ -259,7 +259,7 @@ def _assembled(pieces: Sequence[str | tuple[str, str]]) -> Text:
     text = Text()
     for piece in pieces:
         content, style = (piece, "") if isinstance(piece, str) else piece
-        text.append(harmless(content), style=style)
+        text.append(sanitized(content), style=style)
     return text
 
 
@@ -291,4 +291,4 @@ class ContentPrinter:
             text, self._held = text[:-1], "\r"
         if text:
             self._at_line_start = text.endswith(("\n", "\r"))
-            self._terminal.write(harmless_lines(text))
+            self._terminal.write(sanitized_lines(text))

@@ -34,7 +34,7 @@ from pop3d.commands.finding import warning as _warning
 from pop3d.config import Config, ConfigError, Pam
 from pop3d.exit_status import ExitStatus
 from pop3d.net.certificates import covers, shown_by
-from pop3d.observe.log import harmless
+from pop3d.observe.log import sanitized
 from pop3d.system.ownership import acting
 from pop3d.system.privileges import IdentityDoubt, ProcessIdentity, become, process_identity
 from pop3d.system.state_folder import CACHE, KEEP
@@ -53,7 +53,7 @@ def check(path: Path | None) -> ExitStatus:
     console = Console(highlight=False, soft_wrap=True)
     for one in found:
         word, style = ("fault", "bold red") if one.fault else ("warning", "yellow")
-        console.print(Text.assemble((word, style), ": ", harmless(one.text)))
+        console.print(Text.assemble((word, style), ": ", sanitized(one.text)))
     style = "bold red" if faults else "yellow" if found else "bold green"
     console.print(Text(f"{counted(faults, 'fault')}, {counted(len(found) - faults, 'warning')}", style))
     return ExitStatus.CONFIG if faults else ExitStatus.OK

@@ -19,7 +19,7 @@ from pop3d.commands.whose import become_user, known_account
 from pop3d.config import Config
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
-from pop3d.observe.log import harmless
+from pop3d.observe.log import sanitized
 from pop3d.stores import StoreError
 from pop3d.stores.maildir.delivery import sizes_in
 from pop3d.stores.maildir.folders import named_below, open_folder
@@ -74,13 +74,13 @@ def show(user: str, config: Path | None, *, as_json: bool) -> None:
     console = Console()
     if not console.is_terminal:
         for name, value, _ in _lines(found):
-            print(f"{name}\t{harmless(value)}")
+            print(f"{name}\t{sanitized(value)}")
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value, style in _lines(found):
-        table.add_row(name, Text(harmless(value), style))
+        table.add_row(name, Text(sanitized(value), style))
     console.print(table)
 
 

@@ -28,7 +28,7 @@ from pop3d.auth.users_file import (
 from pop3d.commands.configured import configured
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
-from pop3d.observe.log import harmless
+from pop3d.observe.log import sanitized
 
 __all__ = ["add", "list_users", "passwd", "remove"]
 
@@ -116,13 +116,13 @@ def list_users(*, config: Path | None, users: Path | None) -> None:
     console = Console()
     if not console.is_terminal:
         for line in lines:
-            print(f"{harmless(line.name) or '?'}\t{_scheme(line)}")
+            print(f"{sanitized(line.name) or '?'}\t{_scheme(line)}")
         return
     table = Table("name", "scheme", "fields", box=None, header_style="bold", pad_edge=False)
     for line in lines:
         fields = ", ".join(line.user.fields) if line.user is not None else f"line {line.number}: {line.fault}"
         style = "" if line.user is not None else "red"
-        table.add_row(Text(harmless(line.name) or "?"), Text(_scheme(line)), Text(fields, style))
+        table.add_row(Text(sanitized(line.name) or "?"), Text(_scheme(line)), Text(fields, style))
     console.print(table)
 
 

@@ -24,10 +24,10 @@ __all__ = [
     "Event",
     "configure",
     "failed_login",
-    "harmless",
     "log",
     "refused_connection",
     "refused_login",
+    "sanitized",
     "session_line",
     "unraisable",
     "unserved_login",
@@ -50,7 +50,7 @@ _SIMPLE = re.compile(r"[!#-<>-\[\]-~]{1,512}")  # nor a second look: such charac
 Value: TypeAlias = str | int | float | None
 
 
-def harmless(text: str) -> str:
+def sanitized(text: str) -> str:
     """Text without anything but printable characters; the others are shown as escapes."""
     return "".join(map(_escaped, text[:_TEXT_MAX]))
 
@@ -118,11 +118,11 @@ class _Text(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         # an event has made its values harmless, each by itself and within bounds
-        told = str(record.msg) if isinstance(record.msg, Event) else harmless(record.getMessage())
+        told = str(record.msg) if isinstance(record.msg, Event) else sanitized(record.getMessage())
         lines = [f"{self.formatTime(record)} {record.levelname} {told}"]
         if record.exc_info:
             # a bug of ours: the traceback belongs to the log, each line marked as a part of this record
-            lines += [f"    {harmless(line)}" for line in self.formatException(record.exc_info).splitlines()]
+            lines += [f"    {sanitized(line)}" for line in self.formatException(record.exc_info).splitlines()]
         return "\n".join(lines)
 
 
@@ -136,9 +136,9 @@ class _Json(logging.Formatter):
             told["event"] = record.msg.name
             told |= {key: _as_json(value) for key, value in record.msg.fields.items()}
         else:
-            told |= {"event": "message", "message": harmless(record.getMessage())}
+            told |= {"event": "message", "message": sanitized(record.getMessage())}
         if record.exc_info:
-            told["traceback"] = [harmless(line) for line in self.formatException(record.exc_info).splitlines()]
+            told["traceback"] = [sanitized(line) for line in self.formatException(record.exc_info).splitlines()]
         return json.dumps(told)  # in ASCII: whatever the encoding of standard error, it stays JSON
 
 
@@ -147,7 +147,7 @@ def _as_json(value: Value) -> Value:
         return round(value, 3)
     if isinstance(value, str) and not _SIMPLE.fullmatch(value):
         # a backslash is doubled, so that an escape of ours cannot be mistaken for what was said
-        return harmless(_clipped(value, _VALUE_OCTETS_MAX).replace("\\", "\\\\")) or None
+        return sanitized(_clipped(value, _VALUE_OCTETS_MAX).replace("\\", "\\\\")) or None
     return value
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pop3cli.accounts.registry import book_path
+from pop3cli.accounts.registry import accounts_file
 from pop3cli.accounts.url import parse_account
 from pop3cli.auth import token_store
 from pop3cli.files import config_folder, state_folder
@@ -17,7 +17,7 @@ from pop3cli.sync.command import state_path
 def test_folders_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    assert book_path() == tmp_path / "config/pop3cli/accounts.toml"
+    assert accounts_file() == tmp_path / "config/pop3cli/accounts.toml"
     assert history_file() == tmp_path / "state/pop3cli/history"
     assert token_store._path("work") == tmp_path / "state/pop3cli/tokens/work.json"
     state = state_path(parse_account("pop3s://alice@host"), tmp_path / "Mail", None)

@@ -18,7 +18,7 @@ from pop3cli.mailbox.client import _parsed
 from pop3cli.message.html import html_to_text
 from pop3cli.message.reading import parse_headers, read_message, summarize
 from pop3cli.message.statistics import Statistics
-from pop3cli.sanitize import harmless_lines
+from pop3cli.sanitize import sanitized_lines
 from pop3core.client import ClientConnection
 from pop3core.events import Greeted
 
@@ -133,7 +133,7 @@ def test_a_page_takes_time_as_it_is_long(name: str, monkeypatch: pytest.MonkeyPa
 def test_a_message_takes_time_as_it_is_long(name: str) -> None:
     def read(content: bytes) -> None:
         message = read_message(content)
-        harmless_lines(message.text)
+        sanitized_lines(message.text)
         parse_headers(content)
         Statistics().add(1, 1, summarize(content))
 

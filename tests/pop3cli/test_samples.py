@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pop3cli.accounts.registry import read_book
+from pop3cli.accounts.registry import read_accounts
 from pop3cli.accounts.url import Settings, parse_account
 from pop3cli.auth.token_store import access_token
 from pop3cli.sync.mbox import Mbox
@@ -72,7 +72,7 @@ def test_named_accounts(sample: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     (tmp_path / "pop3cli").mkdir()
     shutil.copy(sample / "accounts-0.1.toml", tmp_path / "pop3cli" / "accounts.toml").chmod(0o600)
-    book = read_book()
+    book = read_accounts()
     assert {name: entry.account.url for name, entry in book.items()} == {
         "all": "pop3s://alice@mail.example.org:995",
         "old.plain": "pop3://bob%40example.org@mail.example.org:1110",

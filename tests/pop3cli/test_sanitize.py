@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pop3cli.sanitize import harmless, harmless_lines
+from pop3cli.sanitize import sanitized, sanitized_lines
 
 
 @pytest.mark.parametrize(
@@ -23,18 +23,18 @@ from pop3cli.sanitize import harmless, harmless_lines
     ],
 )
 def test_harmless(text: str, shown: str) -> None:
-    assert harmless(text) == shown
+    assert sanitized(text) == shown
 
 
 def test_harmless_lines_keep_lines() -> None:
-    assert harmless_lines("a\r\nb\rc\n\td\x1b\x0ce") == "a\nb\nc\n        d␛\ne"
+    assert sanitized_lines("a\r\nb\rc\n\td\x1b\x0ce") == "a\nb\nc\n        d␛\ne"
 
 
 @given(st.text())
 def test_harmless_is_harmless(text: str) -> None:
-    shown = harmless(text)
+    shown = sanitized(text)
     assert shown.isprintable() or all(
         c.isprintable() or c in "\u200c\u200d" or c.isspace() or c >= "\x80" for c in shown
     )
     assert not set(shown) & {chr(octet) for octet in (*range(0x20), *range(0x7F, 0xA0))}
-    assert harmless(shown) == shown
+    assert sanitized(shown) == shown

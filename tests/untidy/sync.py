@@ -357,14 +357,14 @@ class Sync(RuleBasedStateMachine):
         if (system.crashed or system.failed) and delivery:
             self.another_program_delivers()
 
-    def run_once(self, wishes: SyncOptions, faults: Faults, system: System) -> SyncReport | None:
+    def run_once(self, sync_options: SyncOptions, faults: Faults, system: System) -> SyncReport | None:
         self.server.begin_run(faults)
         if self.fragile:
             self.doubled |= {mail.serial for mail in self.server.mails if mail.hidden}
         Sync.runs += 1
         report = None
         with patched(system, self.clock), contextlib.suppress(Crash):
-            report = asyncio.run(self.session(wishes))
+            report = asyncio.run(self.session(sync_options))
         self.fragile = self.fragile and "QUIT" not in self.server.commands
         if system.crashed or system.failed:
             self.fragile = True
@@ -377,7 +377,7 @@ class Sync(RuleBasedStateMachine):
             assert self.box.mbox or not os.listdir(self.box.path / "tmp")
         return report
 
-    async def session(self, wishes: SyncOptions) -> SyncReport:
+    async def session(self, sync_options: SyncOptions) -> SyncReport:
         served: list[asyncio.Task[None]] = []
 
         async def dial(host: str, port: int) -> socket.socket:
@@ -392,10 +392,16 @@ class Sync(RuleBasedStateMachine):
             await session.connect("localhost", 110, tls=TLS, implicit=False, timeout=20, dial=dial)
             await session.login("alice", "secret")
 
-        headers = wishes.headers_only
+        headers = sync_options.headers_only
         destination = Mbox(self.box.path) if self.box.mbox else Maildir(self.box.path, ACCOUNT, headers_only=headers)
         run = SyncRun(
-            ACCOUNT, log_in, destination, self.folder / "state", wishes, NoMeter(), reconnect=Reconnect(1, 0.0, 0.0)
+            ACCOUNT,
+            log_in,
+            destination,
+            self.folder / "state",
+            sync_options,
+            NoMeter(),
+            reconnect=Reconnect(1, 0.0, 0.0),
         )
         try:
             return await run.run()

@@ -50,17 +50,17 @@ class CachedListing:
 class ListingFile:
     """The listing of one Maildir. ``cache``: the folder for what can be rebuilt; ``maildir``: its path.
 
-    ``ways``: how sizes and unique-ids were found, by a word for each way that is not the usual one.
+    ``scan_options``: how sizes and unique-ids were found, by a word for each way that is not the usual one.
     """
 
-    def __init__(self, cache: Path, maildir: str, *ways: str) -> None:
-        self._cache, self._maildir, self._ways = cache, maildir, ways
+    def __init__(self, cache: Path, maildir: str, *scan_options: str) -> None:
+        self._cache, self._maildir, self._scan_options = cache, maildir, scan_options
 
     @functools.cached_property
     def _path(self) -> Path:
         # Named by a hash, so that nothing in a user's name can matter to a path. Most logins never ask for it.
         name = hashlib.sha256(os.fsencode(self._maildir)).hexdigest()
-        return self._cache / "listings" / ".".join((name, *self._ways))
+        return self._cache / "listings" / ".".join((name, *self._scan_options))
 
     def load(self) -> CachedListing | None:
         """What is kept; None when nothing usable is there."""

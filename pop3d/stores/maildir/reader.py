@@ -139,15 +139,19 @@ class _Unpacking(_Converting):
 class MessageReader:
     """Reads messages 1 to n of a listing.
 
-    ``room``: of `scratch`; what is in it is of no worth once a method has returned. ``ways``: as it was listed.
+    ``room``: of `scratch`; what is in it is of no worth once a method has returned. ``scan_options``: as it was listed.
     ``at_once``: files that are in memory may be opened on the event loop. Methods raise OSError; FileNotFoundError for
     a message that is gone, also when another file has its name; `read` raises `NotMail`. Pieces must be asked for in
     order (`pop3d.stores.Maildrop.read`).
     """
 
-    def __init__(self, files: ListedFiles, room: memoryview, ways: ScanOptions, *, at_once: bool) -> None:
+    def __init__(self, files: ListedFiles, room: memoryview, scan_options: ScanOptions, *, at_once: bool) -> None:
         self._files, self._room = files, room
-        self._surrogates, self._refuse, self._believes = ways.surrogates, ways.refuse, ways.believe_names
+        self._surrogates, self._refuse, self._believes = (
+            scan_options.surrogates,
+            scan_options.refuse,
+            scan_options.believe_names,
+        )
         self._at_once = at_once and not self._surrogates
         self._ahead: dict[int, bytes] = {}  # whole messages that were read before they were asked for
         self._next = 1  # whoever asks for this one reads the mailbox in order

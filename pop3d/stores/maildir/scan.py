@@ -192,7 +192,7 @@ def announced(name: bytes) -> int | None:
     return None if found is None else int(found[1])
 
 
-def scan(root: int, before: Scan | None = None, ways: ScanOptions | None = None) -> Scan:
+def scan(root: int, before: Scan | None = None, scan_options: ScanOptions | None = None) -> Scan:
     """List the messages below ``root``, a descriptor of the Maildir. ``before``: as they were, in the same ways.
 
     Raises OSError when a folder cannot be listed: an error never shows as an empty mailbox. A file that cannot be read
@@ -202,13 +202,20 @@ def scan(root: int, before: Scan | None = None, ways: ScanOptions | None = None)
     # Sorted twice, and never as pairs: of a million freed pairs the interpreter keeps some for later, one here, one
     # there, and with them nearly all the memory that they had.
     entries = all_entries(root)
-    ways = ways or ScanOptions()
-    if before is not None and not ways.uids and not ways.told and (left := before.only(entries)) is not None:
+    scan_options = scan_options or ScanOptions()
+    if (
+        before is not None
+        and not scan_options.uids
+        and not scan_options.told
+        and (left := before.only(entries)) is not None
+    ):
         return left
     entries = sorted_in_slices(entries)
     entries.sort(key=unique_part)
     with OpenFolders(root) as folders:
-        result = _Collector(root, folders, entries, _Known(iter(()) if before is None else before.sizes()), ways)
+        result = _Collector(
+            root, folders, entries, _Known(iter(()) if before is None else before.sizes()), scan_options
+        )
         for unique, group in groupby(entries, key=unique_part):
             same = list(group)
             if len(same) == 1 and unique not in result.told:
@@ -260,11 +267,17 @@ class _Collector:
     """A scan as it grows. ``found``: all entries, ascending by the unique part."""
 
     def __init__(
-        self, root: int, folders: OpenFolders, found: Sequence[bytes], known: _Known, ways: ScanOptions
+        self, root: int, folders: OpenFolders, found: Sequence[bytes], known: _Known, scan_options: ScanOptions
     ) -> None:
-        self._root, self._folders, self._found, self._known, self._ways = root, folders, found, known, ways
-        self._keyed = known.any or bool(ways.uids)  # else nothing is kept under the names
-        self._believes = ways.believe_names and not ways.surrogates
+        self._root, self._folders, self._found, self._known, self._scan_options = (
+            root,
+            folders,
+            found,
+            known,
+            scan_options,
+        )
+        self._keyed = known.any or bool(scan_options.uids)  # else nothing is kept under the names
+        self._believes = scan_options.believe_names and not scan_options.surrogates
         self._names: list[bytes] = []
         self._inodes = array("Q")
         self._others: dict[int, bytes] = {}
@@ -276,7 +289,7 @@ class _Collector:
         self._fresh: dict[bytes, bytes] = {}  # entries by what stays of them, as read again
         self._readings = 0
         self.told: dict[bytes, list[ToldId]] = {}
-        for one in ways.told:
+        for one in scan_options.told:
             self.told.setdefault(one.unique, []).append(one)
         self._telling = False
 
@@ -344,7 +357,7 @@ class _Collector:
         return uid in self._taken or self._is_a_unique_part(uid)
 
     def _unique_id(self, unique: bytes, key: bytes) -> bytes:
-        given = self._ways.uids.get(key) if self._ways.uids else None
+        given = self._scan_options.uids.get(key) if self._scan_options.uids else None
         if given is not None and given not in self._taken and not self._is_a_unique_part(given):
             self._taken.add(given)
             return given
@@ -392,7 +405,9 @@ class _Collector:
             # is sent.
             descriptor = os.open(base_of(name), OPEN_MESSAGE, dir_fd=self._folders.of(name))
             try:
-                return octets_sent(descriptor, surrogate=self._ways.surrogates, refuse=self._ways.refuse)
+                return octets_sent(
+                    descriptor, surrogate=self._scan_options.surrogates, refuse=self._scan_options.refuse
+                )
             finally:
                 os.close(descriptor)
         except FileNotFoundError:

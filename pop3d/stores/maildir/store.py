@@ -115,15 +115,15 @@ class MaildirStore:
         options = self._options
         path = mailbox_path(self._path, account)
         soft = SoftDelete(mailbox_path(options.deleted, account), options.retention_days) if options.deleted else None
-        ways = ScanOptions(
+        scan_options = ScanOptions(
             surrogates=options.utf8_downgrade and not utf8,
             believe_names=options.sizes_in_names,
             refuse=options.refuse_compressed,
         )
-        cache = None if self._cache is None else ListingFile(self._cache, path, *_unusual(ways, options.uidl))
+        cache = None if self._cache is None else ListingFile(self._cache, path, *_unusual(scan_options, options.uidl))
         folder = _Folder(path, self._held)
         try:
-            found, stamps = await self._locked_and_scanned(folder, cache, ways)
+            found, stamps = await self._locked_and_scanned(folder, cache, scan_options)
         except OSError as fault:
             folder.close()
             where = f"{path}: " if fault.filename in (None, path) else f"{path}: {fault.filename}: "
@@ -141,29 +141,31 @@ class MaildirStore:
             found,
             devices,
             listed_now(),
-            surrogates=ways.surrogates,
-            refuse=ways.refuse,
+            surrogates=scan_options.surrogates,
+            refuse=scan_options.refuse,
         )
         return MaildirMaildrop(
-            folder, found, files, cache, soft, ways, self._recent, self._room, mark_as_seen=options.mark_seen
+            folder, found, files, cache, soft, scan_options, self._recent, self._room, mark_as_seen=options.mark_seen
         )
 
-    async def _locked_and_scanned(self, folder: _Folder, cache: ListingFile | None, ways: ScanOptions) -> _Found:
+    async def _locked_and_scanned(
+        self, folder: _Folder, cache: ListingFile | None, scan_options: ScanOptions
+    ) -> _Found:
         loop = asyncio.get_running_loop()
         patience = loop.time() + _LOCK_PATIENCE
         while True:
             if folder.claim():
-                if (recent := self._opened_at_once(folder, ways)) is not None:
+                if (recent := self._opened_at_once(folder, scan_options)) is not None:
                     return recent
                 with contextlib.suppress(_Locked):
-                    return await hop(self._scan, folder, cache, ways)
+                    return await hop(self._scan, folder, cache, scan_options)
             if loop.time() >= patience:
                 raise MaildropBusy
             await asyncio.sleep(_LOCK_PAUSE)
 
-    def _opened_at_once(self, folder: _Folder, ways: ScanOptions) -> _Found | None:
+    def _opened_at_once(self, folder: _Folder, scan_options: ScanOptions) -> _Found | None:
         """Lock a mailbox and find that nothing in it has changed; None when that takes a hop."""
-        device = self._recent.device(key := _key(folder, ways))
+        device = self._recent.device(key := _key(folder, scan_options))
         if device is None or not is_local(device) or not folder.lock_at_once():
             return None
         assert folder.root is not None
@@ -171,7 +173,7 @@ class MaildirStore:
         recent = None if stamps is None else self._recent.find(key, stamps)
         return None if stamps is None or recent is None else (recent, stamps)
 
-    def _scan(self, folder: _Folder, cache: ListingFile | None, ways: ScanOptions) -> _Found:
+    def _scan(self, folder: _Folder, cache: ListingFile | None, scan_options: ScanOptions) -> _Found:
         """Lock a mailbox and list it. In a thread."""
         folder.lock()
         stamps = () if folder.root is None else stamps_of(folder.root, self._watched)
@@ -179,7 +181,7 @@ class MaildirStore:
             self._seen.check(folder.path, there=any(stamps[:2]))  # cur/ or new/
         if folder.root is None:
             return Scan(), ()
-        key, uidl = _key(folder, ways), self._options.uidl
+        key, uidl = _key(folder, scan_options), self._options.uidl
         if (recent := self._recent.find(key, stamps)) is not None:
             return recent, stamps
         resting = at_rest(stamps)
@@ -191,10 +193,10 @@ class MaildirStore:
             before = kept.scan
         try:
             told = () if self._seen is None else self._seen.told(folder.path)
-            ways = replace(ways, uids=foreign_uids(folder.root, uidl), told=told)
+            scan_options = replace(scan_options, uids=foreign_uids(folder.root, uidl), told=told)
         except ValueError as fault:
             raise OSError(errno.EINVAL, str(fault)) from None
-        found = scan(folder.root, before, ways)
+        found = scan(folder.root, before, scan_options)
         if self._seen is not None and found.told is not None:
             self._seen.tell(folder.path, found.told)  # before any client is told
         resting = resting and not found.troubles  # those are told at each login
@@ -207,19 +209,19 @@ class MaildirStore:
         return found, stamps
 
 
-def _unusual(ways: ScanOptions, uidl: UidSource) -> Iterator[str]:
-    if ways.surrogates:
+def _unusual(scan_options: ScanOptions, uidl: UidSource) -> Iterator[str]:
+    if scan_options.surrogates:
         yield "surrogates"
-    if ways.believe_names:
+    if scan_options.believe_names:
         yield "believed"
-    if ways.refuse:
+    if scan_options.refuse:
         yield "refused"
     if uidl != "filename":
         yield uidl
 
 
-def _key(folder: _Folder, ways: ScanOptions) -> tuple[str, bool]:
-    return folder.path, ways.surrogates
+def _key(folder: _Folder, scan_options: ScanOptions) -> tuple[str, bool]:
+    return folder.path, scan_options.surrogates
 
 
 class _Locked(Exception):
@@ -294,21 +296,21 @@ class MaildirMaildrop:
         files: ListedFiles,
         cache: ListingFile | None,
         soft: SoftDelete | None,
-        ways: ScanOptions,
+        scan_options: ScanOptions,
         recent: RecentScans,
         room: memoryview,
         *,
         mark_as_seen: bool,
     ) -> None:
         self._folder = folder
-        self._recent, self._key = recent, _key(folder, ways)
+        self._recent, self._key = recent, _key(folder, scan_options)
         self._files = files
         self._cache, self._soft = cache, soft
         self._wrong_size = False
         self._seen: set[int] | None = set() if mark_as_seen else None
         self._reader: MessageReader | None = None
         if folder.root is not None:
-            self._reader = MessageReader(files, room, ways, at_once=folder.local)
+            self._reader = MessageReader(files, room, scan_options, at_once=folder.local)
         self.messages = found.listing
 
     # --- reading ---

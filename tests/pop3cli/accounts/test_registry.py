@@ -45,7 +45,7 @@ def test_what_is_written_is_read(home: Path) -> None:
     ]
     for entry in entries:
         book.add(entry)
-    assert book.read_book() == {entry.name: entry for entry in entries}
+    assert book.read_accounts() == {entry.name: entry for entry in entries}
     assert (home / "accounts.toml").stat().st_mode & 0o777 == 0o600
     assert home.stat().st_mode & 0o777 == 0o700
     assert [path.name for path in home.iterdir()] == ["accounts.toml"]
@@ -86,9 +86,9 @@ def test_comments_and_order_of_the_user_survive(home: Path) -> None:
         "# My accounts, the important one first.\n\n# at the office\n\n"
         "# for the family\n[home]\nurl   =   'pop3s://bob@home.example.org'\n\n# nothing below here"
     )
-    assert list(book.read_book()) == ["home"]
+    assert list(book.read_accounts()) == ["home"]
     book.remove("home")
-    assert book.read_book() == {}
+    assert book.read_accounts() == {}
     assert "# for the family" in (home / "accounts.toml").read_text()
 
 
@@ -104,11 +104,11 @@ def test_comments_and_order_of_the_user_survive(home: Path) -> None:
 def test_a_table_in_any_form_can_be_removed(home: Path, text: str) -> None:
     home.mkdir(parents=True)
     (home / "accounts.toml").write_bytes(text.encode())
-    kept = book.read_book()["c"]
+    kept = book.read_accounts()["c"]
     assert book.remove("a").name == "a"
-    assert book.read_book() == {"c": kept}
+    assert book.read_accounts() == {"c": kept}
     book.add(NamedAccount("a", ALICE))
-    assert book.read_book() == {"a": NamedAccount("a", ALICE), "c": kept}
+    assert book.read_accounts() == {"a": NamedAccount("a", ALICE), "c": kept}
 
 
 def test_of_two_changes_at_once_none_is_lost() -> None:
@@ -117,14 +117,14 @@ def test_of_two_changes_at_once_none_is_lost() -> None:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert len(book.read_book()) == 12
+    assert len(book.read_accounts()) == 12
 
 
 @pytest.mark.parametrize("name", ["", ".a", "-a", "a b", "a/b", "ä", "a" * 65, 'a"', "pop3s://x"])
 def test_names_that_are_none(name: str) -> None:
     with pytest.raises(UsageFault, match="not a name"):
         book.add(NamedAccount(name, ALICE))
-    assert not book.book_path().exists()
+    assert not book.accounts_file().exists()
 
 
 def test_a_name_is_taken_once() -> None:
@@ -183,13 +183,13 @@ def test_a_book_that_others_may_write_is_not_believed(home: Path, mode: int) -> 
     book.add(NamedAccount("work", ALICE))
     (home / "accounts.toml").chmod(mode)
     with pytest.raises(SettingFault, match="others may write it; chown it to yourself, and chmod 600"):
-        book.read_book()
+        book.read_accounts()
 
 
 def test_paths_are_relative_to_the_book(home: Path) -> None:
     home.mkdir(parents=True)
     (home / "accounts.toml").write_text("[work]\nurl = 'pop3s://a@b'\ncacert = 'ca.pem'\nclient_cert = '~/c.pem'")
-    settings = book.read_book()["work"].settings
+    settings = book.read_accounts()["work"].settings
     assert settings.cacert == home / "ca.pem"
     assert settings.client_cert == Path("~/c.pem").expanduser()
 

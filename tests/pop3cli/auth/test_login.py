@@ -335,32 +335,32 @@ def test_client_certificates_that_are_of_no_use(tmp_path: Path, monkeypatch: pyt
 
 
 async def test_a_secret_shows_nowhere() -> None:
-    entrance = prepare(parse_account("pop3s://a@b"), Settings(password_command="echo hunter2"))
-    assert "hunter2" not in repr(entrance)
+    login_plan = prepare(parse_account("pop3s://a@b"), Settings(password_command="echo hunter2"))
+    assert "hunter2" not in repr(login_plan)
 
 
 async def test_one_entrance_lets_several_sessions_in(server: Server) -> None:
-    entrance = prepare(
+    login_plan = prepare(
         parse_account(server.account()), Settings(cacert=server.certificate, password_command="echo s e c r e t")
     )
     for _ in range(2):
         async with Session() as session:
-            await entrance.connect(session)
-            assert (await entrance.log_in(session))[0] == "PLAIN"
+            await login_plan.connect(session)
+            assert (await login_plan.log_in(session))[0] == "PLAIN"
             await session.quit()
 
 
 async def test_without_a_secret_nothing_is_said(server: Server) -> None:
-    entrance = way_to(parse_account(server.account()), Settings(cacert=server.certificate))
+    login_plan = way_to(parse_account(server.account()), Settings(cacert=server.certificate))
     async with Session() as session:
-        await entrance.connect(session)
+        await login_plan.connect(session)
         with pytest.raises((LoginRefused, UsageFault)):
-            await entrance.log_in(session)
+            await login_plan.log_in(session)
 
 
 async def test_the_error_of_a_pin_is_the_certificates(server: Server) -> None:
-    entrance = way_to(parse_account(server.account()), Settings(pins=("ab" * 32,)))
+    login_plan = way_to(parse_account(server.account()), Settings(pins=("ab" * 32,)))
     async with Session() as session:
         with pytest.raises(CertificateRefused, match="do not go on"):
-            await entrance.connect(session)
+            await login_plan.connect(session)
         assert not session.connected

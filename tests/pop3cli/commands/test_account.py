@@ -94,4 +94,4 @@ def test_a_missing_extra_is_named(
     ran = pop3cli("account", "add", "work", "pop3s://a@b", *arguments)
     assert ran.status == 78
     assert f"pip install 'pop3core[{extra}]'" in ran.err
-    assert book.read_book() == {}
+    assert book.read_accounts() == {}

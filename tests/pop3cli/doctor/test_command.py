@@ -58,8 +58,8 @@ async def test_pop3d_has_no_fault() -> None:
     mail = [b"Subject: a\n\n.\n..\nend\n", b"Subject: b\n\nno end", b"", b"no headers\n\n"]
     async with serving({"alice": mail}) as server:
         account = parse_account(f"pop3s://alice@127.0.0.1:{server.port}")
-        patient = ServerUnderTest(account, client_context(server.certificate), b"secret", 10)
-        results = [result async for result in examine(patient, destructive=True)]
+        tested = ServerUnderTest(account, client_context(server.certificate), b"secret", 10)
+        results = [result async for result in examine(tested, destructive=True)]
         assert len(server.store.messages("alice")) == len(mail) - 1
     assert {result.examination.id for result in results} == {one.id for one in EXAMINATIONS}
     wrong = [(r.examination.id, r.finding.seen) for r in results if r.finding.verdict in (Verdict.FAIL, Verdict.WARN)]

@@ -27,7 +27,7 @@ class Site:
         self._count = itertools.count()
         networks = Trusted([ip_network(trusted)] if trusted else [])
         limits_of_it = Limits(**limits)  # type: ignore[arg-type]
-        self.penalties = LoginThrottle(limits_of_it, networks, b"key", clock=lambda: self.now, later=self._later)
+        self.throttle = LoginThrottle(limits_of_it, networks, b"key", clock=lambda: self.now, later=self._later)
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         heapq.heappush(self._calls, (self.now + seconds, next(self._count), call))
@@ -40,18 +40,18 @@ class Site:
         self.now = until
 
     def begin(self, address: str = "192.0.2.1", user: str = "alice", *, served: bool = True) -> Attempt:
-        return self.penalties.begin(address, user, served=served)
+        return self.throttle.begin(address, user, served=served)
 
     def fail(self, address: str = "192.0.2.1", user: str = "alice", *, served: bool = True) -> float:
         """One login that is checked and refused, from its beginning until it is told; seconds."""
         attempt = self.begin(address, user, served=served)
         assert attempt.turn.is_set()
-        wait = self.penalties.failed(attempt)
+        wait = self.throttle.failed(attempt)
         self.sleep(wait)
         return wait
 
     def accept(self, address: str = "192.0.2.1", user: str = "alice") -> None:
-        self.penalties.accepted(self.begin(address, user), address, user)
+        self.throttle.accepted(self.begin(address, user), address, user)
 
     def guesses(self, seconds: float, guesser: Callable[[], list[Attempt]]) -> int:
         """How many logins are checked in that time; all are wrong. ``guesser``: begins new ones, every 100 ms."""
@@ -61,11 +61,11 @@ class Site:
             waiting += guesser()
             for attempt in [one for one in waiting if one.turn.is_set()]:
                 waiting.remove(attempt)
-                self.penalties.failed(attempt)
+                self.throttle.failed(attempt)
                 checked += 1
             self.sleep(0.1)
         for attempt in waiting:
-            self.penalties.release(attempt)
+            self.throttle.release(attempt)
         return checked
 
 
@@ -78,11 +78,11 @@ def test_what_the_check_took_is_part_of_the_penalty() -> None:
     site = Site()
     attempt = site.begin()
     site.sleep(0.7)
-    assert site.penalties.failed(attempt) == pytest.approx(1.3)
+    assert site.throttle.failed(attempt) == pytest.approx(1.3)
     site.sleep(2)
     slow = site.begin()
     site.sleep(10)
-    assert site.penalties.failed(slow) == 0
+    assert site.throttle.failed(slow) == 0
 
 
 def test_many_connections_gain_nothing() -> None:
@@ -92,7 +92,7 @@ def test_many_connections_gain_nothing() -> None:
     for _ in range(60):  # a minute in which every guess is wrong, and made as soon as it may be
         for attempt in [one for one in attempts if one.turn.is_set()]:
             attempts.remove(attempt)
-            site.penalties.failed(attempt)
+            site.throttle.failed(attempt)
             checked += 1
         site.sleep(1)
     assert checked == 4 + 3  # those of an address that had not failed; then one every 15 s
@@ -102,10 +102,10 @@ def test_an_address_that_has_not_failed_has_four_places_and_a_good_login_frees_o
     site = Site()
     attempts = [site.begin(user=f"user{number}") for number in range(6)]
     assert [attempt.turn.is_set() for attempt in attempts] == [True] * 4 + [False] * 2
-    site.penalties.accepted(attempts[0], "192.0.2.1", "user0")
+    site.throttle.accepted(attempts[0], "192.0.2.1", "user0")
     assert attempts[4].turn.is_set()
-    site.penalties.release(attempts[5])  # waits no more
-    site.penalties.accepted(attempts[1], "192.0.2.1", "user1")
+    site.throttle.release(attempts[5])  # waits no more
+    site.throttle.accepted(attempts[1], "192.0.2.1", "user1")
     assert not attempts[5].turn.is_set()
 
 
@@ -114,14 +114,14 @@ def test_who_goes_away_gains_nothing_and_a_place_that_was_not_used_is_free() -> 
     site.fail()
     first, second = site.begin(), site.begin()
     assert (first.turn.is_set(), second.turn.is_set()) == (True, False)
-    site.penalties.failed(first)
+    site.throttle.failed(first)
     site.sleep(3.9)  # the client of the first is gone, but not its penalty of 4 s
     assert not second.turn.is_set()
     site.sleep(0.2)
     assert second.turn.is_set()
     third = site.begin()
-    site.penalties.release(second)  # a cancelled exchange
-    site.penalties.release(second)
+    site.throttle.release(second)  # a cancelled exchange
+    site.throttle.release(second)
     assert third.turn.is_set()
 
 
@@ -133,7 +133,7 @@ def test_who_logged_in_lately_is_checked_at_once_beside_an_attack() -> None:
     attack = [site.begin() for _ in range(5)]
     owner = site.begin(user="owner")
     assert owner.turn.is_set()
-    site.penalties.accepted(owner, "192.0.2.1", "owner")
+    site.throttle.accepted(owner, "192.0.2.1", "owner")
     assert site.begin(user="owner").turn.is_set()
     assert sum(attempt.turn.is_set() for attempt in attack) == 4  # of a user who has not failed
 
@@ -160,24 +160,24 @@ def test_a_known_user_is_forgotten_after_a_week() -> None:
         site.accept()
         site.sleep(age)
         for number in range(4):
-            site.penalties.failed(site.begin(user=f"user{number}"))
+            site.throttle.failed(site.begin(user=f"user{number}"))
         assert site.begin().turn.is_set() is known
 
 
 def test_who_is_known_is_told_and_remembered_by_the_same_key() -> None:
     site = Site()
     site.accept()
-    assert site.penalties.changed
-    site.penalties.changed = False
+    assert site.throttle.changed
+    site.throttle.changed = False
     site.sleep(60)
     site.accept()
-    assert not site.penalties.changed  # it was known already
+    assert not site.throttle.changed  # it was known already
     again = Site()
-    again.penalties.remember(site.penalties.known())
-    assert [age for _, age in again.penalties.known()] == [60]
+    again.throttle.remember(site.throttle.known())
+    assert [age for _, age in again.throttle.known()] == [60]
     again.sleep(KNOWN_FOR - 61)
     for number in range(6):
-        again.penalties.failed(again.begin(user=f"user{number}"))
+        again.throttle.failed(again.begin(user=f"user{number}"))
     assert again.begin().turn.is_set()
     again.sleep(1)
     assert not again.begin().turn.is_set()
@@ -186,10 +186,10 @@ def test_who_is_known_is_told_and_remembered_by_the_same_key() -> None:
 def test_an_account_is_known_by_its_name_and_by_how_it_was_spelled() -> None:
     site = Site()
     attempt = site.begin(user="alias")
-    site.penalties.accepted(attempt, "192.0.2.1", "alice")
-    assert len(site.penalties.known()) == 2
+    site.throttle.accepted(attempt, "192.0.2.1", "alice")
+    assert len(site.throttle.known()) == 2
     for number in range(4):
-        site.penalties.failed(site.begin(user=f"user{number}"))
+        site.throttle.failed(site.begin(user=f"user{number}"))
     assert [site.begin(user=name).turn.is_set() for name in ("alias", "alice", "bob")] == [True, True, False]
 
 
@@ -217,7 +217,7 @@ def test_a_mechanism_that_cannot_serve_counts_against_no_other_way_to_log_in() -
     told = [site.fail(served=False), site.fail(served=False), site.fail(user="nobody")]
     assert told == [2, 4, 8]  # as an unknown user is told, for the third time at this address
     for number in range(2, 5):
-        site.penalties.failed(site.begin(f"192.0.2.{number}", served=False))
+        site.throttle.failed(site.begin(f"192.0.2.{number}", served=False))
     with pytest.raises(TooMany, match="of this user"):  # as unknown ones are, and only by this mechanism
         site.begin("192.0.2.2", served=False)
     site.sleep(20)  # its place is free again
@@ -230,13 +230,13 @@ def test_a_mechanism_that_cannot_serve_counts_against_no_other_way_to_log_in() -
 def test_who_guesses_one_password_does_not_hold_up_others_at_the_same_address() -> None:
     site = Site()
     for attempt in [site.begin(user="victim") for _ in range(3)]:
-        site.penalties.failed(attempt)
+        site.throttle.failed(attempt)
     attack = [site.begin(user="victim") for _ in range(17)]
     for number in range(5):
         attempt = site.begin(user=f"new{number}")
         site.sleep(1)
         assert attempt.turn.is_set()
-        site.penalties.accepted(attempt, "192.0.2.1", f"new{number}")
+        site.throttle.accepted(attempt, "192.0.2.1", f"new{number}")
     assert not any(attempt.turn.is_set() for attempt in attack)
 
 
@@ -286,7 +286,7 @@ def test_an_attack_from_elsewhere_does_not_keep_a_known_user_of_a_trusted_addres
     site = Site(trusted="192.0.2.1/32")
     site.accept()
     for number in range(30):
-        site.penalties.failed(site.begin(f"198.51.100.{number}"))
+        site.throttle.failed(site.begin(f"198.51.100.{number}"))
     assert site.begin().turn.is_set()
 
 
@@ -303,7 +303,7 @@ def honest_seconds(site: Site, attack: Callable[[], list[Attempt]], address: str
         while not honest.turn.is_set():
             guesses += site.guesses(0.1, attack)
         longest = max(longest, site.now - asked)
-        site.penalties.accepted(honest, address.format(number), f"honest{number}")
+        site.throttle.accepted(honest, address.format(number), f"honest{number}")
     return guesses / (site.now - begun), longest
 
 
@@ -353,7 +353,7 @@ def test_many_at_once_from_one_address_delay_one_from_elsewhere_by_one() -> None
 def test_the_owner_gets_in_from_an_address_that_has_not_failed() -> None:
     site = Site()
     for number in range(30):
-        site.penalties.failed(site.begin(f"192.0.2.{number}"))
+        site.throttle.failed(site.begin(f"192.0.2.{number}"))
         site.sleep(0.5)
     with pytest.raises(TooMany, match="of this user"):
         site.begin("192.0.2.1")
@@ -366,7 +366,7 @@ def test_the_owner_gets_in_from_an_address_that_has_not_failed() -> None:
 def test_tokens_that_name_nobody_are_not_of_one_account() -> None:
     site = Site()
     for number in range(40):
-        site.penalties.failed(site.begin(f"192.0.2.{number}", ""))
+        site.throttle.failed(site.begin(f"192.0.2.{number}", ""))
     site.begin("192.0.2.1", "")
     site.begin("192.0.2.1", "alice")
 
@@ -375,14 +375,14 @@ def test_beyond_the_total_the_known_are_checked_at_once_and_others_in_turn() -> 
     site = Site(auth_failures_total=20)
     site.accept("198.51.100.7", "owner")
     for number in range(4):
-        site.penalties.failed(site.begin(f"192.0.2.{number}", f"user{number}"))
+        site.throttle.failed(site.begin(f"192.0.2.{number}", f"user{number}"))
         site.sleep(3.3)
     attack, new = site.begin("192.0.2.1", "user9"), site.begin("198.51.100.8")
     third = site.begin("192.0.2.2", "user8")
     assert site.begin("198.51.100.7", "owner").turn.is_set()
     site.sleep(3.3)
     assert new.turn.is_set()
-    site.penalties.release(attack)
+    site.throttle.release(attack)
     site.sleep(3.3)
     assert third.turn.is_set()
 
@@ -425,9 +425,9 @@ def test_tables_are_bounded_in_octets_however_long_names_are() -> None:
         before = tracemalloc.get_traced_memory()[0]
         for number in range(500):
             user, address = f"{number}" * 3000, f"10.0.{number % 250}.{number // 250}"
-            site.penalties.failed(site.begin(address, user))
+            site.throttle.failed(site.begin(address, user))
             attempt = site.begin(f"10.1.{number % 250}.{number // 250}", user + "x")
-            site.penalties.accepted(attempt, "10.1.1.1", user + "x")
+            site.throttle.accepted(attempt, "10.1.1.1", user + "x")
             site.sleep(20)
         each = (tracemalloc.get_traced_memory()[0] - before) / 500
     finally:
@@ -452,16 +452,16 @@ def test_whatever_happens_places_are_kept_and_freed(steps: list[tuple[str, int, 
         elif what == "sleep":
             site.sleep(which * 3)
         elif what == "leave" and open_attempts:
-            site.penalties.release(open_attempts.pop(which % len(open_attempts)))
+            site.throttle.release(open_attempts.pop(which % len(open_attempts)))
         elif running:
             attempt = running[which % len(running)]
             open_attempts.remove(attempt)
             if what == "accepted":
-                site.penalties.accepted(attempt, "192.0.2.1", "somebody")
+                site.throttle.accepted(attempt, "192.0.2.1", "somebody")
             else:
-                site.penalties.failed(attempt)
+                site.throttle.failed(attempt)
     for attempt in open_attempts:
-        site.penalties.release(attempt)
+        site.throttle.release(attempt)
     site.sleep(1000)
     for number in range(3):  # nothing is held for ever
         fresh = site.begin(f"192.0.2.{number}", f"user{number}")
@@ -469,6 +469,6 @@ def test_whatever_happens_places_are_kept_and_freed(steps: list[tuple[str, int, 
         assert fresh.place.checking == 1
         assert not fresh.place.waiting
         assert not any(gate.waiting for gate in fresh.gates)
-        site.penalties.release(fresh)
+        site.throttle.release(fresh)
         assert fresh.place.checking == 0
-    assert site.penalties._all.under_way == 0
+    assert site.throttle._all.under_way == 0

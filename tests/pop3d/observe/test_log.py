@@ -18,7 +18,7 @@ from pop3cli.net.session import Session
 from pop3cli.net.tls import client_context
 from pop3core.maildrop import Listing, PackedOctets
 from pop3core.sasl import login, plain, scram
-from pop3d.observe.log import Event, _Refusals, configure, failed_login, harmless, session_line
+from pop3d.observe.log import Event, _Refusals, configure, failed_login, sanitized, session_line
 from pop3d.observe.report import SessionReport
 from tests.interop.test_mechanisms import end_point
 from tests.site import Daemon, Site
@@ -230,7 +230,7 @@ def test_a_flood_of_refused_connections_is_told_in_few_lines(capsys: pytest.Capt
 
 
 def test_harmless_text_stays() -> None:
-    assert harmless("alice@exämple.org ✓") == "alice@exämple.org ✓"
+    assert sanitized("alice@exämple.org ✓") == "alice@exämple.org ✓"
 
 
 PASSWORD = "pässword with blanks, =:+/ and more"

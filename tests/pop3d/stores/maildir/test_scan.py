@@ -145,12 +145,12 @@ async def test_a_message_renamed_before_it_is_counted_is_seen(
     count = maildir_listing.octets_sent
     renamed = []
 
-    def counting(descriptor: int, **ways: bool) -> int:
+    def counting(descriptor: int, **scan_options: bool) -> int:
         if not renamed:
             renamed.append(descriptor)
             os.rename(box / "new/3.three.host", box / "cur/3.three.host:2,S")
             os.unlink(box / "cur/2.two.host,S=4:2,")
-        return count(descriptor, **ways)
+        return count(descriptor, **scan_options)
 
     monkeypatch.setattr(maildir_listing, "octets_sent", counting)
     drop = await store.open(ALICE, utf8=False)
