@@ -52,6 +52,6 @@ def test_no_core_is_written(name: str, tmp_path: Path) -> None:
         ("from pop3d.auth.hashing import _begin_worker; _begin_worker()", "0"),
     ],
 )
-def test_only_programs_say_so(program: str, dumpable: str) -> None:
+def test_only_programs_make_themselves_not_dumpable(program: str, dumpable: str) -> None:
     program = f"{program}\n{FLAG}; import sys; sys.stdout.flush(); import os; os._exit(0)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip() == dumpable

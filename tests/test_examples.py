@@ -70,7 +70,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return both
 
 
-def test_two_engines() -> None:
+def test_the_example_of_two_engines_prints_its_dialogue() -> None:
     command = [sys.executable, EXAMPLES / "two_engines.py"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENVIRONMENT)
     assert result.returncode == 0, result.stderr
@@ -147,7 +147,7 @@ def test_a_client_fetches_from_a_server_of_its_kind(driver: str) -> None:
 
 
 @drivers
-def test_a_client_that_is_cut_off_says_so(driver: str) -> None:
+def test_the_example_client_says_that_it_was_cut_off(driver: str) -> None:
     def say_hello_and_go() -> None:
         sock, _ = listener.accept()
         sock.sendall(b"+OK hello\r\n")
@@ -164,7 +164,7 @@ def test_a_client_that_is_cut_off_says_so(driver: str) -> None:
 
 
 @pytest.mark.parametrize("driver", ["blocking", "asyncio"])
-def test_tls(driver: str, certificate: Path) -> None:
+def test_examples_serve_and_fetch_over_tls(driver: str, certificate: Path) -> None:
     with serving(f"{driver}_server.py", "--certificate", str(certificate)) as port:
         result = fetch(driver, port, "--cafile", str(certificate))
         assert (result.returncode, result.stdout, result.stderr) == (0, MAIL, b"")

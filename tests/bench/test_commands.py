@@ -93,7 +93,7 @@ def test_growth(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert all(len(curve["figures"]) == len(curves["sizes"]) for curve in curves["curves"].values())
 
 
-def test_slopes() -> None:
+def test_growth_is_the_slope_of_costs() -> None:
     sizes = [10, 100, 1000]
     assert growth.slope(sizes, [0.1, 1, 10]) == pytest.approx(1)
     assert growth.slope(sizes, [0.1, 10, 1000]) == pytest.approx(2)

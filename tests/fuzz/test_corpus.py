@@ -13,7 +13,7 @@ CORPUS = Path(__file__).parent / "corpus"
 
 
 @pytest.mark.parametrize("side", ["server", "client"])
-def test_the_corpus(side: str) -> None:
+def test_what_fuzzers_found_crashes_no_engine(side: str) -> None:
     one_input = server_input if side == "server" else client_input
     files = sorted((CORPUS / side).iterdir())
     assert files
@@ -30,6 +30,6 @@ def test_dialogues_as_seeds(choice: int) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_anything(data: bytes) -> None:
+def test_no_octets_crash_an_engine(data: bytes) -> None:
     server_input(data)
     client_input(data)

@@ -84,7 +84,7 @@ def place() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("algorithm", FORMS)
-async def test_the_same_mailbox_by_both(algorithm: str, place: Path) -> None:
+async def test_dovecot_and_pop3d_serve_the_same_compressed_mailbox(algorithm: str, place: Path) -> None:
     mail = place / "mail"
     extra = f"mail_plugins = zlib\nplugin {{\n  zlib_save = {algorithm}\n}}\n"
     with dovecot.serving(place / "dovecot", f"{mail}/%u", extra=extra) as port:

@@ -44,7 +44,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_it_finds_the_address_and_no_other(site: Site, matched, form: str) -> None:
+def test_fail2ban_finds_the_address_and_no_other(site: Site, matched, form: str) -> None:
     site.config.write_text(f'{site.config.read_text()}\n[log]\nformat = "{form}"\n[limits]\nauth_penalty = 0.1\n')
     site.maildir("alice", {})
     daemon = Daemon(site)
@@ -67,7 +67,7 @@ def test_it_finds_the_address_and_no_other(site: Site, matched, form: str) -> No
     assert matched(daemon.log) == ["127.0.0.1"] * failures
 
 
-def test_it_reads_the_journal_too(matched) -> None:
+def test_fail2ban_reads_the_journal_too(matched) -> None:
     # what fail2ban makes of a journal entry, with the journal's time before it
     line = "2026-11-23 07:10:12,101 WARNING authentication failed ip=2001:db8::7 user=root"
     assert matched(f"Nov 23 07:10:12 host pop3d[17]: {line}\n{line}\n") == ["2001:db8::7"] * 2

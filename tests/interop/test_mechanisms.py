@@ -64,7 +64,9 @@ def end_point(certificate: Path) -> bytes:
 @pytest.mark.parametrize("user", ["alice", "bob"])
 @pytest.mark.parametrize("tls", ["implicit", "starttls"])
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"])
-async def test_a_mechanism(tmp_path: Path, tls: str, mechanism: str, user: str) -> None:
+async def test_each_mechanism_takes_the_right_password_alone(
+    tmp_path: Path, tls: str, mechanism: str, user: str
+) -> None:
     async with serving(tmp_path, tls) as port:
         for password in (b"wrong", b"s e c"):
             binding = end_point(tmp_path / "cert.pem") if mechanism.endswith("PLUS") else None
@@ -126,7 +128,7 @@ async def test_an_unknown_user_gets_a_challenge_like_a_known_one(tmp_path: Path)
     assert len(known["r"]) == len(unknown["r"])
 
 
-async def test_pop3cli_by_stls_and_where_there_is_none(tmp_path: Path) -> None:
+async def test_pop3cli_by_stls_and_at_a_server_without_stls(tmp_path: Path) -> None:
     async def stat(folder: Path, port: int) -> tuple[int | None, str]:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "pop3cli", "stat", f"pop3://alice@127.0.0.1:{port}"),

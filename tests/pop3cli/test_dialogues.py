@@ -81,7 +81,7 @@ async def test_pop3cli_hears_what_the_engine_hears(
     ]
 
 
-async def test_auth(certificates: Mapping[str, Certificate]) -> None:
+async def test_refused_auth_and_unusable_challenges_over_a_connection(certificates: Mapping[str, Certificate]) -> None:
     good = certificates["good"]
     turns = [
         (b"", b"+OK ready\r\n"),

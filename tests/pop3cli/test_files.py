@@ -12,7 +12,7 @@ from pop3cli.errors import OutputFailed
 from pop3cli.files import whole_file
 
 
-def test_a_file_appears_whole(tmp_path: Path) -> None:
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     file = tmp_path / "m.eml"
     file.write_bytes(b"before")
     os.umask(mask := os.umask(0))
@@ -26,7 +26,7 @@ def test_a_file_appears_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", [RuntimeError, KeyboardInterrupt])
-def test_or_not_at_all(tmp_path: Path, fault: type[BaseException]) -> None:
+def test_a_file_that_was_not_completed_is_not_there(tmp_path: Path, fault: type[BaseException]) -> None:
     with pytest.raises(fault), whole_file(tmp_path / "m.eml") as stream:
         stream.write(b"half")
         raise fault
@@ -46,7 +46,7 @@ def test_links_stay_and_devices_are_not_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["no/such/folder/m.eml", ".", "x" * 300, "/dev/full"])
-def test_what_cannot_be_written(tmp_path: Path, name: str) -> None:
+def test_an_unwritable_file_is_an_error_of_output(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputFailed) as caught, whole_file(tmp_path / name) as stream:
         stream.write(b"x")
         stream.flush()

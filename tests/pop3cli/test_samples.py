@@ -94,7 +94,7 @@ def test_named_accounts(sample: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert (book["old.plain"].settings, book["tokens"].settings) == (Settings(), tokens)
 
 
-def test_tokens(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_of_version_0_1_are_read(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr("pop3cli.auth.token_store.time.time", lambda: BEGAN)  # they are good for an hour
     folder = tmp_path / "pop3cli" / "tokens"

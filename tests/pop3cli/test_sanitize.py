@@ -22,7 +22,7 @@ from pop3cli.sanitize import sanitized, sanitized_lines
         ("Jörg ✓ 👩\u200d💻", "Jörg ✓ 👩\u200d💻"),
     ],
 )
-def test_harmless(text: str, shown: str) -> None:
+def test_controls_and_invisible_characters_are_replaced(text: str, shown: str) -> None:
     assert sanitized(text) == shown
 
 
@@ -31,7 +31,7 @@ def test_harmless_lines_keep_lines() -> None:
 
 
 @given(st.text())
-def test_harmless_is_harmless(text: str) -> None:
+def test_no_text_controls_a_terminal(text: str) -> None:
     shown = sanitized(text)
     assert shown.isprintable() or all(
         c.isprintable() or c in "\u200c\u200d" or c.isspace() or c >= "\x80" for c in shown

@@ -76,13 +76,13 @@ def run(conn: ServerConnection, data: bytes = b"") -> tuple[bytes, ServerEvent]:
      {"expire": "NEVER NEVER"}, {"login_delay": "NEVER"}, {"login_delay": "1 2"}],
     ids=str,
 )  # fmt: skip
-def test_a_configuration_that_is_none(options: dict) -> None:
+def test_an_invalid_configuration_is_refused(options: dict) -> None:
     with pytest.raises(LocalProtocolError):
         ServerConfig(**options)
 
 
 @pytest.mark.parametrize("timestamp", ["", "no brackets", "<>", "<a b>", "<a\r\n>", "<a<b>"])
-def test_a_timestamp_that_is_none(timestamp: str) -> None:
+def test_an_invalid_timestamp_is_refused(timestamp: str) -> None:
     with pytest.raises(LocalProtocolError):
         ServerConnection(timestamp=timestamp)
 
@@ -459,7 +459,7 @@ def test_the_handshake_is_the_drivers() -> None:
     assert conn.next_event() == Disconnected(expected=False, unanswered=())
 
 
-def test_an_exchange() -> None:
+def test_a_sasl_exchange_asks_and_answers_in_turn() -> None:
     client = Listener()
     client.conn.send(Auth("LOGIN"))
     client.conn.send(Stat())
@@ -620,7 +620,7 @@ def test_stls_is_announced_where_it_is_permitted_only() -> None:
      LoginAccepted(Listing(), login_delay="soon"), LoginAccepted(Listing(), login_delay="\r\n.")],
     ids=repr,
 )  # fmt: skip
-def test_a_users_own_policy_that_is_none(answer: LoginAccepted) -> None:
+def test_an_invalid_policy_of_a_user_is_refused(answer: LoginAccepted) -> None:
     # RFC 2449 §5: nothing of a driver's makes a capability line of its own, or one over 512 octets
     conn = connection(True)
     run(conn, b"USER alice\r\nPASS x\r\n")

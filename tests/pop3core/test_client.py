@@ -45,7 +45,7 @@ def in_transaction(limits: Limits | None = None, *, pipelining: bool = False) ->
 # --- what is heard ---
 
 
-def test_the_greeting() -> None:
+def test_a_greeting_is_an_event() -> None:
     assert Listener(greeting=b"+OK hello\r\n").events == [Greeted(True, None, "hello")]
 
 
@@ -60,7 +60,7 @@ def test_a_server_that_does_not_serve_now() -> None:
     ]
 
 
-def test_items() -> None:
+def test_items_of_listings_are_read() -> None:
     client = in_transaction()
     for command, answer, items in [
         (Stat(), b"+OK 2 320\r\n", [StatItem(2, 320), ListEnded(Stat())]),
@@ -100,7 +100,7 @@ def test_two_messages_may_have_the_same_unique_id() -> None:
     assert events[1:] == [UidItem(1, "same"), UidItem(2, "same"), ListEnded(Uidl())]
 
 
-def test_content() -> None:
+def test_content_is_unstuffed_piece_by_piece() -> None:
     client = in_transaction()
     client.conn.send(Retr(1))
     events = client.hear(b"+OK\r\n..a\r\n") + client.hear(b"b\r\n.") + client.hear(b"\r\n")
@@ -310,7 +310,7 @@ def test_a_greeting_without_end() -> None:
         (Stat(), b"+OK 1 " + b"9" * 21 + b"\r\n", "bad-item"),
     ],
 )
-def test_answers_that_are_none(command, answer: bytes, code: str) -> None:
+def test_invalid_answers_end_the_session(command, answer: bytes, code: str) -> None:
     client = in_transaction(Limits(list_items_max=100, capabilities_max=10))
     client.conn.send(command)
     fault = broken(client, answer)

@@ -58,7 +58,7 @@ def test_what_is_ascii_in_its_headers_is_sent_as_stored(stored: bytes) -> None:
     assert surrogate(stored) == normalized(stored)
 
 
-def test_addresses() -> None:
+def test_addresses_keep_their_display_names_and_lose_what_is_not_ascii() -> None:
     message = read(
         'From: "José, the \\"one\\"" <jose@example.com>\n'
         "To: plain@example.com, 用户 <用户@例子.广告>, é@example.com,\n zoe@example.com\n"
@@ -171,7 +171,7 @@ def test_cuts_never_show(lines: list[tuple[str, str]], sizes: list[int]) -> None
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(1, 30), min_size=1))
-def test_any_octets(stored: bytes, sizes: list[int]) -> None:
+def test_surrogates_of_any_octets_do_not_depend_on_the_pieces(stored: bytes, sizes: list[int]) -> None:
     sent = surrogate(stored, *sizes)
     assert sent == surrogate(stored)
     if stored.isascii():

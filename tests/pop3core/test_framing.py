@@ -214,5 +214,5 @@ def test_what_is_skipped_is_not_waiting() -> None:
     assert not lines
 
 
-def test_there_is_no_rest_before_the_end() -> None:
+def test_an_unstuffer_has_no_rest_before_the_end() -> None:
     assert DotUnstuffer().rest == b""

@@ -31,7 +31,7 @@ def behind_tls(summary: Summary | None = None) -> Login:
     return machine
 
 
-def test_it_knows_neither_framing_nor_maildrop() -> None:
+def test_the_login_imports_neither_framing_nor_maildrop() -> None:
     texts = sources()
     known = {arrow.target for arrow in imports(login.__name__, texts[login.__name__], texts)}
     assert not known & {"pop3core.framing", "pop3core.maildrop", "pop3core.texts"}
@@ -92,7 +92,7 @@ def test_apop_asks_for_the_secret_and_tells_only_the_driver() -> None:
     assert machine.answer(question, PlainSecret(b"tanstaaf")) == LoginRequested(ProofFailed("alice", "APOP"), False)
 
 
-def test_what_is_open_follows_tls() -> None:
+def test_commands_that_are_open_depend_on_tls() -> None:
     machine = Login(CONFIG, Summary(), None)
     assert Stls in machine.open
     assert User not in machine.open

@@ -42,12 +42,12 @@ def test_a_million_messages_fit() -> None:
     [(b"a", True), (b"!" * 70, True), (b"~", True), (b"", False), (b"a" * 71, False), (b"a b", False), (b"\x7f", False),
      (b"\xc3\xa4", False), (b"a\n", False)],
 )  # fmt: skip
-def test_unique_ids(uid: bytes, good: bool) -> None:
+def test_a_unique_id_has_1_to_70_printable_octets(uid: bytes, good: bool) -> None:
     assert is_unique_id(uid) is good
 
 
 @given(st.lists(st.integers(0, 1000), max_size=20), st.lists(st.integers(-2, 22)))
-def test_marks(sizes: list[int], numbers: list[int]) -> None:
+def test_marks_count_and_list_as_a_set_does(sizes: list[int], numbers: list[int]) -> None:
     marks = Marks(Listing(sizes, [b"%d" % at for at in range(len(sizes))]))
     marked: set[int] = set()
     for number in numbers:

@@ -22,7 +22,7 @@ def test_names_that_come_late_are_their_modules_own() -> None:
     assert pop3core.ServerConnection is server.ServerConnection
 
 
-def test_another_name_is_none() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'pop3core' has no attribute 'Servers'"):
         pop3core.Servers  # type: ignore[attr-defined]  # noqa: B018
 

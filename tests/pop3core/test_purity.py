@@ -19,7 +19,7 @@ ALLOWED = {
 FORBIDDEN = {"__import__", "breakpoint", "compile", "eval", "exec", "globals", "input", "open", "print"}
 
 
-def test_there_is_an_engine() -> None:
+def test_the_modules_of_the_engine_are_found() -> None:
     assert len(ENGINE) > 10
 
 

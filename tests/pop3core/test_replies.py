@@ -31,12 +31,12 @@ from pop3core.replies import CODES, Status, decode, encode_err, encode_ok
         (b"* BYE", None),
     ],
 )
-def test_decode(line: bytes, status: Status | None) -> None:
+def test_status_lines_are_read(line: bytes, status: Status | None) -> None:
     assert decode(line) == status
 
 
 @given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E)), st.sampled_from([None, *CODES]))
-def test_what_is_encoded_is_decoded(text: str, code: str | None) -> None:
+def test_an_encoded_refusal_is_read_as_it_was_meant(text: str, code: str | None) -> None:
     line = encode_err(text, code)
     assert line.endswith(b"\r\n")
     status = decode(line[:-2])

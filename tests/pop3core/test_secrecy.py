@@ -59,7 +59,7 @@ def shown(line: bytes) -> bytes:
         (b"LANG hunter2", b"LANG ***"),
     ],
 )
-def test_what_is_shown(line: bytes, expected: bytes) -> None:
+def test_a_line_is_shown_without_its_secret(line: bytes, expected: bytes) -> None:
     assert shown(line) == expected
     assert is_harmless(line) is (b"***" not in expected)
 

@@ -598,7 +598,7 @@ def test_no_secret_in_any_repr() -> None:
     assert "hush" not in repr(events(conn))
 
 
-def test_what_can_be_read() -> None:
+def test_state_security_and_user_of_a_connection_can_be_read() -> None:
     conn = ServerConnection()
     assert (conn.state, conn.secure, conn.username) == (State.AUTHORIZATION, False, None)
     conn = logged_in()

@@ -32,11 +32,11 @@ def test_a_text_that_nobody_translated_stays() -> None:
     ("tag", "found"),
     [("de", "de"), ("DE", "de"), ("de-AT", "de"), ("de-at-1996", "de"), ("*", "en"), ("pt", None), ("d", None)],
 )
-def test_choosing(tag: str, found: str | None) -> None:
+def test_a_language_is_chosen_by_its_tag(tag: str, found: str | None) -> None:
     assert choose(tag, ("en", "de")) == found
 
 
-def test_nothing_to_choose_from() -> None:
+def test_no_language_is_chosen_from_an_empty_list() -> None:
     assert choose("*", ()) is None
     assert choose("en", ()) is None
 

@@ -115,7 +115,9 @@ def test_what_a_scram_client_says_last(recorded, last: str) -> None:
     ],
 )
 @pytest.mark.parametrize("initial", [True, False])
-def test_other_mechanisms(recorded, mechanism: str, message: bytes | None, initial: bool) -> None:
+def test_no_mechanism_leaves_a_secret_in_a_transcript(
+    recorded, mechanism: str, message: bytes | None, initial: bool
+) -> None:
     dialogue = recorded(config=EVERYTHING)
     assert message is not None
     encoded = base64.b64encode(message).decode()
@@ -178,7 +180,7 @@ def test_lines_too_long_and_without_end(recorded) -> None:
     assert "hush" not in check(dialogue).dumps()
 
 
-def test_hang_up_and_finish_are_part_of_it(recorded) -> None:
+def test_hang_up_and_finish_are_part_of_a_transcript(recorded) -> None:
     for end in ("hang_up", "finish"):
         dialogue = recorded()
         dialogue.say("USER alice", "PASS s e c", "NO")
@@ -187,7 +189,7 @@ def test_hang_up_and_finish_are_part_of_it(recorded) -> None:
         assert "enough" in check(dialogue).dumps()
 
 
-def test_explaining(recorded) -> None:
+def test_a_transcript_is_explained_line_by_line(recorded) -> None:
     dialogue = recorded()
     dialogue.say("USER alice", "PASS s e c", "RETR 1", "FROB", "QUIT")
     told = explain(check(dialogue)).splitlines()

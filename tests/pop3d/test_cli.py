@@ -53,7 +53,7 @@ def test_usage_is_2(run_pop3d) -> None:
         assert "Traceback" not in result.stderr
 
 
-def test_version(run_pop3d) -> None:
+def test_version_is_printed(run_pop3d) -> None:
     result = run_pop3d("--version")
     assert (result.returncode, result.stdout.split()[0]) == (0, "pop3d")
 

@@ -43,7 +43,7 @@ def test_pop3d_on_uvloop(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [path.name for path in box.glob("new/*")] == ["1.host"]
 
 
-def test_without_the_extra_it_says_what_to_install(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uvloop_without_the_extra_says_what_to_install(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvloop", None)
     configured(site)
     with pytest.raises(ConfigError) as caught:

@@ -198,7 +198,9 @@ async def test_silence_anywhere_in_an_opening_ends_it_and_keeps_no_lock(
 # --- all fall silent ---
 
 
-async def test_nothing_answers_and_then_it_is_back(relay: Relay, node: PostgresStore, database: str) -> None:
+async def test_a_silent_database_ends_every_wait_and_comes_back(
+    relay: Relay, node: PostgresStore, database: str
+) -> None:
     drop = await node.open(ALICE, utf8=False)
     relay.down()
     async with brief(node.database):

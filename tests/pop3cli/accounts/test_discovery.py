@@ -241,7 +241,7 @@ async def test_the_order_of_those_asked(web: Web) -> None:
     assert "alice" not in web.asked[-1]
 
 
-async def test_redirects(web: Web) -> None:
+async def test_redirects_are_followed_by_https_and_not_for_ever(web: Web) -> None:
     web.pages[OWN] = b"https://elsewhere.test/config.xml"
     web.pages["elsewhere.test/config.xml"] = config(incoming())
     assert (await discover(ALICE, dial=web.dial))[0].confirmed
@@ -295,7 +295,7 @@ async def test_documents_that_say_nothing(web: Web, document: bytes) -> None:
 @pytest.mark.parametrize(
     "address", ["", "alice", "@example.test", "alice@", "alice@localhost", "a b@c.de", "a@b..c", "a@-/c.d"]
 )
-async def test_addresses_that_are_none(address: str) -> None:
+async def test_invalid_addresses_are_refused(address: str) -> None:
     with pytest.raises(UsageFault, match="not a mail address"):
         await discover(address)
 
@@ -303,7 +303,7 @@ async def test_addresses_that_are_none(address: str) -> None:
 # --- the command line ---
 
 
-def test_the_command(pop3cli: Cli, server: Dns) -> None:
+def test_discover_shows_the_servers_of_an_address(pop3cli: Cli, server: Dns) -> None:
     server.records["_pop3s._tcp.example.test."] = ["0 0 995 pop.example.test.", "1 0 995 pop.elsewhere.test."]
     ran = pop3cli("discover", ALICE)
     assert (ran.status, ran.err) == (0, "")

@@ -121,13 +121,13 @@ def test_of_two_changes_at_once_none_is_lost() -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".a", "-a", "a b", "a/b", "ä", "a" * 65, 'a"', "pop3s://x"])
-def test_names_that_are_none(name: str) -> None:
+def test_invalid_names_of_accounts_are_refused(name: str) -> None:
     with pytest.raises(UsageFault, match="not a name"):
         book.add(NamedAccount(name, ALICE))
     assert not book.accounts_file().exists()
 
 
-def test_a_name_is_taken_once() -> None:
+def test_an_account_name_is_taken_once() -> None:
     book.add(NamedAccount("work", ALICE))
     with pytest.raises(UsageFault, match="there is one of that name; pop3cli account remove work"):
         book.add(NamedAccount("work", ALICE))

@@ -20,7 +20,7 @@ from pop3cli.errors import UsageFault
         ("pop3s://j%C3%B6rg@host", Account("host", 995, "jörg")),
     ],
 )
-def test_accounts(url: str, account: Account) -> None:
+def test_valid_urls_are_read(url: str, account: Account) -> None:
     assert parse_account(url) == account
 
 
@@ -42,7 +42,7 @@ def test_accounts(url: str, account: Account) -> None:
         ("pop3s://%FF@host", "not UTF-8"),
     ],
 )
-def test_accounts_that_are_none(url: str, text: str) -> None:
+def test_invalid_urls_are_refused_without_their_password(url: str, text: str) -> None:
     with pytest.raises(UsageFault, match=text) as caught:
         parse_account(url)
     assert caught.value.status == 2
@@ -53,7 +53,7 @@ def test_a_user_may_be_missing_where_nobody_is_needed() -> None:
     assert parse_account("pop3s://host", user_required=False) == Account("host", 995, None)
 
 
-def test_the_url_in_full_means_the_same() -> None:
+def test_the_url_of_an_account_is_read_as_the_same_account() -> None:
     for url in ("pop3s://a@h", "pop3://a%40b%2F@h:1", "pop3s://a@[::1]:9", "pop3s://j%C3%B6rg@h"):
         account = parse_account(url)
         assert parse_account(account.url) == account

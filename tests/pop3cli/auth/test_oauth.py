@@ -110,7 +110,7 @@ async def test_a_login_that_is_refused(issuer: Issuer, answer: tuple[int, dict[s
 
 
 @pytest.mark.parametrize("device", [{"expires_in": 20, "interval": 7}, {"expires_in": 1e9, "interval": 0}])
-async def test_nobody_comes(issuer: Issuer, device: dict[str, Any]) -> None:
+async def test_a_device_login_that_nobody_confirms_times_out(issuer: Issuer, device: dict[str, Any]) -> None:
     issuer.device, issuer.answer = device, PENDING
     patience = Patience()
     with pytest.raises(TimedOut, match="nobody logged in within"):
@@ -144,7 +144,7 @@ async def test_what_a_person_would_be_shown(issuer: Issuer, device: dict[str, An
         {"access_token": ""},
     ],
 )
-async def test_tokens_that_are_none(issuer: Issuer, answer: dict[str, Any]) -> None:
+async def test_invalid_answers_of_the_token_endpoint_are_refused(issuer: Issuer, answer: dict[str, Any]) -> None:
     issuer.answer = (200, answer)
     with pytest.raises(ServerBroken, match=r"is no (refresh )?token"):
         await log_in(issuer, Patience())
@@ -178,7 +178,7 @@ async def test_a_provider_that_describes_itself_wrongly(issuer: Issuer, descript
 @pytest.mark.parametrize(
     "url", ["http://example.org", "ftp://example.org", "frob", "https://", "https://a b", "https://ä.de"]
 )
-async def test_providers_that_are_none(url: str) -> None:
+async def test_invalid_providers_are_refused(url: str) -> None:
     with pytest.raises(SettingFault, match="`oauth`"):
         await provider_of(url)
 
@@ -344,12 +344,12 @@ def test_a_token_from_elsewhere(pop3cli: Cli, serve: Serve) -> None:
         (["--oauth", "google", "--client-id", "x", "--password-command", "y"], "does not go with --password-command"),
     ],
 )
-def test_what_cannot_be_added(pop3cli: Cli, arguments: list[str], text: str) -> None:
+def test_accounts_with_invalid_oauth_options_are_not_added(pop3cli: Cli, arguments: list[str], text: str) -> None:
     ran = pop3cli("account", "add", "work", "pop3s://a@b", *arguments)
     assert (ran.status, text in ran.err) == (2, True)
 
 
-def test_logins_that_are_none(pop3cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_account_login_needs_oauth_and_the_clients_secret(pop3cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     pop3cli("account", "add", "work", "pop3s://a@b")
     ran = pop3cli("account", "login", "work")

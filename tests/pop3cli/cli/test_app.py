@@ -16,7 +16,7 @@ from pop3core.answers import LoginRejected
 from tests.pop3cli.conftest import NASTY, PASSWORD, Cli, Liar, Mailbox, Screen, Serve, Server, one_line, spawn
 
 
-def test_json(pop3cli: Cli, server: Server, tmp_path: Path) -> None:
+def test_the_json_of_each_command(pop3cli: Cli, server: Server, tmp_path: Path) -> None:
     common = (server.account(), "--cacert", server.certificate, "--json")
 
     def said(command: str, *arguments: object) -> object:
@@ -91,13 +91,13 @@ def test_help_and_version(pop3cli: Cli) -> None:
         (["shell", "--json"], "a dialogue has no JSON form"),
     ],
 )
-def test_usage(pop3cli: Cli, arguments: list[str], text: str) -> None:
+def test_wrong_usage_exits_with_2_and_one_line(pop3cli: Cli, arguments: list[str], text: str) -> None:
     ran = pop3cli(*arguments)
     assert (ran.status, ran.out) == (2, b"")
     assert text in one_line(ran)
 
 
-def test_server_down(pop3cli: Cli) -> None:
+def test_a_server_that_is_down_exits_with_69(pop3cli: Cli) -> None:
     ran = pop3cli("stat", "pop3s://alice@127.0.0.1:1")
     assert ran.status == 69
     assert one_line(ran) == (
@@ -105,7 +105,7 @@ def test_server_down(pop3cli: Cli) -> None:
     )
 
 
-def test_certificates(pop3cli: Cli, server: Server, serve: Serve) -> None:
+def test_a_refused_certificate_exits_with_77_and_says_why(pop3cli: Cli, server: Server, serve: Serve) -> None:
     ran = pop3cli("stat", server.account())
     assert ran.status == 77
     assert one_line(ran).startswith(
@@ -118,7 +118,7 @@ def test_certificates(pop3cli: Cli, server: Server, serve: Serve) -> None:
     assert "pop3d cert create --host localhost" in one_line(ran)
 
 
-def test_login(pop3cli: Cli, server: Server, serve: Serve) -> None:
+def test_a_refused_login_exits_with_77_and_a_busy_mailbox_with_75(pop3cli: Cli, server: Server, serve: Serve) -> None:
     ran = pop3cli("stat", server.account(), "--cacert", server.certificate, "--password-command", "echo wrong")
     assert ran.status == 77
     assert "wrong user name or password; check user name and password" in one_line(ran)
@@ -141,7 +141,7 @@ def test_a_server_that_is_silent(pop3cli: Cli, serve: Serve) -> None:
     assert (ran.status, "no answer within 0.3 s" in one_line(ran)) == (69, True)
 
 
-def test_settings(pop3cli: Cli, server: Server) -> None:
+def test_unusable_options_exit_with_78(pop3cli: Cli, server: Server) -> None:
     ran = pop3cli("stat", server.account(), "--cacert", "/no/such/file")
     assert (ran.status, one_line(ran)) == (78, "--cacert /no/such/file: cannot be read: No such file or directory")
     ran = pop3cli("stat", server.account(), "--cacert", server.certificate, "--password-command", "false")
@@ -207,7 +207,7 @@ def test_an_address_is_no_account(pop3cli: Cli) -> None:
     assert one_line(ran).endswith("the server of an address is found by pop3cli discover alice@example.org")
 
 
-def test_ctrl_c(serve: Serve) -> None:
+def test_ctrl_c_exits_with_130(serve: Serve) -> None:
     liar = Liar({"STAT": b""})
     server = serve(liar)
     process = spawn("stat", server.account(), "--cacert", server.certificate, stderr=subprocess.PIPE)

@@ -34,7 +34,7 @@ def test_an_account_from_the_first_day_to_the_last(pop3cli: Cli, server: Server,
     assert pop3cli("account", "remove", "work").status == 2
 
 
-def test_paths_are_kept_as_they_were_meant(
+def test_relative_paths_are_saved_as_absolute_ones(
     pop3cli: Cli, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(server.certificate.parent)
@@ -59,7 +59,7 @@ def test_paths_are_kept_as_they_were_meant(
         (["work", "pop3s://a@b", "--password-command", "a\nb"], 2, "cannot be written into a file"),
     ],
 )
-def test_what_cannot_be_added(pop3cli: Cli, home: Path, arguments: list[str], status: int, text: str) -> None:
+def test_invalid_accounts_are_not_added(pop3cli: Cli, home: Path, arguments: list[str], status: int, text: str) -> None:
     ran = pop3cli("account", "add", *arguments)
     assert (ran.status, ran.out) == (status, b"")
     assert text in ran.err

@@ -56,7 +56,7 @@ def test_a_good_server(pop3cli: Cli, server: Server) -> None:
         assert text in shown.out.decode()
 
 
-def test_the_pin_it_shows_works(pop3cli: Cli, server: Server) -> None:
+def test_the_pin_that_check_shows_works(pop3cli: Cli, server: Server) -> None:
     pin = checked(pop3cli("check", server.account(), "--json"))["certificates"][0]["pin"]
     ran = pop3cli("check", server.account(), "--pin", pin)
     assert (ran.status, "trusted      by its pin" in ran.out.decode()) == (0, True)
@@ -153,13 +153,13 @@ def test_a_login_that_fails(pop3cli: Cli, serve: Serve, mailbox: Mailbox, status
     assert text in finding["text"]
 
 
-def test_nobody_there(pop3cli: Cli) -> None:
+def test_check_reports_a_server_that_is_down(pop3cli: Cli) -> None:
     ran = pop3cli("check", "pop3s://alice@127.0.0.1:1")
     assert ran.status == 69
     assert "Connection refused; is the server running" in ran.out.decode()
 
 
-def test_without_a_user_or_a_password(pop3cli: Cli, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_without_a_user_or_a_password(pop3cli: Cli, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     more = ("--cacert", server.certificate, "--json")
     report = checked(pop3cli("check", f"pop3s://127.0.0.1:{server.port}", *more))
     assert (report["status"], report["user"]) == (0, None)
@@ -187,7 +187,9 @@ def test_insecure_is_not_called_trust(pop3cli: Cli, server: Server) -> None:
         ({"CAPA": b"frob\r\n"}, None, 76, "capabilities"),
     ],
 )
-def test_liars(pop3cli: Cli, serve: Serve, replies: dict[str, bytes], cut: str | None, status: int, about: str) -> None:
+def test_check_reports_a_server_that_breaks_the_protocol(
+    pop3cli: Cli, serve: Serve, replies: dict[str, bytes], cut: str | None, status: int, about: str
+) -> None:
     server = serve(Liar(replies, cut=cut))
     report = checked(pop3cli("check", server.account(), "--cacert", server.certificate, "--json"))
     assert report["status"] == status

@@ -9,7 +9,7 @@ from pop3core.answers import CommitFailed
 from tests.pop3cli.conftest import Cli, Liar, Mailbox, Screen, Serve, Server, one_line, spawn
 
 
-def test_delete(pop3cli: Cli, server: Server, mailbox: Mailbox) -> None:
+def test_delete_deletes_each_number_once(pop3cli: Cli, server: Server, mailbox: Mailbox) -> None:
     ran = pop3cli("delete", server.account(), 2, 4, 2, "--yes", "--cacert", server.certificate)
     assert (ran.status, ran.out, mailbox.deleted) == (0, b"2 messages deleted\n", (2, 4))
 
@@ -20,7 +20,7 @@ def test_delete_is_all_or_nothing(pop3cli: Cli, server: Server, mailbox: Mailbox
     assert one_line(ran) == "message 8, 9: no such message; nothing was deleted"
 
 
-def test_delete_without_being_sure(pop3cli: Cli, server: Server, mailbox: Mailbox) -> None:
+def test_delete_without_a_terminal_needs_yes(pop3cli: Cli, server: Server, mailbox: Mailbox) -> None:
     ran = pop3cli("delete", server.account(), 1, "--cacert", server.certificate)
     assert (ran.status, mailbox.logins) == (2, [])
     assert "there is no terminal to ask at; give --yes" in one_line(ran)

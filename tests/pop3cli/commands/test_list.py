@@ -42,14 +42,14 @@ def test_a_terminal_shows_the_last_and_no_line_is_broken(serve: Serve, columns: 
     assert all(len(line) + line.count("漢") + line.count("字") <= columns for line in lines if "漢" in line)
 
 
-def test_stat(pop3cli: Cli, server: Server, mailbox: Mailbox) -> None:
+def test_stat_shows_the_number_of_messages_and_their_octets(pop3cli: Cli, server: Server, mailbox: Mailbox) -> None:
     ran = pop3cli("stat", server.account(), "--cacert", server.certificate)
     octets = sum(map(len, NASTY))
     assert (ran.status, ran.out.decode(), ran.err) == (0, f"5 messages, {octets} B ({octets} octets)\n", "")
     assert (mailbox.committed, mailbox.deleted) == (1, ())  # it ended with QUIT, and nothing was marked
 
 
-def test_list(pop3cli: Cli, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_shows_harmless_lines(pop3cli: Cli, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     ran = pop3cli("list", server.account(), "--cacert", server.certificate)
@@ -62,7 +62,7 @@ def test_list(pop3cli: Cli, server: Server, monkeypatch: pytest.MonkeyPatch) -> 
     assert "\u202e" not in ran.out.decode()
 
 
-def test_uidl(pop3cli: Cli, server: Server) -> None:
+def test_uidl_shows_the_unique_ids(pop3cli: Cli, server: Server) -> None:
     ran = pop3cli("uidl", server.account(), "--cacert", server.certificate)
     assert [line.split() for line in ran.out.decode().splitlines()][1:] == [[f"{n}", f"uid-{n}"] for n in range(1, 6)]
 

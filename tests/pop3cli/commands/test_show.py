@@ -12,7 +12,7 @@ import pytest
 from tests.pop3cli.conftest import NASTY, Cli, Liar, Mailbox, Ran, Screen, Serve, Server, one_line, spawn
 
 
-def test_show(pop3cli: Cli, server: Server) -> None:
+def test_show_is_for_people(pop3cli: Cli, server: Server) -> None:
     ran = pop3cli("show", server.account(), 1, "--cacert", server.certificate)
     assert ran.out.decode().splitlines() == [
         "From:    Jörg <joerg@example.org>",
@@ -33,7 +33,7 @@ def test_show_does_nothing_to_a_terminal(pop3cli: Cli, server: Server) -> None:
         assert not {0x1B, 0x07} & set(ran.out)
 
 
-def test_show_headers(pop3cli: Cli, server: Server) -> None:
+def test_show_headers_shows_the_header_alone(pop3cli: Cli, server: Server) -> None:
     ran = pop3cli("show", server.account(), 1, "--headers", "--cacert", server.certificate)
     assert ran.out.decode().splitlines()[:2] == ["From: Jörg <joerg@example.org>", "Subject: dots"]
 

@@ -8,7 +8,7 @@ from pop3cli.commands.stats import bar
 from tests.pop3cli.conftest import Cli, Mailbox, Serve, many_messages
 
 
-def test_stats(pop3cli: Cli, serve: Serve) -> None:
+def test_stats_shows_who_fills_the_mailbox(pop3cli: Cli, serve: Serve) -> None:
     messages = [*many_messages(7), b"Subject: \x1b[2J\r\n\r\n" + b"x\r\n" * 10_000]
     server = serve(Mailbox(messages))
     common = (server.account(), "--cacert", server.certificate)
@@ -37,7 +37,7 @@ def test_stats_of_little(pop3cli: Cli, serve: Serve) -> None:
     assert (ran.status, "the headers of 1 of 2 messages were refused" in ran.err) == (1, True)
 
 
-def test_bars() -> None:
+def test_bars_are_as_long_as_their_part() -> None:
     assert [bar(part, 160) for part in (0, 1, 8, 12, 160)] == ["", "▏", "█", "█▌", "█" * 20]
     assert bar(1, 10**9) == "▏"
     assert bar(0, 0) == ""

@@ -592,7 +592,7 @@ def test_a_login_without_an_answer_is_tried_once(pop3cli: Cli, serve: Serve) -> 
 # --- reports ---
 
 
-def test_reports(pop3cli: Cli, serve: Serve, tmp_path: Path) -> None:
+def test_examinations_are_reported_as_text_and_json(pop3cli: Cli, serve: Serve, tmp_path: Path) -> None:
     server = serve(Bent(WrongStat))
     common = ("--cacert", server.certificate, "--timeout", 2)
     ran = pop3cli("doctor", server.account(), *common, "--junit", tmp_path / "out.xml")

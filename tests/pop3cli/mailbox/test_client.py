@@ -227,7 +227,7 @@ async def test_a_stream_that_was_left_does_not_end_as_if_it_were_whole(site: Sit
         assert await client["1.small"].read()
 
 
-async def test_unique_ids_that_are_none(serve: Serve) -> None:
+async def test_repeated_unique_ids_are_not_used_and_unknown_numbers_are_refused(serve: Serve) -> None:
     mail = {"LIST": b"+OK\r\n1 10\r\n2 10\r\n3 10\r\n.\r\n", "CAPA": b"-ERR\r\n"}
     server = serve(Liar({**mail, "UIDL": b"+OK\r\n1 one\r\n2 two\r\n3 one\r\n.\r\n"}))
     async with Client.connect(server.account(), password="x", tls=server.tls) as client:

@@ -53,5 +53,5 @@ def test_the_parts_of_a_message(content: bytes, expected: list[tuple[str, bytes]
         (b"a/b; x*y*z=1; =2", {}),
     ],
 )
-def test_parameters(value: bytes, expected: dict[str, str]) -> None:
+def test_parameters_of_headers_are_decoded(value: bytes, expected: dict[str, str]) -> None:
     assert parameters(value) == expected

@@ -136,5 +136,5 @@ def test_a_multipart_without_parts_is_text() -> None:
         ("=?utf-8?q?one=0D=0ABcc:_two?=", "one Bcc: two"),
     ],
 )
-def test_encoded_words(subject: str, expected: str) -> None:
+def test_encoded_words_of_subjects_are_decoded(subject: str, expected: str) -> None:
     assert summarize(f"Subject: {subject}\r\n\r\n".encode()).subject == expected

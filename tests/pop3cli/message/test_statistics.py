@@ -29,7 +29,7 @@ def test_senders_without_end() -> None:
         ("", "(no sender)"),
     ],
 )
-def test_who_has_sent(sender: str, counted: str) -> None:
+def test_senders_are_counted_by_address(sender: str, counted: str) -> None:
     found = Statistics()
     found.add(1, 1, summarize(f"From: {sender}\r\n\r\n".encode()))
     assert list(found.senders) == [counted]

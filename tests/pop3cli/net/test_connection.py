@@ -54,14 +54,14 @@ async def consume(pieces: AsyncIterator[object]) -> None:
 # --- nobody there ---
 
 
-async def test_refused(free_port: int) -> None:
+async def test_a_refused_connection_says_what_to_check(free_port: int) -> None:
     server = Server(free_port, Path())
     with pytest.raises(ServerDown, match="Connection refused; is the server running") as caught:
         await connect(server, tls=client_context())
     assert caught.value.status == 69
 
 
-async def test_refused_at_every_address(free_port: int) -> None:
+async def test_a_connection_refused_at_every_address_names_the_host(free_port: int) -> None:
     with pytest.raises(ServerDown, match=r"localhost port .*: Connection refused;"):
         await connect(Server(free_port, Path()), "localhost", client_context())
 
@@ -99,7 +99,7 @@ async def test_closed_before_tls(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("said", [b"+OK POP3 in plain text ready\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-async def test_no_tls(serve: Serve, said: bytes) -> None:
+async def test_a_server_without_tls_is_told_as_such(serve: Serve, said: bytes) -> None:
     async def plain(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(said)
         await asyncio.sleep(1)
@@ -173,7 +173,7 @@ async def test_a_greeting_of_err(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("greeting", [b"220 smtp.example.org ESMTP\r\n", b"\x00\xff\r\n", b"\r\n"])
-async def test_a_greeting_that_is_none(serve: Serve, greeting: bytes) -> None:
+async def test_an_invalid_greeting_breaks_the_protocol(serve: Serve, greeting: bytes) -> None:
     fault = await failure(serve(Liar(greeting=greeting)))
     assert isinstance(fault, ServerBroken)
     assert "broke the protocol: no status indicator" in str(fault)

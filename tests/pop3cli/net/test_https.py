@@ -20,7 +20,7 @@ from tests.pop3cli.conftest import Serve
         (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 300_000, ServerBroken, "more than"),
     ],
 )
-async def test_answers_that_are_none(serve: Serve, answer: bytes, fault: type[MailError], text: str) -> None:
+async def test_invalid_answers_are_refused(serve: Serve, answer: bytes, fault: type[MailError], text: str) -> None:
     async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)

@@ -32,7 +32,7 @@ def test_all_forms_of_a_pin_are_one() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "abc", "ab" * 31, "ab" * 33, "zz" * 32, "sha1:" + "ab" * 20, "ab:" * 32])
-def test_pins_that_are_none(text: str) -> None:
+def test_invalid_pins_are_refused(text: str) -> None:
     with pytest.raises(SettingFault, match="not a SHA-256 in hexadecimal or base64"):
         parse_pin(text)
 

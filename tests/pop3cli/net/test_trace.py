@@ -10,7 +10,7 @@ from pop3cli.net.trace import Trace
 from tests.pop3cli.conftest import NASTY, Ran, Server
 
 
-def test_trace(pop3cli: Callable[..., Ran], server: Server) -> None:
+def test_option_trace_shows_each_line_on_standard_error(pop3cli: Callable[..., Ran], server: Server) -> None:
     ran = pop3cli("stat", server.account(), "--cacert", server.certificate, "--trace")
     octets = sum(map(len, NASTY))
     lines = ran.err.splitlines()

@@ -36,7 +36,7 @@ def script(pop3cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> Scri
     return call
 
 
-def test_every_command(script: Script, server: Server, mailbox: Mailbox) -> None:
+def test_a_script_says_every_command(script: Script, server: Server, mailbox: Mailbox) -> None:
     said = """capa
 utf8
 user alice
@@ -214,7 +214,9 @@ def test_raw_to_a_server_that_is_silent_or_goes(script: Script, serve: Serve) ->
         ("retr 9", ["RETR          RETR msg", "-ERR          refused, and nothing was done"]),
     ],
 )
-def test_explain(script: Script, server: Server, line: str, told: list[str]) -> None:
+def test_explain_tells_how_the_last_command_is_used_and_answered(
+    script: Script, server: Server, line: str, told: list[str]
+) -> None:
     ran = script(f"{line}\nexplain\nquit\n", server.account(), "--cacert", server.certificate)
     shown = ran.out.decode().splitlines()
     for begun in told:

@@ -76,7 +76,7 @@ def test_getmail(box: Path, sync: Sync, tmp_path: Path) -> None:
     assert there(box) == {"1.a", "2.b", "3.c"}
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_invalid_state_files_of_other_programs_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with pytest.raises(SettingFault, match="cannot be read"):
         remembered("mpop", path, ALICE)

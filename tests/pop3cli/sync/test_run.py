@@ -45,7 +45,7 @@ def test_trace_shows_the_wire_without_secrets(box: Path, sync: Sync) -> None:
     assert "secret" not in ran.err and "AHNlY3JldA" not in ran.err
 
 
-def test_an_mbox_gets_it_as_programs_read_it(box: Path, sync: Sync, tmp_path: Path) -> None:
+def test_sync_writes_an_mbox_as_programs_read_it(box: Path, sync: Sync, tmp_path: Path) -> None:
     path = tmp_path / "mail.mbox"
     path.write_bytes(b"From somebody Thu Jan  1 00:00:00 1970\nSubject: before\n\nno empty line behind it\n")
     assert sync(to=path).status == 0
@@ -103,7 +103,7 @@ def test_large_ones_are_left(box: Path, sync: Sync, tmp_path: Path) -> None:
     assert json.loads(sync("--json").out)["fetched"] == 1
 
 
-def test_headers_alone(box: Path, sync: Sync, tmp_path: Path) -> None:
+def test_headers_alone_are_fetched_on_demand(box: Path, sync: Sync, tmp_path: Path) -> None:
     assert sync("--headers-only").status == 0
     assert fetched(tmp_path / "out") == [b"Subject: %s\n\n" % word for word in (b"one", b"three", b"two")]
     assert sync("--headers-only").out == b"alice@localhost: nothing new\n"

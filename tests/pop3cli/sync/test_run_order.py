@@ -40,7 +40,7 @@ def position(calls: list[str], pattern: str, behind: int = -1) -> int:
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
-def test_a_maildir(site: Site, box: Path, tmp_path: Path) -> None:
+def test_messages_in_a_maildir_are_durable_before_they_are_deleted(site: Site, box: Path, tmp_path: Path) -> None:
     out, state = tmp_path / "out", re.escape(str(tmp_path / "remembered"))
     calls = traced(site, tmp_path, out)
     assert not [call for call in calls if "rename(" in call]  # which replaces what is there
@@ -63,7 +63,7 @@ def test_a_maildir(site: Site, box: Path, tmp_path: Path) -> None:
     assert there(box) == set()
 
 
-def test_an_mbox(site: Site, box: Path, tmp_path: Path) -> None:
+def test_messages_in_an_mbox_are_durable_before_they_are_deleted(site: Site, box: Path, tmp_path: Path) -> None:
     out, state = tmp_path / "mail.mbox", re.escape(str(tmp_path / "remembered"))
     calls = traced(site, tmp_path, out)
     announced = position(calls, rf'write\(\d+<{state}>, ".*append ')

@@ -28,7 +28,7 @@ def test_a_table_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) 
         assert "[bold]" in lines[2]
 
 
-def test_nothing_is_cut_for_a_pipe() -> None:
+def test_a_table_in_a_pipe_is_not_cut() -> None:
     out = io.StringIO()
     Terminal(stdout=out).table((Column("No", 4, right=True), Column("A", 3, share=1))).row("1", "long " * 100 + "end")
     assert out.getvalue().endswith("end\n")

@@ -11,7 +11,7 @@ from pop3core.sasl.base import (
 from tests.pop3core.mechanisms import converse
 
 
-def test_external() -> None:
+def test_external_names_who_has_the_certificate() -> None:
     tls = Tls(identity="alice")
     assert converse(external.server(tls), external.client())[0] == Verified("alice", "", "EXTERNAL")
     assert converse(external.server(tls), external.client("alice"))[0] == Verified("alice", "alice", "EXTERNAL")

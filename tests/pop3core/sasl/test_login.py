@@ -10,7 +10,7 @@ from pop3core.sasl.base import (
 from tests.pop3core.mechanisms import converse
 
 
-def test_login() -> None:
+def test_login_asks_for_user_and_password() -> None:
     outcome, said = converse(login.server(Tls()), login.client("alice", b"s e c"))
     assert outcome == Password("alice", "", b"s e c")
     assert said == [b"Username:", b"alice", b"Password:", b"s e c"]

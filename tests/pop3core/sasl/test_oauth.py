@@ -10,7 +10,7 @@ from pop3core.sasl.base import (
 from tests.pop3core.mechanisms import converse
 
 
-def test_oauth() -> None:
+def test_both_forms_carry_the_user_and_the_token() -> None:
     # RFC 7628 §4.1
     client = oauth.bearer_client(
         "user@example.com", "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==", "server.example.com", 143
@@ -45,7 +45,7 @@ def test_oauth() -> None:
         (oauth.xoauth2_server, b"user=a\x01\x01"),
     ],
 )
-def test_bearer_messages_that_are_none(server, message: bytes) -> None:
+def test_invalid_messages_of_both_forms_are_refused(server, message: bytes) -> None:
     steps = server(Tls())
     next(steps)
     with pytest.raises(SaslError):

@@ -11,14 +11,14 @@ from tests.pop3core.mechanisms import converse
 
 
 @pytest.mark.parametrize("authzid", ["", "boss"])
-def test_plain(authzid: str) -> None:
+def test_plain_carries_identity_user_and_password(authzid: str) -> None:
     outcome, said = converse(plain.server(Tls()), plain.client("jürgen", b"\xff s", authzid))
     assert outcome == Password("jürgen", authzid, b"\xff s")
     assert said[1] == authzid.encode() + b"\0j\xc3\xbcrgen\0\xff s"
 
 
 @pytest.mark.parametrize("message", [b"", b"a", b"\0a", b"\0\0b", b"\0a\0", b"a\0b\0c\0d", b"\0\xff\0x", b"\xff\0a\0x"])
-def test_plain_messages_that_are_none(message: bytes) -> None:
+def test_invalid_plain_messages_are_refused(message: bytes) -> None:
     server = plain.server(Tls())
     next(server)
     with pytest.raises(SaslError):

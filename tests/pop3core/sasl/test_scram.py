@@ -117,7 +117,7 @@ def test_a_binding_that_is_not_known_is_refused_by_name(known: str, kind: str) -
         (False, b"n,,n=user,r=a\0c"),
     ],
 )
-def test_first_messages_that_are_none(plus: bool, first: bytes) -> None:
+def test_invalid_first_messages_are_refused(plus: bool, first: bytes) -> None:
     tls = Tls(b"binding", binding_offered=True)
     server = scram.plus_server(tls) if plus else scram.server(tls)
     next(server)
@@ -128,7 +128,7 @@ def test_first_messages_that_are_none(plus: bool, first: bytes) -> None:
 @pytest.mark.parametrize(
     "final", [b"", b"c=biws,r=x", b"c=biws,r=x,p=!", b"c=!,r=x,p=AAAA", b"c=biws;r=x,p=AAAA", b"c=biws,p=AAAA,r=x"]
 )
-def test_final_messages_that_are_none(final: bytes) -> None:
+def test_invalid_final_messages_are_refused(final: bytes) -> None:
     server = scram.server(Tls())
     next(server)
     server.send(DIALOGUE[0])
@@ -156,7 +156,7 @@ def test_final_messages_that_prove_nothing(final: bytes) -> None:
     assert done.value.value == ProofFailed("user", "SCRAM-SHA-256")
 
 
-def test_the_last_answer_is_empty() -> None:
+def test_an_answer_to_the_servers_final_message_must_be_empty() -> None:
     server = scram.server(Tls())
     next(server)
     server.send(DIALOGUE[0])

@@ -74,7 +74,7 @@ def test_the_oldest_stranger_goes_and_users_stay() -> None:
     assert newest.cut_for is None
 
 
-def test_what_left_is_forgotten() -> None:
+def test_connections_that_left_are_forgotten() -> None:
     guard = ConnectionLimits(Limits())
     for number in range(100):
         connection = Connection(str(number))

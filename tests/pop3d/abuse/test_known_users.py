@@ -41,14 +41,14 @@ def test_who_logged_in_too_long_ago_is_forgotten(tmp_path: Path) -> None:
     assert KnownUsers(tmp_path, wall=lambda: 1_700_000_002).load() == []
 
 
-def test_processes_that_share_it_keep_each_others(tmp_path: Path) -> None:
+def test_processes_that_share_the_file_keep_each_others_users(tmp_path: Path) -> None:
     one, other = KnownUsers(tmp_path), KnownUsers(tmp_path)
     one.save([(pair("a"), 0)])
     other.save([(pair("b"), 0)])
     assert {name for name, _ in one.load()} == {pair("a"), pair("b")}
 
 
-def test_it_does_not_grow_beyond_bounds(tmp_path: Path) -> None:
+def test_the_file_of_known_users_does_not_grow_beyond_bounds(tmp_path: Path) -> None:
     file = KnownUsers(tmp_path)
     file.save([(number.to_bytes(16), number % 1000) for number in range(ENTRIES_MAX + 1000)])
     assert len(file.load()) == ENTRIES_MAX

@@ -401,7 +401,7 @@ def test_without_penalties_nobody_waits() -> None:
     assert [site.begin().turn.is_set() for _ in range(4)] == [True] * 4
 
 
-def test_no_more_than_fifty_wait() -> None:
+def test_no_more_than_fifty_logins_wait() -> None:
     site = Site()
     for _ in range(4 + 50):
         site.begin()

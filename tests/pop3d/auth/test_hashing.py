@@ -37,7 +37,7 @@ SLOW = "{SHA512-CRYPT}$6$rounds=1000000$abc$" + "a" * 86
         ("€".encode(), ["€".encode()]),  # not in Latin-1
     ],
 )
-def test_variants(sent: bytes, tried: list[bytes]) -> None:
+def test_passwords_are_tried_in_utf8_and_latin_1(sent: bytes, tried: list[bytes]) -> None:
     assert list(variants(sent, latin1=True)) == tried
     assert variants(sent, latin1=False) == (sent,)
 
@@ -120,7 +120,7 @@ async def test_workers_leave_signals_to_the_daemon(hashing: Hashing) -> None:
     assert await hashing.matches(stored, (b"secret",))
 
 
-async def test_only_so_many_wait(hashing: Hashing, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_so_many_password_checks_wait(hashing: Hashing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashing_module, "WAITING_MAX", 3)
     stored = parse_secret(hashed("secret"))
     answers = await asyncio.gather(*(hashing.matches(stored, (b"secret",)) for _ in range(5)), return_exceptions=True)

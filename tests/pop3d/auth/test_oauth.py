@@ -135,7 +135,7 @@ async def test_claims_as_others_call_them(tmp_path: Path, users: UsersFile) -> N
         assert await check(tokens, token(**others, scp=scp), "bob") == Account("bob")
 
 
-async def test_leeway(tmp_path: Path, users: UsersFile) -> None:
+async def test_a_token_is_good_some_seconds_beyond_its_times(tmp_path: Path, users: UsersFile) -> None:
     late = token(exp=int(time.time()) - 100)
     assert await check(with_file(tmp_path, users, leeway_seconds=200), late) is not None
     assert await check(with_file(tmp_path, users, leeway_seconds=0), late) is None
@@ -332,7 +332,9 @@ async def test_a_server_that_is_down_refuses_for_now(users: UsersFile, issuer: I
         (key_set(), 404, "status 404"),
     ],
 )
-async def test_answers_that_are_none(users: UsersFile, issuer: Issuer, keys: object, status: int, words: str) -> None:
+async def test_invalid_answers_of_an_issuer_refuse_for_now(
+    users: UsersFile, issuer: Issuer, keys: object, status: int, words: str
+) -> None:
     issuer.keys, issuer.status = keys, status
     tokens = oauth_tokens(by_signature(f"{issuer.url}/keys"), users)
     with pytest.raises(AuthUnavailable, match=words):
@@ -364,7 +366,7 @@ async def test_https_and_whose_certificate(tmp_path: Path, users: UsersFile, mon
 # --- by introspection ---
 
 
-async def test_introspection(tmp_path: Path, users: UsersFile, issuer: Issuer) -> None:
+async def test_introspection_tells_whose_a_token_is(tmp_path: Path, users: UsersFile, issuer: Issuer) -> None:
     tokens = oauth_tokens(by_introspection(tmp_path, issuer, scope="mail"), users)
     issuer.known["good"] = claims(iss=None, exp=None)
     assert await check(tokens, "good") == Account("alice", "/home/alice")
@@ -448,7 +450,9 @@ async def log_in(folder: Path, port: int, mechanism: str, user: str, text: str) 
 
 
 @pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "XOAUTH2"])
-async def test_a_session(tmp_path: Path, issuer: Issuer, mechanism: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_tokens_in_a_session_are_taken_or_refused_alike(
+    tmp_path: Path, issuer: Issuer, mechanism: str, caplog: pytest.LogCaptureFixture
+) -> None:
     config = by_signature(f"{issuer.url}/keys").model_dump()
     async with serving(tmp_path, {"mechanisms": ["plain", "oauthbearer", "xoauth2"], "oauth": config}) as port:
         await log_in(tmp_path, port, mechanism, "alice", token())

@@ -75,7 +75,9 @@ async def asking(name: str, **others: float):
         await users.close()
 
 
-async def test_who_has_the_password(service: Callable[..., str], script: Callable[[str], str]) -> None:
+async def test_pam_lets_in_who_has_the_password_and_nobody_else(
+    service: Callable[..., str], script: Callable[[str], str]
+) -> None:
     async with asking(service(script(CHECKER))) as users:
         for name, password in (("alice", "s e c"), ("bob@example.org", "pässwörd")):
             assert await users.authenticate(Password(name, "", password.encode())) == Account(name)
@@ -99,7 +101,7 @@ async def test_who_has_the_password(service: Callable[..., str], script: Callabl
         ("required pam_nowhere.so", "required pam_permit.so", False),
     ],
 )
-async def test_both_phases_count(service: Callable[..., str], auth: str, account: str, good: bool) -> None:
+async def test_both_phases_of_pam_must_agree(service: Callable[..., str], auth: str, account: str, good: bool) -> None:
     async with asking(service(auth, account)) as users:
         assert (await users.authenticate(Password("alice", "", b"x")) is not None) is good
 
@@ -118,7 +120,7 @@ async def test_pam_is_told_where_from(service, script, tmp_path: Path, phase: st
     assert told.read_text().splitlines() == [f"{phase}={host}" for host in sources.values()]
 
 
-async def test_what_is_never_asked(service: Callable[..., str]) -> None:
+async def test_pam_is_not_asked_about_invalid_names_and_empty_passwords(service: Callable[..., str]) -> None:
     async with asking(service("required pam_permit.so")) as users:
         for name in ("", "../alice", "a b", "a:b", "a/b", ".a", "x" * 300, "a\nb"):
             assert await users.authenticate(Password(name, "", b"x")) is None
@@ -287,7 +289,7 @@ async def test_the_daemon_and_its_log(site: Site, service, script) -> None:
         assert secret not in daemon.log
 
 
-async def test_tokens_beside_it(site: Site, service) -> None:
+async def test_tokens_are_checked_beside_pam(site: Site, service) -> None:
     site.maildir("alice", {"new/1.host": b"Subject: x\n\nhello\n"})
     (site.root / "keys.json").write_text(json.dumps(key_set()))
     tokens = f'[auth.oauth]\nissuer = "{NAME}"\naudience = "{AUDIENCE}"\njwks = "keys.json"'

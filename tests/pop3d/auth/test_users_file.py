@@ -105,7 +105,7 @@ def test_a_file_that_is_not_there_or_not_utf_8(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["alice", "alice@example.org", "jürgen", "a.b-c_d+e", "x" * 255])
-def test_good_names(name: str) -> None:
+def test_valid_user_names_are_accepted(name: str) -> None:
     check_user_name(name)
 
 
@@ -113,7 +113,7 @@ def test_good_names(name: str) -> None:
     "name",
     ["", ".", "..", ".a", "a/b", "a:b", "a b", "a\tb", "a\0", "a\n", "\x1b[31m", "a\u202eb", "x" * 256, "\udcff"],
 )
-def test_bad_names(name: str) -> None:
+def test_invalid_user_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="a user name"):
         check_user_name(name)
 
@@ -121,7 +121,7 @@ def test_bad_names(name: str) -> None:
 # --- checking ---
 
 
-async def test_plain(tmp_path: Path) -> None:
+async def test_a_plain_password_must_match_exactly(tmp_path: Path) -> None:
     users = users_file(tmp_path, "alice:{PLAIN}s ü c:::::/home/alice\n")
     assert await check(users, "alice", "s ü c".encode()) == Account("alice", None)
     assert await check(users, "alice", "s ü c ".encode()) is None
@@ -131,7 +131,7 @@ async def test_plain(tmp_path: Path) -> None:
     await users.close()
 
 
-async def test_argon2id(tmp_path: Path) -> None:
+async def test_a_password_is_checked_by_argon2id(tmp_path: Path) -> None:
     users = users_file(tmp_path, f"alice:{hashed('pässword')}::::/home/alice\n")
     assert await check(users, "alice", "pässword".encode()) == Account("alice", "/home/alice")
     assert await check(users, "alice", b"password") is None
@@ -183,7 +183,7 @@ async def test_hashing_does_not_stop_the_event_loop(tmp_path: Path) -> None:
     await users.close()
 
 
-async def test_reload(tmp_path: Path) -> None:
+async def test_users_are_reloaded_and_a_faulty_file_is_not(tmp_path: Path) -> None:
     users = users_file(tmp_path, "alice:{PLAIN}old\n")
     (tmp_path / "users").write_text("alice:{PLAIN}new\n")
     await users.reload()

@@ -144,7 +144,7 @@ def test_names_that_clients_ask_for(site: Site) -> None:
     only(site, "fault", r"it is for 127\.0\.0\.1, localhost, not for 'b\.example'")
 
 
-def test_keys(site: Site) -> None:
+def test_check_finds_private_keys_that_others_can_read(site: Site) -> None:
     key = site.root / "key.pem"
     key.chmod(0o644)
     text = only(site, "fault", r"everybody on this machine gets at the private key \(mode 0644\)")
@@ -166,7 +166,7 @@ def test_what_openssl_refuses(site: Site) -> None:
     only(site, "fault", r"\[tls\]: OpenSSL refuses certificate or key: EE_KEY_TOO_SMALL; ")
 
 
-def test_a_state_folder_that_is_none(site: Site) -> None:
+def test_check_finds_an_unusable_state_folder(site: Site) -> None:
     (site.root / "state").write_text("")
     only(site, "fault", "state folder .*: cannot be written to: Not a directory")
     change(site, "[[listen]]", 'state = "cert.pem/state"\n[[listen]]')
@@ -174,7 +174,7 @@ def test_a_state_folder_that_is_none(site: Site) -> None:
 
 
 @as_root
-def test_as_root_it_becomes_the_user(open_site: Site) -> None:
+def test_check_becomes_the_user_when_root_runs_it(open_site: Site) -> None:
     root = open_site.root
     assert checked(open_site) == ["no faults, no warnings"]
     os.chown(root / "users", 0, 0)
@@ -207,7 +207,7 @@ def test_root_without_a_user_to_become(open_site: Site) -> None:
 
 
 @as_root
-def test_somebody_else_is_told_so(open_site: Site) -> None:
+def test_check_by_another_user_than_the_daemons_says_so(open_site: Site) -> None:
     os.chown(open_site.root / "users", 54321, 12345)
     os.chown(open_site.root / "key.pem", 54321, 12345)
     (open_site.root / "state").mkdir()

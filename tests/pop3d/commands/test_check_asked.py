@@ -20,7 +20,7 @@ def tokens(site: Site, how: str, mechanisms: str = "") -> None:
     change(site, 'users = "users"', mechanisms or 'users = "users"\nmechanisms = ["plain", "xoauth2"]')
 
 
-def test_keys_of_an_issuer(site: Site) -> None:
+def test_check_reads_the_keys_of_an_issuer(site: Site) -> None:
     tokens(site, 'jwks = "keys.json"')
     only(site, "fault", "keys.json: No such file or directory; name a readable file")
     (site.root / "keys.json").write_text('{"keys": []}')

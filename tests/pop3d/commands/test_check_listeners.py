@@ -82,7 +82,7 @@ def test_the_metrics_port(site: Site) -> None:
     assert text.startswith("`metrics.listen`: cannot listen on nowhere.invalid port 9195: ")
 
 
-def test_two_that_want_the_same(site: Site) -> None:
+def test_two_listeners_on_one_port_are_a_fault(site: Site) -> None:
     whole = site.config.read_text()
     for host in ("127.0.0.1", "0.0.0.0"):
         site.config.write_text(whole + metrics(f"{host}:{site.port}"))
@@ -120,7 +120,7 @@ def test_a_low_port_without_root_is_no_fault(site: Site) -> None:
     assert done.stdout.startswith("(False, '[[listen]] number 1: cannot listen on 127.0.0.1 port 995: Permission"), done
 
 
-def test_a_name_that_cannot_be_one(site: Site) -> None:
+def test_an_invalid_host_name_is_a_fault(site: Site) -> None:
     site.config.write_text(site.config.read_text() + another("x" * 70 + ".example", 1234))
     ((fault, text),) = found(site)
     assert fault

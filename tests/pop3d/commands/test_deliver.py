@@ -34,7 +34,7 @@ def run(site: Path, *arguments: str | Path, stdin: bytes = b"") -> tuple[int, st
     return result.returncode, result.stdout.decode(), result.stderr.decode()
 
 
-def test_deliver(site: Path) -> None:
+def test_deliver_reads_a_message_from_standard_input(site: Path) -> None:
     assert run(site, "deliver", "alice", stdin=b"From x\nSubject: y\n\nbody") == (0, "", "")
     (path,) = (site / "mail" / "alice" / "new").iterdir()
     assert path.read_bytes() == b"Subject: y\n\nbody"
@@ -47,7 +47,7 @@ def test_deliver(site: Path) -> None:
     assert (code, said) == (75, "pop3d: not delivered: the mailbox is full: 4 of 4 messages; try again later\n")
 
 
-def test_deliver_where_it_cannot_be(site: Path) -> None:
+def test_deliver_says_why_a_message_cannot_be_delivered(site: Path) -> None:
     (site / "mail").write_bytes(b"in the way")
     code, _, said = run(site, "deliver", "alice", stdin=b"x\n")
     assert code == 75
@@ -145,7 +145,7 @@ def test_import_follows_no_link_in_a_maildir(site: Path) -> None:
 
 @pytest.mark.parametrize(("make", "words"), [(None, "name an mbox file or a Maildir"), ("dir", "no Maildir"),
                                              ("file", 'it does not begin with "From "')])  # fmt: skip
-def test_import_of_what_is_none(site: Path, make: str | None, words: str) -> None:
+def test_import_of_an_invalid_source_is_refused(site: Path, make: str | None, words: str) -> None:
     if make == "dir":
         (site / "source").mkdir()
     elif make == "file":
@@ -155,7 +155,7 @@ def test_import_of_what_is_none(site: Path, make: str | None, words: str) -> Non
     assert words in said
 
 
-def test_undelete(site: Path) -> None:
+def test_undelete_brings_messages_back(site: Path) -> None:
     assert run(site, "undelete", "alice") == (0, "brought back 0 messages for alice\n", "")
     kept = site / "deleted" / "alice" / "cur"
     kept.mkdir(parents=True)

@@ -158,7 +158,7 @@ async def test_the_folder_of_all_mailboxes_is_forgotten_with_the_last_of_them(co
     assert "state\tnot there: an empty mailbox" in command("alice").stdout
 
 
-def test_what_cannot_be_forgotten(command, site: Site) -> None:
+def test_mailbox_forget_says_what_it_cannot_forget(command, site: Site) -> None:
     keep = site.root / "state" / "keep"
     keep.mkdir(parents=True)
     (keep / "mailboxes").symlink_to("mailboxes")

@@ -179,7 +179,7 @@ def test_sigterm_completes_the_reply_under_way_and_tells_the_idle(site: Site, da
     assert time.monotonic() - started < 10
 
 
-def test_ctrl_c_ends_it_with_0(site: Site, daemon: Daemon) -> None:
+def test_ctrl_c_ends_serve_with_0(site: Site, daemon: Daemon) -> None:
     assert daemon.end(signal.SIGINT) == 0
 
 
@@ -354,7 +354,7 @@ def test_plain_listeners_serve_on_loopback(site: Site) -> None:
         assert daemon.end() == 0
 
 
-def test_started_as_root_it_wants_a_user(site: Site, run_pop3d) -> None:
+def test_serve_started_as_root_needs_a_user(site: Site, run_pop3d) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
     site.config.write_text(site.config.read_text().replace('user = "root"', ""))
@@ -363,7 +363,7 @@ def test_started_as_root_it_wants_a_user(site: Site, run_pop3d) -> None:
     assert "`user`" in result.stderr
 
 
-def test_as_root_it_becomes_the_user(site: Site) -> None:
+def test_serve_becomes_the_user_when_root_starts_it(site: Site) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
     site.config.write_text(site.config.read_text().replace('user = "root"', 'user = "nobody"'))

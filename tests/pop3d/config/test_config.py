@@ -36,7 +36,7 @@ def faults(folder: Path, text: str) -> list[str]:
     return caught.value.faults
 
 
-def test_defaults(tmp_path: Path) -> None:
+def test_keys_that_are_not_given_have_defaults(tmp_path: Path) -> None:
     config = load(write(tmp_path, BASE))
     assert config.hostname == "mail.example.org"
     assert config.user is None
@@ -253,7 +253,7 @@ def test_listeners_behind_a_proxy(tmp_path: Path) -> None:
     assert [str(network) for network in listen.trusted_proxies] == ["127.0.0.1/32", "2001:db8::/32"]
 
 
-def test_tokens(tmp_path: Path) -> None:
+def test_keys_of_oauth_are_read_and_their_faults_told(tmp_path: Path) -> None:
     oauth = load(write(tmp_path, f"{BASE}{TOKENS}\n[auth.oauth]\n{OAUTH}")).auth.oauth
     assert oauth is not None
     assert (oauth.jwks, oauth.user_claim, oauth.leeway_seconds) == (str(tmp_path / "keys"), "email", 30)
@@ -290,7 +290,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load(tmp_path / "nowhere.toml")
 
 
-def test_where_it_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_configuration_is_looked_for_in_two_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"looked for pop3d\.toml and /etc/pop3d/pop3d\.toml"):
         find(None)

@@ -50,7 +50,7 @@ def test_verifies_for_each_of_its_hosts_and_for_no_other(tmp_path: Path) -> None
             handshake(*made, name)
 
 
-def test_form(tmp_path: Path) -> None:
+def test_a_new_certificate_has_an_elliptic_key_that_is_private(tmp_path: Path) -> None:
     certificate, key = create_self_signed(["mail.example.org"], tmp_path / "new", days=30)
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
@@ -67,13 +67,13 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["", "two words", "a..b", "-", "über\0", "a/b", "*"])
-def test_names_that_are_none(tmp_path: Path, host: str) -> None:
+def test_no_certificate_is_made_for_an_invalid_host(tmp_path: Path, host: str) -> None:
     with pytest.raises(ValueError, match="host"):
         create_self_signed([host], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_faults(tmp_path: Path) -> None:
+def test_faults_of_a_certificate_and_its_key_are_found(tmp_path: Path) -> None:
     certificate, key = create_self_signed(["localhost"], tmp_path)
     assert load_faults(certificate, key) == []
     _, other_key = create_self_signed(["localhost"], tmp_path / "other")
@@ -122,6 +122,6 @@ def test_openssls_own_and_an_encrypted_key(tmp_path: Path) -> None:
         ("localhost", False),
     ],
 )
-def test_covers(tmp_path: Path, host: str, covered: bool) -> None:
+def test_a_certificate_covers_hosts_and_wildcards(tmp_path: Path, host: str, covered: bool) -> None:
     certificate, _ = create_self_signed(["example.org", "*.example.net", "192.0.2.1"], tmp_path)
     assert covers(shown_by(certificate).names, host) is covered

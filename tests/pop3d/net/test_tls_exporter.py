@@ -129,7 +129,7 @@ def test_check_says_what_is_missing(plus: Site) -> None:
 
 
 @pytest.mark.parametrize(("version", "announced"), [("1_2", True), ("1_3", False)])
-def test_without_pyopenssl(plus: Site, version: str, announced: bool) -> None:
+def test_plus_behind_tls_1_3_needs_pyopenssl(plus: Site, version: str, announced: bool) -> None:
     """What is not announced was not hidden: a client that could bind says so, and gets in (RFC 5802 §6)."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is missing; install it")

@@ -209,7 +209,7 @@ async def test_replies_of_wires_served_by_turns_leave_together_at_the_end_of_the
         assert (arrived(peer_of_one), arrived(peer_of_two)) == (b"ac", b"b")
 
 
-async def test_not_more_than_so_many_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_not_more_than_so_many_replies_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pop3d.net.transport._REPLIES_MAX", 2)
     async with two_connections() as (one, peer_of_one, two, peer_of_two):
         one.write(b"a")

@@ -46,7 +46,7 @@ async def ask(port: int, octets: bytes, *, eof: bool = False) -> bytes:
         (b"GET /health HTTP/1.1\r\n" + b"X: " + b"y" * 9_000 + b"\r\n\r\n", b"431 "),
     ],
 )
-async def test_requests(octets: bytes, status: bytes) -> None:
+async def test_each_request_gets_its_status(octets: bytes, status: bytes) -> None:
     async with exposed() as port:
         assert (await ask(port, octets)).startswith(b"HTTP/1.1 " + status)
 
@@ -78,7 +78,7 @@ async def test_silent_connections_keep_nobody_out() -> None:
             writer.close()
 
 
-async def test_not_too_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_not_too_many_connections_are_served_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exposition, "_VISITS_MAX", 2)
     async with exposed() as port:
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]

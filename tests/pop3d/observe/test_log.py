@@ -211,7 +211,7 @@ def test_a_traceback_keeps_to_its_record(capsys: pytest.CaptureFixture[str]) -> 
     assert all(line.startswith("    ") for line in rest)
 
 
-def test_level(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_level_of_the_log_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     with Lines(capsys, "error") as told:
         logging.getLogger("pop3d.x").warning("not told")
         session_line(report(None))
@@ -292,7 +292,7 @@ def visit_by_poplib(site: Site, password: bytes) -> None:
         client.quit()
 
 
-def test_what_a_session_was(site: Site) -> None:
+def test_the_line_of_a_session_says_what_it_was(site: Site) -> None:
     site.config.write_text(f'{site.config.read_text()}\n[log]\nformat = "json"\n')
     site.maildir("alice", {"new/1.host": b"Subject: one\n\n1\n", "new/2.host": b"two\n"})
     daemon = Daemon(site)

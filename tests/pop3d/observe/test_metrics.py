@@ -216,13 +216,13 @@ def test_a_taken_port_is_one_clear_line(site: Site, run_pop3d) -> None:
 
 
 @pytest.mark.parametrize("listen", ["9195", "localhost", ":9195", "::1:9195", "[::1:9195", "h:x", "h:65536", "h:-1"])
-def test_places_that_are_none(site: Site, listen: str) -> None:
+def test_invalid_addresses_for_metrics_are_refused(site: Site, listen: str) -> None:
     site.config.write_text(f'{site.config.read_text()}\n[metrics]\nlisten = "{listen}"\n')
     with pytest.raises(ConfigError, match=r"`metrics\.listen`"):
         load(site.config)
 
 
-def test_places(site: Site) -> None:
+def test_addresses_for_metrics_are_read(site: Site) -> None:
     text = site.config.read_text()
     for listen, host, port in (("127.0.0.1:0", "127.0.0.1", 0), ("[::1]:9195", "::1", 9195), ("h:1", "h", 1)):
         site.config.write_text(f'{text}\n[metrics]\nlisten = "{listen}"\n')
@@ -231,7 +231,7 @@ def test_places(site: Site) -> None:
         assert (metrics.host, metrics.port) == (host, port)
 
 
-def test_without_the_extra_it_says_what_to_install(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_without_the_extra_say_what_to_install(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     site.config.write_text(f"{site.config.read_text()}\n[metrics]\n")
     with pytest.raises(ConfigError) as caught:

@@ -25,7 +25,7 @@ def test_by_name_and_by_number() -> None:
         ("#1000", "#٣", "no number"),
     ],
 )
-def test_what_cannot_be_resolved(user: str, group: str | None, words: str) -> None:
+def test_unknown_users_and_groups_are_refused(user: str, group: str | None, words: str) -> None:
     with pytest.raises(LookupError, match=words):
         resolve(user, group)
 

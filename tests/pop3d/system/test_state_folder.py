@@ -62,7 +62,7 @@ def modes(folder: Path) -> dict[str, int]:
     }
 
 
-def test_both_parts_are_private(tmp_path: Path) -> None:
+def test_both_parts_of_the_state_folder_are_private(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
         prepare(tmp_path / "above" / "state")
@@ -171,7 +171,7 @@ def test_processes_that_start_at_once_all_find_the_secret_of_version_0_1(tmp_pat
 
 
 @as_root
-def test_all_of_it_belongs_to_whom_the_daemon_becomes(state: Path) -> None:
+def test_the_state_folder_belongs_to_whom_the_daemon_becomes(state: Path) -> None:
     """Version 0.1, started as root, left the secret to root."""
     prepare(state, (12345, 23456))
     for path in (state, state / "cache", state / "keep", state / "keep" / "secret"):

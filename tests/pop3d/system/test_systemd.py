@@ -107,7 +107,7 @@ def test_nobody_listens(site: Site) -> None:
         ({"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "0"}, None),
     ],
 )
-def test_variables(environ: dict[str, str], watchdog: float | None) -> None:
+def test_variables_of_systemd_are_read_and_removed(environ: dict[str, str], watchdog: float | None) -> None:
     notifier = Notifier(environ)
     assert environ == {}  # no child is meant
     assert notifier.watchdog == watchdog

@@ -242,7 +242,7 @@ def untidy(root: Path) -> tuple[Path, Path, list[bytes]]:
 
 
 @pytest.mark.parametrize("do", [_killed, _failed])
-def test_whatever_ends_it_the_next_run_comes_to_the_end(
+def test_an_undelete_that_was_ended_is_completed_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]
 ) -> None:
     reached = set()
@@ -269,7 +269,7 @@ def test_whatever_ends_it_the_next_run_comes_to_the_end(
     assert reached >= {"open", "fstat", "scandir", "link", "unlink", "fsync", "pread", "flock", ""}
 
 
-def test_one_that_fails_is_told_and_does_not_stop_the_others(
+def test_a_message_that_cannot_be_put_back_does_not_stop_the_others(
     home: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing_for_one(real: Callable[..., None]) -> Callable[..., None]:

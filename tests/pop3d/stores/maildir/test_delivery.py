@@ -46,7 +46,7 @@ def test_names_never_come_again_and_flags_go_to_cur(tmp_path: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()} == {0o600}
 
 
-def test_quota(tmp_path: Path) -> None:
+def test_delivery_beyond_the_quota_is_refused(tmp_path: Path) -> None:
     for quota in (Quota(octets=10), Quota(messages=2)):
         box = tmp_path / str(quota.messages)
         deliver(str(box), [b"12345"], quota)
@@ -184,7 +184,7 @@ def test_whatever_fails_a_message_is_there_whole_or_not_at_all(
 CLOSE = os.close
 
 
-def test_pieces_of_any_size(tmp_path: Path) -> None:
+def test_a_message_is_delivered_in_pieces_of_any_size(tmp_path: Path) -> None:
     def pieces() -> Iterable[bytes]:
         yield from (b"", b"a\r", b"\n", b"b")
 

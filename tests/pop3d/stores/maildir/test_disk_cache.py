@@ -49,7 +49,7 @@ async def test_sizes_are_counted_once(store: MaildirStore, box: Path, monkeypatc
         b"pop3d listing 5 00000000\n{\n",
     ],
 )
-async def test_a_torn_or_foreign_cache_is_none(
+async def test_a_torn_or_foreign_cache_is_ignored(
     store: MaildirStore, box: Path, tmp_path: Path, octets: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grain(monkeypatch, LONG)  # nothing is remembered in the process

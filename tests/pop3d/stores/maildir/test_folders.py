@@ -343,7 +343,7 @@ def two(homes: Path) -> Iterator[tuple[Path, Path, int, int]]:
 
 
 @pytest.mark.usefixtures("renaming")
-def test_a_rename(two: tuple[Path, Path, int, int]) -> None:
+def test_a_file_is_renamed(two: tuple[Path, Path, int, int]) -> None:
     source, target, source_fd, target_fd = two
     rename_new(b"1", b"2", source_fd=source_fd, target_fd=target_fd)
     assert not list(source.iterdir())

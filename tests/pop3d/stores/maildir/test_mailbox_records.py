@@ -38,7 +38,7 @@ def test_a_record_outlives_its_process(records: MailboxRecords, tmp_path: Path) 
     assert records.forget(PATH) is False
 
 
-def test_it_is_private_and_named_by_a_hash_of_the_path(records: MailboxRecords, tmp_path: Path) -> None:
+def test_a_record_is_private_and_named_by_a_hash_of_the_path(records: MailboxRecords, tmp_path: Path) -> None:
     records.save(MailboxRecord(PATH))
     (document,) = documents(tmp_path)
     assert document.name == hashlib.sha256(PATH.encode()).hexdigest()

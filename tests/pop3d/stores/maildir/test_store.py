@@ -120,7 +120,7 @@ async def test_a_name_never_reaches_a_path(store: MaildirStore, tmp_path: Path, 
     assert caught.value.code == "SYS/PERM"
 
 
-def test_paths() -> None:
+def test_templates_of_mailbox_paths_are_filled_in() -> None:
     account = Account("alice@example.org", home="/home/alice")
     assert mailbox_path("/m/{domain}/{local}", account) == "/m/example.org/alice"
     assert mailbox_path("/m/{user}", account) == "/m/alice@example.org"

@@ -52,7 +52,9 @@ class TestContract:
     """What every store must do, for each form, also where nothing can be read or opened without waiting."""
 
     @pytest.mark.parametrize("lacking", [None, "_RWF_NOWAIT", "_syscall"])
-    async def test_it_holds(self, form: str, lacking: str | None, tmp_path: Path) -> None:
+    async def test_the_contract_holds_for_compressed_messages(
+        self, form: str, lacking: str | None, tmp_path: Path
+    ) -> None:
         class Compressed(StoreContract):
             async def make(self, messages: list[bytes]) -> Store:
                 make.append(tmp_path / str(len(make)) / "alice")
@@ -238,7 +240,7 @@ async def test_a_read_error_is_no_damage(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @every_form
-async def test_on_demand_all_of_them_are_refused(form: str, tmp_path: Path) -> None:
+async def test_compressed_messages_are_refused_on_demand(form: str, tmp_path: Path) -> None:
     octets = PACKERS[form](MAIL)
     box = {"cur/1.host:2,": octets, "cur/2.host:2,": MAIL, "cur/3.host:2,": PACKERS[form](LARGE)}
     drop = await opened(store_of(tmp_path, box, MaildirOptions(refuse_compressed=True)))
@@ -382,7 +384,7 @@ async def test_a_message_that_another_program_compresses_meanwhile(
 # --- a session ---
 
 
-def test_a_client_sees_nothing_of_it(site: Site, daemon: Daemon) -> None:
+def test_a_client_sees_nothing_of_compression(site: Site, daemon: Daemon) -> None:
     texts = [MAIL, b"", LARGE, b"Subject: dots\n\n.\n..\n.dots\n", b"Subject: no end\n\nend"]
     packers = list(PACKERS.values())
     box = {f"cur/{at:03}.host:2,SZ": packers[at](text) for at, text in enumerate(texts)}

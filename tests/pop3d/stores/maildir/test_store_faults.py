@@ -102,7 +102,9 @@ async def remove(drop: MaildirMaildrop) -> set[bytes]:
 
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
-async def test_whatever_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, soft: bool) -> None:
+async def test_whatever_call_of_a_session_fails_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, soft: bool
+) -> None:
     failed = set()
     for failing in itertools.count(1):
         root = tmp_path / str(failing)
