@@ -36,13 +36,13 @@ from pop3core.settings import ServerConfig, Summary, check_policy
 from pop3core.syntax import BadCommand
 from pop3core.table import AFTER, Home, Rule, State
 
-__all__ = ["Login", "NoCredential", "Refused", "Step"]
+__all__ = ["Login", "LoginRefusal", "NoCredential", "Step"]
 
 _TIMESTAMP = re.compile(r"<[\x21-\x3b\x3d\x3f-\x7e]{1,200}>")  # RFC 1939 §7 APOP, RFC 2449 §3: a msg-id of RFC 822
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class LoginRefusal:
     """No: say -ERR with ``text`` and ``code``; it was the ``last`` that this connection may try.
 
     ``challenge``: what a mechanism says of its failure before; the -ERR follows the client's answer to it.
@@ -66,7 +66,7 @@ class NoCredential:
     granted: bool = False
 
 
-Step: TypeAlias = Challenge | LoginRequested | SecretRequested | Refused | NoCredential | a.LoginAccepted
+Step: TypeAlias = Challenge | LoginRequested | SecretRequested | LoginRefusal | NoCredential | a.LoginAccepted
 """What the server does next: send, ask, say that it was refused or came to nothing, or begin TRANSACTION."""
 
 
@@ -108,7 +108,7 @@ class Login:
         """The client has said UTF8."""
         self.mechanism: Mechanism | None = None
         """Of the last AUTH, unless another kind of login was tried since."""
-        self.exchange: Exchange | Refused | None = None
+        self.exchange: Exchange | LoginRefusal | None = None
         """While it is there the next line is no command: it answers a challenge, or takes note of a refusal."""
         self._granted: a.LoginAccepted | None = None  # waits for the client's last answer in the exchange
         self._apop: Apop | None = None  # waits for the user's secret
@@ -205,14 +205,14 @@ class Login:
 
     def respond(self, line: bytes) -> Step:
         """A line behind a challenge."""
-        if isinstance(self.exchange, Refused):
+        if isinstance(self.exchange, LoginRefusal):
             return self._noted(self.exchange)
         assert self.exchange is not None
         return self._follow(self.exchange.respond(line))
 
     def too_long(self, octets_max: int) -> Step:
         """A line behind a challenge that had more than ``octets_max`` octets."""
-        if isinstance(self.exchange, Refused):
+        if isinstance(self.exchange, LoginRefusal):
             return self._noted(self.exchange)
         return self._without("a command has at most {octets} octets", octets=octets_max)
 
@@ -290,19 +290,19 @@ class Login:
         self.login_delay = (answer.login_delay or self.login_delay).removesuffix(" USER")
         return answer
 
-    def _rejected(self, code: Code | None, text: str) -> Refused:
+    def _rejected(self, code: Code | None, text: str) -> LoginRefusal:
         self.exchange = self._apop = None
         if code is not None:
-            return Refused(text, code)
+            return LoginRefusal(text, code)
         # RFC 3206 §5, §6: AUTH says that the credential was refused, always, and nothing else says so
         self._summary.auth_failures += 1
-        refused = Refused(text, "AUTH", self._summary.auth_failures >= self._config.limits.auth_failures_max)
+        refused = LoginRefusal(text, "AUTH", self._summary.auth_failures >= self._config.limits.auth_failures_max)
         if self.mechanism is None or self.mechanism.failure is None:
             return refused
         self.exchange = refused
         return replace(refused, challenge=self.mechanism.failure)
 
-    def _noted(self, refused: Refused) -> Refused:
+    def _noted(self, refused: LoginRefusal) -> LoginRefusal:
         # whatever the line was, the client has taken note of the failure (RFC 7628 §3.2.3)
         self.exchange = None
         return refused

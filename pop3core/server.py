@@ -46,7 +46,7 @@ from pop3core.events import (
     TlsRequested,
 )
 from pop3core.framing import TERMINATOR, LineBuffer, LineFault
-from pop3core.login import Login, Refused, Step
+from pop3core.login import Login, LoginRefusal, Step
 from pop3core.maildrop import Listing, MarkedNumbers, Marks
 from pop3core.reading import Reading
 from pop3core.replies import Code, encode_challenge, encode_err, encode_ok
@@ -392,7 +392,7 @@ class ServerConnection:
                 self._listing = messages
                 self._marks = Marks(messages)  # RFC 1939 §4: none is marked when TRANSACTION begins
                 self._totals()
-            case Refused():
+            case LoginRefusal():
                 self._refused(step)
             case _:
                 # RFC 5034 §4: -ERR, and as if the command had not been said
@@ -401,7 +401,7 @@ class ServerConnection:
                 if step.granted:
                     self._close(_NOT_COMPLETED)  # the maildrop is open, and who it is for does not want it
 
-    def _refused(self, refused: Refused) -> None:
+    def _refused(self, refused: LoginRefusal) -> None:
         self._state = self._failed or self._state
         if refused.challenge is not None:
             self._say(encode_challenge(refused.challenge))

@@ -15,7 +15,7 @@ from pop3core.events import Credential, ProofFailed, Verified
 from pop3core.sasl.base import SecretKind, Stored
 from pop3d.abuse.addresses import source_of
 from pop3d.abuse.attempts import Attempt
-from pop3d.abuse.login_throttle import Penalties, TooMany
+from pop3d.abuse.login_throttle import LoginThrottle, TooMany
 from pop3d.auth import Account, Authenticator, AuthUnavailable, CannotServe, KeepsSecrets
 from pop3d.auth.names import spelled
 from pop3d.config import Limits
@@ -33,26 +33,26 @@ _UNAVAILABLE = LoginRejected("SYS/TEMP", "logins cannot be checked now, try agai
 class Logins:
     """What a session asks of an authenticator."""
 
-    __slots__ = ("_attempt", "_authenticator", "_channel", "_hurried", "_limits", "_penalties", "_served", "_waits")
+    __slots__ = ("_attempt", "_authenticator", "_channel", "_limits", "_served", "_stopped", "_throttle", "_waits")
 
-    def __init__(self, authenticator: Authenticator, penalties: Penalties, limits: Limits, channel: Channel) -> None:
-        self._authenticator, self._penalties, self._limits = authenticator, penalties, limits
+    def __init__(self, authenticator: Authenticator, throttle: LoginThrottle, limits: Limits, channel: Channel) -> None:
+        self._authenticator, self._throttle, self._limits = authenticator, throttle, limits
         self._channel = channel
         self._attempt: Attempt | None = None
-        self._hurried = False
+        self._stopped = False
         self._served = True  # the mechanism whose proof is awaited, by what is stored
         self._waits: asyncio.Event | None = None  # while it waits: an event takes 800 octets
 
-    def hurry(self) -> None:
+    def stop_waiting(self) -> None:
         """Wait no more: the session ends."""
-        self._hurried = True
+        self._stopped = True
         if self._waits is not None:
             self._waits.set()
 
     def close(self) -> None:
         """Of an attempt that came to no end, nothing is left."""
         if self._attempt is not None:
-            self._penalties.leave(self._attempt)
+            self._throttle.release(self._attempt)
             self._attempt = None
 
     async def secret(self, username: str, kind: SecretKind) -> Stored | LoginRejected:
@@ -84,7 +84,7 @@ class Logins:
         try:
             await self._begin(credential.username, served=served)
         except TooMany as fault:
-            if not self._hurried:
+            if not self._stopped:
                 refused_login(self._channel.peer, credential.username, str(fault))
                 await self._pause(self._limits.auth_penalty)
             return _TOO_MANY
@@ -93,16 +93,16 @@ class Logins:
         found = await self._authenticator.authenticate(credential, source_of(self._channel.peer))
         self._attempt = None
         if found is not None:
-            self._penalties.accepted(attempt, self._channel.peer, self._account_name(found.name))
+            self._throttle.accepted(attempt, self._channel.peer, self._account_name(found.name))
             return found
-        wait = self._penalties.failed(attempt)
+        wait = self._throttle.failed(attempt)
         refusal = self._refused(credential, served=served)
         await self._pause(wait)
         return refusal
 
     async def _begin(self, username: str, *, served: bool) -> None:
         name = self._account_name(username)
-        attempt = self._attempt = self._penalties.begin(self._channel.peer, name, served=served)
+        attempt = self._attempt = self._throttle.begin(self._channel.peer, name, served=served)
         if not attempt.turn.is_set():
             await self._wait(self._limits.auth_penalty_max, attempt.turn)
         if not attempt.turn.is_set():
@@ -128,15 +128,15 @@ class Logins:
 
     async def _wait(self, seconds: float, *events: asyncio.Event) -> None:
         """Until one of the events is set, we are hurried, the client is gone, or the time is over."""
-        if self._hurried:
+        if self._stopped:
             return
         self._waits = asyncio.Event()
-        gone = asyncio.ensure_future(self._channel.gone())
+        gone = asyncio.ensure_future(self._channel.wait_eof())
         waits = [gone, *(asyncio.ensure_future(one.wait()) for one in (self._waits, *events))]
         try:
             await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             # whoever goes keeps no connection's place: others at the address need it. That of the login is held on.
-            self._hurried |= gone.done()
+            self._stopped |= gone.done()
         finally:
             self._waits = None
             for one in waits:

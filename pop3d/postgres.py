@@ -29,8 +29,8 @@ from psycopg.rows import TupleRow
 __all__ = [
     "DURABLE",
     "TIMEOUT",
-    "Connection",
     "Database",
+    "DatabaseConnection",
     "DatabaseFault",
     "Lease",
     "one_line",
@@ -127,7 +127,7 @@ def shut(connection: psycopg.BaseConnection[TupleRow]) -> None:
             sock.detach()
 
 
-class Connection:
+class DatabaseConnection:
     """A connection in autocommit mode. ``raw``: psycopg's; ``name``: by which the database knows it, and no other.
 
     ``lost``: it is closed or given up; nobody may count on what its session in the database held.
@@ -168,7 +168,7 @@ class Lease:
 
     __slots__ = ("_connection", "_timer", "raw")
 
-    def __init__(self, connection: Connection, deadline: float) -> None:
+    def __init__(self, connection: DatabaseConnection, deadline: float) -> None:
         self.raw, self._connection = connection.raw, connection
         self._timer = asyncio.get_running_loop().call_at(deadline, connection.give_up)
 
@@ -205,8 +205,8 @@ class Database:
         self._conninfo, self._connections = conninfo, connections
         self._ways, self._settings = ways(conninfo, timeout), settings(timeout).encode()
         self._places = asyncio.Semaphore(connections)
-        self._idle: list[Connection] = []
-        self._made: WeakSet[Connection] = WeakSet()
+        self._idle: list[DatabaseConnection] = []
+        self._made: WeakSet[DatabaseConnection] = WeakSet()
         self._closed = False
         self.given_up: deque[str] = deque(maxlen=_REMEMBERED)  # by name, until the database knows
 
@@ -251,7 +251,7 @@ class Database:
             await cursor.execute(query.encode(), parameters)
             return await cursor.fetchall()
 
-    async def connect(self, deadline: float) -> Connection:
+    async def connect(self, deadline: float) -> DatabaseConnection:
         """A connection of one's own; whoever has it closes it, or gives it up. Raises `DatabaseFault`.
 
         Soon after this machine is gone, the database ends it. What was given up before is ended first, so that
@@ -269,7 +269,7 @@ class Database:
             raise DatabaseFault(silent(self.timeout)) from None
         except psycopg.Error as fault:
             raise DatabaseFault(one_line(fault)) from None
-        connection = Connection(raw, name, self)
+        connection = DatabaseConnection(raw, name, self)
         self._made.add(connection)
         try:
             with connection.until(deadline) as lease:
@@ -301,7 +301,7 @@ class Database:
             with contextlib.suppress(ValueError):
                 self.given_up.remove(name)
 
-    async def _usable(self, deadline: float) -> Connection:
+    async def _usable(self, deadline: float) -> DatabaseConnection:
         while self._idle:
             connection = self._idle.pop()
             usable = False
@@ -316,7 +316,7 @@ class Database:
                 self._idle.pop().give_up()
         return await self.connect(deadline)  # a restart of the database is nobody's failed login
 
-    def _give_back(self, connection: Connection) -> None:
+    def _give_back(self, connection: DatabaseConnection) -> None:
         if not connection.lost and connection.raw.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
             self._idle.append(connection)
         else:

@@ -18,18 +18,18 @@ from dataclasses import replace
 from pop3core.limits import Limits as ProtocolLimits
 from pop3core.server import ServerConfig
 from pop3d.abuse.addresses import Trusted
-from pop3d.abuse.connection_limits import Guard
+from pop3d.abuse.connection_limits import ConnectionLimits
 from pop3d.abuse.known_users import KnownUsers
-from pop3d.abuse.login_throttle import Penalties
+from pop3d.abuse.login_throttle import LoginThrottle
 from pop3d.auth import Authenticator
 from pop3d.config import Config, Listen
 from pop3d.net.certificates import ClientName
 from pop3d.net.channel import Channel
 from pop3d.net.tls import ServerTls
-from pop3d.net.transport import Wire
+from pop3d.net.transport import Transport
 from pop3d.observe.log import refused_connection
 from pop3d.observe.report import Observer
-from pop3d.session import Services, Session
+from pop3d.session import ServerSession, Services
 from pop3d.stores import Closes, Store
 
 __all__ = ["ListenError", "Server"]
@@ -83,11 +83,11 @@ class Server:
         limits = config.limits.model_copy(update={"connections": _connections_possible(config.limits.connections)})
         self._limits = limits
         trusted = Trusted(config.auth.trusted_networks)
-        self._guard = Guard(limits, trusted)
-        self._penalties = Penalties(limits, trusted, secret)
+        self._connection_limits = ConnectionLimits(limits, trusted)
+        self._throttle = LoginThrottle(limits, trusted, secret)
         self._known = known
         if known is not None:
-            self._penalties.remember(known.load())
+            self._throttle.remember(known.load())
         engine_limits = ProtocolLimits(
             turn_commands=_COMMANDS_AT_ONCE,
             bad_commands_max=limits.bad_commands,
@@ -103,7 +103,7 @@ class Server:
         self._timestamp = self._new_timestamp if "apop" in names else None
         self.authenticator, self._store = authenticator, store
         self._listeners: list[asyncio.Server] = []
-        self._sessions: dict[Session, asyncio.Task[None]] = {}
+        self._sessions: dict[ServerSession, asyncio.Task[None]] = {}
         self._beside: list[asyncio.Task[None]] = []
         self._draining = False
         self._made: dict[int, tuple[ServerTls | None, Services]] = {}  # by the identity of a listener's configuration
@@ -138,7 +138,7 @@ class Server:
 
     async def _bound(self, listen: Listen, activated: Sequence[socket.socket]) -> list[asyncio.Server]:
         def accepted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            self._accepted(Wire(writer), listen)
+            self._accepted(Transport(writer), listen)
 
         start = functools.partial(asyncio.start_server, accepted, backlog=_ACCEPTED_AT_ONCE, start_serving=False)
         if activated:
@@ -177,8 +177,8 @@ class Server:
         return Services(
             self.authenticator,
             self._store,
-            self._guard,
-            self._penalties,
+            self._connection_limits,
+            self._throttle,
             engine,
             self._limits,
             tls,
@@ -193,15 +193,15 @@ class Server:
         # RFC 1939 §7 APOP: never the same twice
         return f"<{os.getpid()}.{time.time_ns()}.{secrets.token_hex(8)}@{self._config.hostname or 'localhost'}>"
 
-    def _accepted(self, wire: Wire, listen: Listen) -> None:
-        channel = Channel(wire, self.tls if listen.tls == "implicit" else None)
-        session = Session(self._services(listen), channel)
+    def _accepted(self, transport: Transport, listen: Listen) -> None:
+        channel = Channel(transport, self.tls if listen.tls == "implicit" else None)
+        session = ServerSession(self._services(listen), channel)
         if self._draining:
             refusal: str | None = "shutting down"
         elif listen.proxy_protocol and not _is_trusted(channel.peer, listen):
             refusal = "not one of trusted_proxies"
         else:
-            refusal = self._guard.admit(session, proxied=listen.proxy_protocol)
+            refusal = self._connection_limits.admit(session, proxied=listen.proxy_protocol)
         if refusal is not None:
             refused_connection(session.address, refusal)
             self._observer.refused(refusal)
@@ -210,12 +210,12 @@ class Server:
         self._observer.connected()
         self._sessions[session] = asyncio.get_running_loop().create_task(self._run(session))
 
-    async def _run(self, session: Session) -> None:
+    async def _run(self, session: ServerSession) -> None:
         try:
             await session.run()
         finally:
             del self._sessions[session]
-            self._guard.leave(session)
+            self._connection_limits.release(session)
 
     async def _sweep(self) -> None:
         while True:
@@ -237,11 +237,11 @@ class Server:
 
     async def _save_known(self) -> None:
         """Keep who is known, if that has changed; a thread does it."""
-        if self._known is None or not self._penalties.changed:
+        if self._known is None or not self._throttle.changed:
             return
-        self._penalties.changed = False
+        self._throttle.changed = False
         try:
-            await asyncio.to_thread(lambda known: known.save(self._penalties.known()), self._known)
+            await asyncio.to_thread(lambda known: known.save(self._throttle.known()), self._known)
         except OSError as fault:
             log.warning("who is known is not kept: %s; make the state folder writable", fault)
 
@@ -252,11 +252,11 @@ class Server:
         self._draining = True
         self._close_listeners()
         for session in list(self._sessions):
-            session.finish("shutting down")
+            session.close("shutting down")
         if tasks := list(self._sessions.values()):
             await asyncio.wait(tasks, timeout=seconds)
         for session in list(self._sessions):
-            session.cut("shutting down")
+            session.abort("shutting down")
         if tasks := list(self._sessions.values()):
             log.warning("%d sessions did not end in time and were cut", len(tasks))
             await asyncio.wait(tasks, timeout=_CUT)
@@ -268,10 +268,10 @@ class Server:
         if isinstance(self._store, Closes):
             await self._store.close()
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """End all sessions now; nobody is told."""
         for session in list(self._sessions):
-            session.cut("shutting down at once")
+            session.abort("shutting down at once")
 
     def _close_listeners(self) -> None:
         for server in self._listeners:

@@ -45,8 +45,8 @@ from pop3core.maildrop import Listing
 from pop3core.sasl.base import SecretKind, Stored
 from pop3core.server import CUT_OFF, ServerConfig, ServerConnection
 from pop3core.table import State
-from pop3d.abuse.connection_limits import Guard
-from pop3d.abuse.login_throttle import Penalties
+from pop3d.abuse.connection_limits import ConnectionLimits
+from pop3d.abuse.login_throttle import LoginThrottle
 from pop3d.auth import Authenticator
 from pop3d.config import Limits
 from pop3d.logins import Logins
@@ -57,7 +57,7 @@ from pop3d.observe.log import Event, refused_connection, session_line
 from pop3d.observe.report import Observer, SessionReport
 from pop3d.stores import Maildrop, MaildropBusy, RemovalFailed, Store, StoreError
 
-__all__ = ["Services", "Session"]
+__all__ = ["ServerSession", "Services"]
 
 log = logging.getLogger("pop3d.session")
 
@@ -76,8 +76,8 @@ class Services:
 
     authenticator: Authenticator
     store: Store
-    guard: Guard
-    penalties: Penalties
+    connection_limits: ConnectionLimits
+    throttle: LoginThrottle
     engine: ServerConfig
     limits: Limits
     tls: ServerTls | None = None
@@ -88,7 +88,7 @@ class Services:
     observer: Observer = field(default_factory=Observer)
 
 
-class _Refused(Exception):
+class _RefusedUnchecked(Exception):
     """The connection may not go on; the text says why."""
 
 
@@ -96,13 +96,13 @@ _Step: TypeAlias = Callable[[], Awaitable[ServerAnswer | None]] | Closed | None
 """What the engine's last event leads to: what has to be awaited, the end, or (None) what the client says next."""
 
 
-class Session:
+class ServerSession:
     """One connection. ``deadline``: seconds of `time.monotonic`; past it, the server calls `overdue`."""
 
     __slots__ = (
+        "_aborted_for",
         "_channel",
         "_conn",
-        "_cut_for",
         "_drop",
         "_linger",
         "_listing",
@@ -126,7 +126,7 @@ class Session:
         self._channel = channel
         timestamp = services.timestamp() if services.timestamp is not None else None
         self._conn = ServerConnection(services.engine, timestamp=timestamp)
-        self._logins = Logins(services.authenticator, services.penalties, services.limits, channel)
+        self._logins = Logins(services.authenticator, services.throttle, services.limits, channel)
         self._drop: Maildrop | None = None
         self._read_now: Callable[[int, int], Content | None] | None = None
         self._release: Callable[[int], None] | None = None
@@ -139,7 +139,7 @@ class Session:
         self._login_deadline = self._started + services.limits.login_timeout
         self.deadline = self._started + services.limits.handshake_timeout
         self._overdue: Callable[[], None] = self._header_too_slow if services.proxied else self._handshake_too_slow
-        self._cut_for: str | None = None
+        self._aborted_for: str | None = None
         self._linger = False
 
     @property
@@ -156,7 +156,7 @@ class Session:
             if self._services.proxied:
                 await self._meet_the_proxy()
             reason = await self._handshake_and_serve()
-        except _Refused as fault:
+        except _RefusedUnchecked as fault:
             refusal = str(fault)
         except HandshakeFailed as fault:
             reason = f"TLS handshake failed: {fault}"
@@ -169,7 +169,7 @@ class Session:
             try:
                 await self._free()
             finally:
-                self._tell(self._cut_for or reason, refusal)
+                self._tell(self._aborted_for or reason, refusal)
             self._until(_SHUTDOWN, self._channel.abort)
             await self._channel.close(linger=self._linger or reason in CUT_OFF)
 
@@ -178,19 +178,19 @@ class Session:
         self.deadline = float("inf")
         self._overdue()
 
-    def finish(self, reason: str) -> None:
+    def close(self, reason: str) -> None:
         """End in good order: the reply under way is completed, then the client is told."""
         # a client that is being answered may have sent more, which nobody will read: see `Channel.close`
         self._linger = not self._channel.reading
         self._conn.finish(reason)
-        self._logins.hurry()
-        self._channel.interrupt()
+        self._logins.stop_waiting()
+        self._channel.feed_eof()
 
-    def cut(self, reason: str) -> None:
+    def abort(self, reason: str) -> None:
         """End now; the client is told nothing."""
-        self._cut_for = self._cut_for or reason
+        self._aborted_for = self._aborted_for or reason
         self._conn.hang_up(reason)
-        self._logins.hurry()
+        self._logins.stop_waiting()
         self._channel.abort()
 
     def _tell(self, reason: str, refusal: str | None) -> None:
@@ -232,10 +232,10 @@ class Session:
         try:
             header = await self._channel.read_proxy_header()
         except ProxyError as fault:
-            raise _Refused(f"no PROXY header: {fault}") from None
+            raise _RefusedUnchecked(f"no PROXY header: {fault}") from None
         log.debug(Event("proxied", ip=self.address, port=header.port, by=proxy, name=header.authority))
-        if (refusal := self._services.guard.introduce(self)) is not None:
-            raise _Refused(refusal)
+        if (refusal := self._services.connection_limits.count_address(self)) is not None:
+            raise _RefusedUnchecked(refusal)
         self._overdue = self._handshake_too_slow
 
     async def _handshake_and_serve(self) -> str:
@@ -318,23 +318,23 @@ class Session:
     async def _sent(self) -> None:
         before = self.deadline, self._overdue
         self._until(self._services.limits.write_timeout, self._takes_nothing)
-        await self._channel.left()
+        await self._channel.drain()
         self.deadline, self._overdue = before
 
     def _header_too_slow(self) -> None:
-        self.cut("no PROXY header in time")
+        self.abort("no PROXY header in time")
 
     def _handshake_too_slow(self) -> None:
-        self.cut("no TLS handshake in time")
+        self.abort("no TLS handshake in time")
 
     def _login_too_slow(self) -> None:
-        self.cut("no login in time")
+        self.abort("no login in time")
 
     def _idle_too_long(self) -> None:
-        self.cut("autologout")  # RFC 1939 §3: no reply is sent, nothing is removed
+        self.abort("autologout")  # RFC 1939 §3: no reply is sent, nothing is removed
 
     def _takes_nothing(self) -> None:
-        self.cut("the client takes nothing")
+        self.abort("the client takes nothing")
 
     # --- what the engine asks ---
 
@@ -379,7 +379,7 @@ class Session:
             return LoginRejected(fault.code or "SYS/TEMP", fault.text)  # RFC 1939 §4: the store has kept no lock
         self._know(self._drop)
         self._listing, self._logged_in = self._drop.messages, True
-        self._services.guard.logged_in(self)
+        self._services.connection_limits.logged_in(self)
         self._services.observer.opened(time.monotonic() - began)
         return LoginAccepted(self._drop.messages)
 

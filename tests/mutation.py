@@ -1,8 +1,8 @@
 """`python -m tests.mutation [--modules framing,grammar] [--sample 40 --seed 1]`: do the engine's tests see a mistake?
 
-One small mistake at a time is made in a module of `pop3core` (a *mutant*), and `tests/core` is run against it. A mutant
-that no test notices survives: either a test is missing, or the mistake changes nothing. Such ones stand in `EQUIVALENT`
-below, each with its reason, and do not count.
+One small mistake at a time is made in a module of `pop3core` (a *mutant*), and `tests/pop3core` is run against it. A
+mutant that no test notices survives: either a test is missing, or the mistake changes nothing. Such ones stand in
+`EQUIVALENT` below, each with its reason, and do not count.
 
 Tools that mutate functions only would leave out what matters most here, the rows of the table; so this is our own:
 
@@ -424,7 +424,7 @@ def verdict(code: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modules", default=MODULES, help=f"of pop3core; default {MODULES}")
-    parser.add_argument("--tests", default="tests/core", help="the tests that are to notice")
+    parser.add_argument("--tests", default="tests/pop3core", help="the tests that are to notice")
     parser.add_argument("--sample", type=int, help="try so many, chosen at random, instead of all")
     parser.add_argument("--seed", type=int, default=1, help="of that choice")
     parser.add_argument("--examples", type=int, default=30, help="of each Hypothesis test")

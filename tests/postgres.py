@@ -173,3 +173,10 @@ class Relay:
         self._listener.close()
         for way in self._ways:
             way.close()
+
+
+def execute(conninfo: str, query: str, *parameters: object) -> list[tuple[object, ...]]:
+    """The rows of one statement, committed at once."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        cursor = connection.execute(query.encode(), parameters)
+        return cursor.fetchall() if cursor.description else []

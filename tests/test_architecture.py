@@ -11,18 +11,11 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+from read_rooms import PACKAGES, Arrow, all_imports, imports, module_paths, room, sources
 
-ROOT = Path(__file__).parent.parent
-PACKAGES = ("pop3core", "pop3d", "pop3cli")
-MODULES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for package in PACKAGES
-    for path in sorted((ROOT / package).rglob("*.py"))
-}
+MODULES = module_paths()
 
 # From the ground up: a room imports what stands above its own line here, and none of its neighbours on the same line.
 # A room is a folder of the package, or a module that stands beside the folders.
@@ -88,47 +81,7 @@ LIBRARY = {f"pop3cli.{wing}" for wing in ("accounts", "auth", "mailbox", "messag
 """Wings of the client that a program imports, which has no command line."""
 
 
-@dataclass(frozen=True)
-class Arrow:
-    """An import of ``target``, as a full module name, by ``source``, a module of ours."""
-
-    source: str
-    target: str
-    in_function: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.source} -> {self.target}"
-
-
-def imports(module: str, path: Path) -> Iterator[Arrow]:
-    """Every import of a module, at any depth; what is for type checkers alone counts as in a function."""
-
-    def within(node: ast.AST, inside: bool) -> Iterator[Arrow]:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.Import):
-                yield from (Arrow(module, alias.name, inside) for alias in child.names)
-            elif isinstance(child, ast.ImportFrom):
-                assert child.level == 0, f"{path}: relative import"
-                assert child.module is not None
-                inner = [f"{child.module}.{alias.name}" for alias in child.names]
-                found = [name for name in inner if name in MODULES]
-                yield from (Arrow(module, name, inside) for name in found or [child.module])
-            else:
-                function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
-                typing = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
-                yield from within(child, inside or function or typing)
-
-    return within(ast.parse(path.read_text()), False)
-
-
-ARROWS = [arrow for module, path in MODULES.items() for arrow in imports(module, path)]
-
-
-def room(module: str, house: str) -> str | None:
-    """The room of ``house``, a package, that a module is in; None where it is not in that house."""
-    if module == house:
-        return ""
-    return module[len(house) + 1 :].partition(".")[0] if module.startswith(f"{house}.") else None
+ARROWS = all_imports(sources())
 
 
 def pointing_up(arrows: Iterable[Arrow], house: str) -> Iterator[str]:
@@ -262,10 +215,8 @@ def test_no_arrow_breaks(rule: Callable[[Iterable[Arrow]], Iterator[str]]) -> No
         ("pop3d.server", "import pytest", to_pytest),
     ],
 )
-def test_a_planted_arrow_is_found(module: str, source: str, rule: object, tmp_path: Path) -> None:
-    planted = tmp_path / "planted.py"
-    planted.write_text(source)
-    arrows = [*ARROWS, *imports(module, planted)]
+def test_a_planted_arrow_is_found(module: str, source: str, rule: object) -> None:
+    arrows = [*ARROWS, *imports(module, source, MODULES)]
     found = list(rule(arrows) if callable(rule) else pointing_up(arrows, str(rule)))
     assert found
     assert all(f"{module} -> " in line for line in found)
@@ -287,6 +238,23 @@ def test_the_library_does_not_speak_of_options() -> None:
 @pytest.mark.parametrize("package", [name for name, path in MODULES.items() if path.name == "__init__.py"])
 def test_a_wing_says_what_it_is_about(package: str) -> None:
     assert len(ast.get_docstring(ast.parse(MODULES[package].read_text())) or "") > 40, package
+
+
+def test_a_search_for_a_class_finds_one() -> None:
+    """But for names that a package's ``__all__`` prescribes: those are for programs, which import from the package."""
+    prescribed = {
+        name
+        for package, path in MODULES.items()
+        if path.name == "__init__.py"
+        for name in getattr(importlib.import_module(package), "__all__", ())
+    }
+    found: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(module)
+    twice = {name: homes for name, homes in found.items() if len(homes) > 1 and name not in prescribed}
+    assert not twice, "give one of each pair another name"
 
 
 @pytest.mark.parametrize("module", MODULES)

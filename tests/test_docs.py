@@ -1,15 +1,16 @@
 """The documentation says what the code does: keys, flags and links are looked up, examples are run."""
 
-import importlib.util
 import re
 import socket
 import threading
 from pathlib import Path
 
+import make_protocol
 import pytest
 import typer.main
 from pydantic import BaseModel
 
+import pop3core.table
 from pop3cli.cli.app import app as pop3cli_app
 from pop3d.cli import app as pop3d_app
 from pop3d.config import (
@@ -57,7 +58,7 @@ def test_every_key_of_the_configuration_is_documented(model: type[BaseModel]) ->
             assert re.search(rf"^## `\[+((tls|auth|store)\.)?{name}\]+`", text, re.MULTILINE)
             continue
         row = re.search(rf"^\| `{name}` \|([^|]*)\|", text, re.MULTILINE)
-        assert row, name
+        assert row, f"docs/configuration.md has no row for `{name}`: say there what it does, and its default"
         default = row[1].strip(' `"')
         if isinstance(field.default, (int, float)) and not isinstance(field.default, bool):
             assert float(default) == field.default
@@ -79,14 +80,14 @@ def options(command, above: str = "") -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("app", "page"), [(pop3d_app, "docs/running.md"), (pop3cli_app, "docs/client.md")], ids=["pop3d", "pop3cli"]
+    ("name", "app", "page"), [("pop3d", pop3d_app, "docs/running.md"), ("pop3cli", pop3cli_app, "docs/client.md")]
 )
-def test_every_command_and_option_is_documented(app: typer.Typer, page: str) -> None:
+def test_every_command_and_option_is_documented(name: str, app: typer.Typer, page: str) -> None:
     text = (ROOT / page).read_text()
     wanted = options(typer.main.get_command(app))
     assert len(wanted) > 5
-    for word in wanted:
-        assert word in text, word
+    missing = [word for word in wanted if not re.search(rf"(^|`|{name} |[^\w-](?=--)){word}(?![\w-])", text)]
+    assert not missing, f"{page} does not speak of {', '.join(missing)}: say there what it does"
 
 
 def test_the_engines_examples_serve_each_other() -> None:
@@ -110,7 +111,7 @@ def compile_and_run(text: str) -> dict:
 def test_the_page_of_plugins_shows_the_examples_real_lines() -> None:
     shown = blocks("docs/plugins.md", "python")
     assert len(shown) == 5
-    files = [*(ROOT / "examples").glob("*.py"), ROOT / "tests/daemon/test_plugins.py"]
+    files = [*(ROOT / "examples").glob("*.py"), ROOT / "tests/pop3d/test_plugins.py"]
     for text in shown:
         assert any(text in file.read_text() for file in files), text
 
@@ -137,12 +138,26 @@ def test_the_readme_shows_the_drivers_real_lines() -> None:
         assert re.sub(r"\s+", " ", case).strip() in driver
 
 
+def test_commands_of_the_contributing_page_name_what_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    files = re.findall(r"(?<![\w./])(?:tests|docs|pop3\w+)/[\w./]*\w", text)
+    modules = re.findall(r"python -m (tests[\w.]*)", text)
+    assert len(files) > 10
+    assert len(modules) > 10
+    paths = [*files, *(module.replace(".", "/") for module in modules)]
+    missing = [path for path in paths if not ((ROOT / path).exists() or (ROOT / f"{path}.py").exists())]
+    assert not missing, f"CONTRIBUTING.md names what is not there (any more): {' '.join(missing)}"
+
+
+def test_the_contributing_page_says_of_the_table_what_the_table_says() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text().replace(" -n 4", "")
+    commands = re.findall(r"^    (python .*?)(?:  .*)?$", pop3core.table.__doc__ or "", re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        assert f"`{command}`" in page, f"the docstring of pop3core/table.py, and not CONTRIBUTING.md, says: {command}"
+
+
 def test_the_page_of_the_protocol_is_made_from_the_tables() -> None:
-    spec = importlib.util.spec_from_file_location("make_protocol", ROOT / "docs/make_protocol.py")
-    assert spec is not None
-    assert spec.loader is not None
-    maker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(maker)
-    page = maker.PAGE.read_text()
-    assert maker.made(page) == page, "run: python docs/make_protocol.py"
+    page = make_protocol.PAGE.read_text()
+    assert make_protocol.made(page) == page, "run: python docs/make_protocol.py"
     assert len(page) > 5000

@@ -25,7 +25,7 @@ from pop3cli.errors import MailError, MissingExtra, ServerDown, TimedOut, UsageF
 from pop3cli.net.https import NoAnswer, check_url, request
 from pop3cli.net.tls import Dial
 
-__all__ = ["Found", "discover"]
+__all__ = ["DiscoveredServer", "discover"]
 
 _SECONDS: Final = 60.0
 """For all of it."""
@@ -40,7 +40,7 @@ _COLLECTION: Final = "https://autoconfig.thunderbird.net/v1.1/"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DiscoveredServer:
     """A server. ``source``: who named it; ``confirmed``: that is proved to be the address's own domain, or the server
     is of that domain; ``oauth``: it wants tokens and no passwords.
     """
@@ -51,7 +51,7 @@ class Found:
     oauth: bool = False
 
 
-async def discover(address: str, *, dial: Dial | None = None) -> list[Found]:
+async def discover(address: str, *, dial: Dial | None = None) -> list[DiscoveredServer]:
     """Where the mailbox of a mail address is, the best first; never empty.
 
     ``dial``: for https; DNS, which does not go that way, is then not asked. Raises `UsageFault` for what is no address,
@@ -94,16 +94,16 @@ def _account(user: str, host: str, port: int, *, stls: bool) -> Account | None:
 # --- DNS ---
 
 
-async def _by_dns(address: str, domain: str) -> list[Found]:
+async def _by_dns(address: str, domain: str) -> list[DiscoveredServer]:
     # RFC 8314 §5.1: TLS from the first octet is better than STLS
     implicit, stls = await asyncio.gather(_srv(f"_pop3s._tcp.{domain}"), _srv(f"_pop3._tcp.{domain}"))
-    found: list[Found] = []
+    found: list[DiscoveredServer] = []
     for service, records in ((False, implicit), (True, stls)):
         for host, port in records:
             account = _account(address, host, port, stls=service)  # RFC 6186 §4: the whole address comes first
             if account is not None:
                 source = f"DNS, _pop3{'' if service else 's'}._tcp.{domain}"
-                found.append(Found(account, source, _of_the_domain(host, domain)))
+                found.append(DiscoveredServer(account, source, _of_the_domain(host, domain)))
     return found
 
 
@@ -128,7 +128,7 @@ async def _srv(name: str) -> list[tuple[str, int]]:
 # --- https ---
 
 
-async def _by_https(address: str, local: str, domain: str, dial: Dial | None) -> list[Found]:
+async def _by_https(address: str, local: str, domain: str, dial: Dial | None) -> list[DiscoveredServer]:
     query = f"?emailaddress={quote(address, safe='')}"
     asked = (
         (f"https://autoconfig.{domain}/mail/config-v1.1.xml{query}", True),
@@ -142,7 +142,7 @@ async def _by_https(address: str, local: str, domain: str, dial: Dial | None) ->
             continue
         source = f"https, {urlsplit(url).hostname}"
         found = [
-            Found(account, source, own or _of_the_domain(account.host, domain), oauth)
+            DiscoveredServer(account, source, own or _of_the_domain(account.host, domain), oauth)
             for account, oauth in _servers(document, address, local, domain)
         ]
         if found:

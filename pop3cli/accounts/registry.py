@@ -25,7 +25,7 @@ from pop3cli.accounts.url import Account, Settings, parse_account
 from pop3cli.errors import OutputFailed, SettingFault, UsageFault
 from pop3cli.files import config_folder, keep_out_of_others, make_folder, whole_file
 
-__all__ = ["Entry", "add", "book_path", "find", "read_book", "remove", "said"]
+__all__ = ["NamedAccount", "add", "book_path", "find", "read_book", "remove", "said"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _OCTETS_MAX: Final = 1024 * 1024
@@ -35,7 +35,7 @@ _HEAD: Final = "# Accounts of pop3cli, changed by `pop3cli account add` and `rem
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class NamedAccount:
     """A named account."""
 
     name: str
@@ -88,7 +88,7 @@ def said(settings: Settings) -> dict[str, str | float | bool | list[str]]:
 # --- changing ---
 
 
-def add(entry: Entry) -> None:
+def add(entry: NamedAccount) -> None:
     """Write an account into the book. Raises `UsageFault` for a name that is taken or none, `SettingFault`,
     `OutputFailed`.
     """
@@ -104,7 +104,7 @@ def add(entry: Entry) -> None:
         _write(_with_table(text, entry))
 
 
-def remove(name: str) -> Entry:
+def remove(name: str) -> NamedAccount:
     """Take an account out of the book; what it was. Raises `UsageFault` when there is none, and as `add` does."""
     if not book_path().exists():
         raise UsageFault(f"account {name}", "no account of that name")
@@ -133,7 +133,7 @@ def _locked() -> Iterator[None]:
         os.close(descriptor)
 
 
-def _with_table(text: str, entry: Entry) -> str:
+def _with_table(text: str, entry: NamedAccount) -> str:
     """The file's text with an account's table at the end."""
     import tomlkit
 
@@ -179,7 +179,7 @@ def _write(text: str) -> None:
 # --- reading ---
 
 
-def read_book() -> dict[str, Entry]:
+def read_book() -> dict[str, NamedAccount]:
     """All named accounts; none where there is no book. Raises `SettingFault`."""
     return _entries(_text_of_book())
 
@@ -206,7 +206,7 @@ def _text_of_book() -> str:
         raise SettingFault(str(path), f"not TOML: {fault}") from None
 
 
-def _entries(text: str) -> dict[str, Entry]:
+def _entries(text: str) -> dict[str, NamedAccount]:
     path = book_path()
     try:
         tables = tomllib.loads(text)
@@ -215,7 +215,7 @@ def _entries(text: str) -> dict[str, Entry]:
     return {name: _entry(name, table, path) for name, table in tables.items()}
 
 
-def _entry(name: str, table: object, path: Path) -> Entry:
+def _entry(name: str, table: object, path: Path) -> NamedAccount:
     where = f"{path}, account {name}"
     if _NAME.fullmatch(name) is None or not isinstance(table, dict):
         raise SettingFault(where, "not a table with the name of an account")
@@ -237,7 +237,7 @@ def _entry(name: str, table: object, path: Path) -> Entry:
         account = parse_account(table["url"])
     except UsageFault as fault:
         raise SettingFault(where, str(fault)) from None
-    return Entry(name, account, Settings(**values))
+    return NamedAccount(name, account, Settings(**values))
 
 
 def _text(value: object) -> str:

@@ -1,7 +1,7 @@
 """The way into a mailbox: connect, verify, choose how to log in, log in.
 
 `prepare` finds all that can be wrong on our side before a connection is made, asks for what is missing, and gives an
-`Entrance`, by which one session or several get in. How to log in is chosen from what the server announces behind TLS,
+`LoginPlan`, by which one session or several get in. How to log in is chosen from what the server announces behind TLS,
 the strongest first: SCRAM bound to the channel, SCRAM, and then the mechanisms that say the password, which TLS with a
 verified server keeps secret. What was announced and failed is not followed by something weaker: the person decides.
 
@@ -33,7 +33,7 @@ from pop3core.sasl import external, login, oauth, plain, scram
 from pop3core.sasl.base import ClientSteps, SaslError
 from pop3core.sasl.prep import prepared, saslprep
 
-__all__ = ["MECHANISMS", "Entrance", "parse_mechanism", "prepare", "way_to", "with_secret"]
+__all__ = ["MECHANISMS", "LoginPlan", "parse_mechanism", "prepare", "way_to", "with_secret"]
 
 _PLUS: Final = "SCRAM-SHA-256-PLUS"
 _SCRAM: Final = "SCRAM-SHA-256"
@@ -53,7 +53,7 @@ def parse_mechanism(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Entrance:
+class LoginPlan:
     """What it takes to get in; a client certificate is shown to this account's server only (RFC 8314 §5.5).
 
     ``auth``: the mechanism, None for the best there is; ``secret``, ``token``: None for none known.
@@ -155,7 +155,7 @@ class Entrance:
         return self.secret
 
 
-def prepare(account: Account, settings: Settings) -> Entrance:
+def prepare(account: Account, settings: Settings) -> LoginPlan:
     """All that it takes to get in, found before a connection is made. May ask at the terminal.
 
     Raises `UsageFault`, `SettingFault`.
@@ -163,7 +163,7 @@ def prepare(account: Account, settings: Settings) -> Entrance:
     return with_secret(way_to(account, settings), settings)
 
 
-def way_to(account: Account, settings: Settings) -> Entrance:
+def way_to(account: Account, settings: Settings) -> LoginPlan:
     """The same without a secret: it connects, and does not log in."""
     if settings.insecure and (settings.pins or settings.cacert):
         raise UsageFault("`insecure`", "does not go with `pins` or `cacert`", "those verify the server")
@@ -181,10 +181,10 @@ def way_to(account: Account, settings: Settings) -> Entrance:
         passphrase=prompt_passphrase,
     )
     dial = None if settings.proxy is None else dial_by(settings.proxy, timeout)
-    return Entrance(account, tls, timeout, dial, auth, has_certificate)
+    return LoginPlan(account, tls, timeout, dial, auth, has_certificate)
 
 
-def with_secret(entrance: Entrance, settings: Settings) -> Entrance:
+def with_secret(entrance: LoginPlan, settings: Settings) -> LoginPlan:
     """The same with the account's secret: a token, or a password, which may be asked for. Not for an event loop.
 
     Raises `UsageFault`, `SettingFault`, and what `pop3cli.auth.token_store.access_token` raises.

@@ -28,7 +28,7 @@ from pop3cli.net.tls import Dial
 
 __all__ = [
     "PRESETS",
-    "Client",
+    "OAuthClient",
     "Prompt",
     "Provider",
     "Tokens",
@@ -86,7 +86,7 @@ PRESETS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class OAuthClient:
     """Who asks: an application registered with the provider. ``secret``: empty for none; for an application that
     everybody has it is no real secret, but treated as one.
     """
@@ -159,7 +159,7 @@ def _provider(issuer: str, found: dict[str, Any]) -> Provider:
 
 
 async def device_login(
-    provider: Provider, client: Client, tell: Tell, *, dial: Dial | None = None, wait: Wait = asyncio.sleep
+    provider: Provider, client: OAuthClient, tell: Tell, *, dial: Dial | None = None, wait: Wait = asyncio.sleep
 ) -> Tokens:
     """Let a person log in with a code on another device. Ends when they have, have refused, or time is up.
 
@@ -215,7 +215,7 @@ _PAGE: Final = "<!doctype html><title>pop3cli</title><p>{}. You can close this p
 
 
 async def browser_login(
-    provider: Provider, client: Client, tell: Tell, *, dial: Dial | None = None, seconds: float = _LIFETIME_MAX
+    provider: Provider, client: OAuthClient, tell: Tell, *, dial: Dial | None = None, seconds: float = _LIFETIME_MAX
 ) -> Tokens:
     """Let a person log in with a browser on this machine. Raises as `device_login` does."""
     state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(48)
@@ -258,7 +258,7 @@ async def browser_login(
     return _tokens(provider, answer)
 
 
-def _authorization(provider: Provider, client: Client, own: str, state: str, verifier: str) -> str:
+def _authorization(provider: Provider, client: OAuthClient, own: str, state: str, verifier: str) -> str:
     """The address that a person opens."""
     digest = hashlib.sha256(verifier.encode("ascii")).digest()  # RFC 7636 §4.2
     query = {
@@ -291,7 +291,7 @@ def _redirected(line: bytes, state: str) -> dict[str, str] | None:
 # --- renewing ---
 
 
-async def renewed(provider: Provider, client: Client, tokens: Tokens, *, dial: Dial | None = None) -> Tokens:
+async def renewed(provider: Provider, client: OAuthClient, tokens: Tokens, *, dial: Dial | None = None) -> Tokens:
     """New tokens for old ones (RFC 6749 §6). Raises `LoginRefused` when a person has to log in again, else as above."""
     if not tokens.refresh:
         raise _no(provider, "the token has ended, and there is none to renew it")
@@ -306,7 +306,7 @@ async def renewed(provider: Provider, client: Client, tokens: Tokens, *, dial: D
 # --- what all have in common ---
 
 
-def _form(client: Client, more: dict[str, str]) -> dict[str, str]:
+def _form(client: OAuthClient, more: dict[str, str]) -> dict[str, str]:
     form = {"client_id": client.id, **more}
     return {**form, "client_secret": client.secret} if client.secret else form
 

@@ -20,28 +20,28 @@ from pathlib import Path
 from typing import Final
 
 from pop3cli.accounts.url import Account, Settings
-from pop3cli.auth.oauth import Client, Provider, Tokens, renewed
+from pop3cli.auth.oauth import OAuthClient, Provider, Tokens, renewed
 from pop3cli.auth.passwords import forget_in_keyring, from_keyring, store_in_keyring
 from pop3cli.errors import LoginRefused, OutputFailed, SettingFault
 from pop3cli.files import keep_out_of_others, make_folder, state_folder, whole_file
 from pop3cli.net.tls import Dial
 
-__all__ = ["Kept", "access_token", "forget", "keep"]
+__all__ = ["StoredTokens", "access_token", "forget", "keep"]
 
 _OCTETS_MAX: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredTokens:
     """Tokens, and what they are for: the account's URL."""
 
     url: str
     provider: Provider
-    client: Client
+    client: OAuthClient
     tokens: Tokens
 
 
-def keep(name: str, settings: Settings, kept: Kept) -> None:
+def keep(name: str, settings: Settings, kept: StoredTokens) -> None:
     """Keep what a login brought. Raises `SettingFault`, `OutputFailed`."""
     with _locked(name):
         _write(name, settings, kept)
@@ -73,7 +73,7 @@ def access_token(account: Account, settings: Settings, *, dial: Dial | None = No
         if not tokens.good_at(time.time()):
             tokens = asyncio.run(renewed(kept.provider, kept.client, tokens, dial=dial))
             # before it is used: the old refresh token may be worth nothing now
-            _write(name, settings, Kept(kept.url, kept.provider, kept.client, tokens))
+            _write(name, settings, StoredTokens(kept.url, kept.provider, kept.client, tokens))
         return tokens.access.encode("ascii")
 
 
@@ -104,7 +104,7 @@ def _locked(name: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _write(name: str, settings: Settings, kept: Kept) -> None:
+def _write(name: str, settings: Settings, kept: StoredTokens) -> None:
     text = json.dumps(
         {
             "url": kept.url,
@@ -120,14 +120,14 @@ def _write(name: str, settings: Settings, kept: Kept) -> None:
         stream.write(text.encode("ascii"))
 
 
-def _read(name: str, settings: Settings) -> Kept | None:
+def _read(name: str, settings: Settings) -> StoredTokens | None:
     text = from_keyring(_key(name)) if settings.keyring else _read_file(_path(name))
     if text is None:
         return None
     try:
         found = json.loads(text)
         tokens = Tokens(**found["tokens"])
-        return Kept(found["url"], Provider(**found["provider"]), Client(**found["client"]), tokens)
+        return StoredTokens(found["url"], Provider(**found["provider"]), OAuthClient(**found["client"]), tokens)
     except (ValueError, KeyError, TypeError):
         return None  # not what we wrote: a login makes it anew
 

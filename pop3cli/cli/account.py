@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pop3cli.cli.global_options import EPILOG
-from pop3cli.cli.runner import Later, run_work
+from pop3cli.cli.runner import LazyModule, run_work
 from pop3cli.exit_status import ExitStatus
 from pop3cli.terminal.terminal import Terminal
 
 if TYPE_CHECKING:
     from pop3cli.commands import account as account_command
 else:
-    account_command = Later("commands.account")
+    account_command = LazyModule("commands.account")
 
 __all__ = ["app", "discover_servers"]
 
@@ -47,7 +47,7 @@ def account_add(
     ] = None,
 ) -> int:
     """Give an account a name, and keep the options that were said with it. No password is ever in that file."""
-    said = account_command.OAuth(oauth, client_id, oauth_scope)
+    said = account_command.OAuthOptions(oauth, client_id, oauth_scope)
 
     def work(terminal: Terminal) -> ExitStatus:
         return account_command.add(

@@ -19,8 +19,8 @@ from pop3cli.accounts.url import Account, Settings
 from pop3cli.cli import account as account_command
 from pop3cli.cli import sync as sync_command
 from pop3cli.cli.completion import complete_account
-from pop3cli.cli.global_options import EPILOG, OptionsAnywhere
-from pop3cli.cli.runner import Later, on_account_of, run_work, warn
+from pop3cli.cli.global_options import EPILOG, GlobalOptionsGroup
+from pop3cli.cli.runner import LazyModule, on_account_of, run_work, warn
 from pop3cli.errors import OutputFailed, UsageFault
 from pop3cli.exit_status import ExitStatus
 from pop3cli.net.trace import Trace
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from pop3cli.commands import stats as stats_command
 else:
     check_command, delete_command, list_command, show_command, stats_command = map(
-        Later, ("commands.check", "commands.delete", "commands.list", "commands.show", "commands.stats")
+        LazyModule, ("commands.check", "commands.delete", "commands.list", "commands.show", "commands.stats")
     )
 
 __all__ = ["main", "run"]
 
 
 app = typer.Typer(
-    cls=OptionsAnywhere,
+    cls=GlobalOptionsGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Read and keep a POP3 mailbox, over verified TLS.",
     epilog="ACCOUNT is pop3s://user@host[:port], or a name given to one by account add. The password is taken from"

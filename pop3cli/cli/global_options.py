@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from typer.core import TyperGroup
 
-__all__ = ["EPILOG", "OptionsAnywhere", "sorted_out"]
+__all__ = ["EPILOG", "GlobalOptionsGroup", "sorted_out"]
 
 EPILOG: Final = (
     "Also, before or after the command: --json, --no-color, --cacert FILE, --pin SHA256, --timeout SECONDS,"
@@ -19,7 +19,7 @@ EPILOG: Final = (
 """Below each command's help."""
 
 
-class OptionsAnywhere(TyperGroup):
+class GlobalOptionsGroup(TyperGroup):
     """Options of the whole program may stand behind the command as well: they are moved before it."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -21,10 +21,10 @@ from pop3cli.exit_status import ExitStatus
 from pop3cli.options import Options, error_text
 from pop3cli.terminal.terminal import Terminal
 
-__all__ = ["Later", "Work", "on_account_of", "run_work", "warn"]
+__all__ = ["LazyModule", "Work", "on_account_of", "run_work", "warn"]
 
 
-class Later:
+class LazyModule:
     """A module of ours, imported when the first of its names is asked for: most runs need few."""
 
     def __init__(self, name: str) -> None:

@@ -60,7 +60,7 @@ def sync(
         from pop3cli.sync.command import jobs_of, octets_of, seconds_of, sync_all
         from pop3cli.sync.filters import Filter
         from pop3cli.sync.output import Output
-        from pop3cli.sync.plan import Wishes
+        from pop3cli.sync.plan import SyncOptions
 
         options: Options = ctx.obj
         warn(options, terminal)
@@ -76,7 +76,7 @@ def sync(
             raise UsageFault("--watch", "does not go with --dry-run, nor with no time at all")
         found = [find(text, options.settings) for text in accounts]
         jobs = jobs_of(found, destination, state, import_state)
-        wishes = Wishes(age, most, headers_only, dry_run, judge)
+        wishes = SyncOptions(age, most, headers_only, dry_run, judge)
         output = Output(terminal, json=options.json)
         status = asyncio.run(sync_all(jobs, wishes, output, interval, options.new_trace))
         if status is ExitStatus.INTERRUPTED:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pop3cli.accounts import discovery, registry
-from pop3cli.accounts.discovery import Found
-from pop3cli.accounts.registry import Entry
+from pop3cli.accounts.discovery import DiscoveredServer
+from pop3cli.accounts.registry import NamedAccount
 from pop3cli.accounts.url import Account, Settings, parse_account
 from pop3cli.auth import token_store
 from pop3cli.auth.login import way_to
-from pop3cli.auth.oauth import PRESETS, Client, Prompt, browser_login, device_login, provider_of
+from pop3cli.auth.oauth import PRESETS, OAuthClient, Prompt, browser_login, device_login, provider_of
 from pop3cli.auth.passwords import client_secret, find_password, forget_in_keyring, store_in_keyring
-from pop3cli.auth.token_store import Kept
+from pop3cli.auth.token_store import StoredTokens
 from pop3cli.errors import ServerBroken, UsageFault
 from pop3cli.exit_status import ExitStatus
 from pop3cli.net.connection import TIMEOUT
@@ -24,13 +24,13 @@ from pop3cli.options import Options
 from pop3cli.terminal.tables import Column
 from pop3cli.terminal.terminal import Terminal
 
-__all__ = ["OAuth", "add", "login", "remove", "show", "show_servers"]
+__all__ = ["OAuthOptions", "add", "login", "remove", "show", "show_servers"]
 
 _PATHS: Final = ("cacert", "client_cert", "client_key")
 
 
 @dataclass(frozen=True, slots=True)
-class OAuth:
+class OAuthOptions:
     """What is said of tokens with ``account add``."""
 
     provider: str | None = None
@@ -45,7 +45,7 @@ def add(
     terminal: Terminal,
     *,
     keyring: bool,
-    oauth: OAuth = OAuth(),
+    oauth: OAuthOptions = OAuthOptions(),
     discover: bool = False,
     yes: bool = False,
 ) -> ExitStatus:
@@ -65,7 +65,7 @@ def add(
     wants_password = keyring and settings.oauth is None
     password = find_password(account, None) if wants_password else b""
     # RFC 8314 §5.1: what was found is written down, and not looked for again at every connection
-    registry.add(Entry(name, account, settings))
+    registry.add(NamedAccount(name, account, settings))
     if wants_password:
         try:
             store_in_keyring(account.url, password.decode("utf-8", "surrogateescape"))
@@ -73,7 +73,7 @@ def add(
             registry.remove(name)
             raise
     if options.json:
-        terminal.json(_as_json(Entry(name, account, settings)))
+        terminal.json(_as_json(NamedAccount(name, account, settings)))
     else:
         terminal.line((f"added {name}", "ok"), f": {account.url}", (f" ({registry.book_path()})", "faint"))
     if settings.oauth is not None:
@@ -96,7 +96,7 @@ def show_servers(address: str, options: Options, terminal: Terminal) -> ExitStat
     return ExitStatus.OK
 
 
-def _look(address: str, options: Options) -> list[Found]:
+def _look(address: str, options: Options) -> list[DiscoveredServer]:
     proxy = options.settings.proxy
     dial = None if proxy is None else dial_by(proxy, options.settings.timeout or TIMEOUT)
     return asyncio.run(discovery.discover(address, dial=dial))
@@ -122,7 +122,7 @@ def _discovered(address: str, options: Options, terminal: Terminal, *, yes: bool
     raise UsageFault("account add", "not the right server", "give its URL")
 
 
-def _with_oauth(settings: Settings, oauth: OAuth) -> Settings:
+def _with_oauth(settings: Settings, oauth: OAuthOptions) -> Settings:
     if oauth.provider is None:
         if oauth.client_id is not None or oauth.scope is not None:
             raise UsageFault("account add", "--client-id and --oauth-scope are for --oauth")
@@ -156,14 +156,14 @@ def login(name: str, options: Options, terminal: Terminal, *, browser: bool) -> 
             terminal.line("and enter the code ", (prompt.code, "strong"), aside=True)
         terminal.note("waiting for the login there; Ctrl-C gives up")
 
-    async def work() -> Kept:
+    async def work() -> StoredTokens:
         provider = await provider_of(str(settings.oauth), dial=dial)
-        client = Client(str(settings.oauth_client_id), settings.oauth_scope or provider.scope, secret)
+        client = OAuthClient(str(settings.oauth_client_id), settings.oauth_scope or provider.scope, secret)
         if not (provider.device or provider.authorization):
             raise ServerBroken(f"the provider {provider.name}", "it has no way for a person to log in")
         by_device = provider.device and not (browser and provider.authorization)
         log_in = device_login if by_device else browser_login
-        return Kept(account.url, provider, client, await log_in(provider, client, tell, dial=dial))
+        return StoredTokens(account.url, provider, client, await log_in(provider, client, tell, dial=dial))
 
     token_store.keep(name, settings, asyncio.run(work()))
     if options.json:
@@ -230,5 +230,5 @@ def _login(settings: Settings) -> str:
     return ", ".join(words) or "password asked for"
 
 
-def _as_json(entry: Entry) -> dict[str, Any]:
+def _as_json(entry: NamedAccount) -> dict[str, Any]:
     return {"name": entry.name, "url": entry.account.url, **registry.said(entry.settings)}

@@ -2,7 +2,7 @@
 
 It goes on as far as it can. A server whose certificate is refused is connected to once more, without verification, to
 show what it is; nothing but CAPA and QUIT is said to it then, and no password is asked for. What is wrong is a
-`Finding`, with what to do about it; the exit status is that of the first that is bad.
+`CheckRemark`, with what to do about it; the exit status is that of the first that is bad.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from pop3cli.accounts.url import Account
-from pop3cli.auth.login import Entrance, way_to, with_secret
+from pop3cli.auth.login import LoginPlan, way_to, with_secret
 from pop3cli.errors import CertificateRefused, CommandRefused, MailError, NotConnected
 from pop3cli.exit_status import ExitStatus
 from pop3cli.mailbox.visit import Visit
@@ -28,7 +28,7 @@ from pop3cli.terminal.terminal import Terminal
 from pop3cli.terminal.units import human_size
 from pop3core.events import Greeted
 
-__all__ = ["Finding", "Report", "check", "examine"]
+__all__ = ["CheckRemark", "CheckReport", "check", "examine"]
 
 _DAYS_WARNED: Final = 21
 """Days before the end of a certificate from which on somebody should see to it: renewal has failed some times then."""
@@ -39,7 +39,7 @@ Level = Literal["bad", "warning", "note"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckRemark:
     """Something to be told. ``about``: which part; ``status``: what a bad one ends the program with."""
 
     level: Level
@@ -49,7 +49,7 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Report:
+class CheckReport:
     """What was seen of a server; what was not reached is None or empty.
 
     ``trusted``: it was verified; ``pinned``: by a pin alone, which is not the same as by an authority (RFC 8314 §5.3).
@@ -69,7 +69,7 @@ class Report:
     said: str = ""
     messages: int | None = None
     octets: int | None = None
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[CheckRemark] = field(default_factory=list)
 
     @property
     def status(self) -> ExitStatus:
@@ -78,7 +78,7 @@ class Report:
 
     def add(self, level: Level, about: str, text: str, status: ExitStatus = ExitStatus.OK) -> None:
         """One more finding; its text may be foreign."""
-        self.findings.append(Finding(level, about, harmless(text), status))
+        self.findings.append(CheckRemark(level, about, harmless(text), status))
 
     def failed(self, about: str, fault: MailError) -> None:
         """What went wrong is a finding."""
@@ -95,12 +95,12 @@ def check(account: Account, options: Options, terminal: Terminal) -> ExitStatus:
     return report.status
 
 
-def examine(account: Account, options: Options) -> Report:
+def examine(account: Account, options: Options) -> CheckReport:
     """All that can be found out. Asks for the password at the terminal, when all before it went well.
 
     Raises `UsageFault` and `SettingFault` for options that cannot be used; what the server does wrong is a finding.
     """
-    report = Report(account)
+    report = CheckReport(account)
     entrance = way_to(account, options.settings)
     with Visit(options.new_trace()) as visit:
         if not _connected(visit, entrance, report):
@@ -122,7 +122,7 @@ def examine(account: Account, options: Options) -> Report:
 # --- the connection ---
 
 
-def _connected(visit: Visit, entrance: Entrance, report: Report) -> bool:
+def _connected(visit: Visit, entrance: LoginPlan, report: CheckReport) -> bool:
     try:
         greeting = visit.do(entrance.connect(visit.session))
         report.trusted = True
@@ -148,7 +148,7 @@ def _greeted(greeting: Greeted) -> str:
     return f"[{greeting.code}] {greeting.text}" if greeting.code else greeting.text
 
 
-def _look_at_tls(session: Session, report: Report) -> None:
+def _look_at_tls(session: Session, report: CheckReport) -> None:
     tls = session.tls
     if tls is None:
         return
@@ -172,7 +172,7 @@ def _look_at_tls(session: Session, report: Report) -> None:
             report.add("warning", "certificate", f"{whose} has expired; it should be renewed")
 
 
-async def _announced(session: Session, report: Report) -> tuple[str, ...] | None:
+async def _announced(session: Session, report: CheckReport) -> tuple[str, ...] | None:
     try:
         capabilities = await session.capa()
     except CommandRefused:
@@ -187,7 +187,7 @@ async def _announced(session: Session, report: Report) -> tuple[str, ...] | None
 # --- the login ---
 
 
-def _try_login(visit: Visit, entrance: Entrance, options: Options, report: Report) -> None:
+def _try_login(visit: Visit, entrance: LoginPlan, options: Options, report: CheckReport) -> None:
     session = visit.session
     if not session.connected:
         return
@@ -212,7 +212,7 @@ def _try_login(visit: Visit, entrance: Entrance, options: Options, report: Repor
 # --- showing it ---
 
 
-def _show(report: Report, terminal: Terminal) -> None:
+def _show(report: CheckReport, terminal: Terminal) -> None:
     def row(label: str, text: str, style: str = "") -> None:
         terminal.line((f"{label:<15}", "label"), (text, style))
 
@@ -249,7 +249,7 @@ def _show(report: Report, terminal: Terminal) -> None:
         terminal.line((f"{finding.level + ':':<15}", styles[finding.level]), f"{finding.about}: {finding.text}")
 
 
-def _as_json(report: Report) -> dict[str, Any]:
+def _as_json(report: CheckReport) -> dict[str, Any]:
     return {
         "server": {"host": report.account.host, "port": report.account.port, "stls": report.account.stls},
         "user": report.account.user,

@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from pop3cli.errors import Refused
 from pop3cli.exit_status import ExitStatus
-from pop3cli.message.reading import Summary, summarize
+from pop3cli.message.reading import MessageSummary, summarize
 from pop3cli.net.session import Session
 from pop3cli.terminal.tables import Column
 from pop3cli.terminal.terminal import Terminal
 from pop3cli.terminal.units import human_date, human_size
 
-__all__ = ["LIST_LAST", "NUMBER", "Outcome", "Row", "as_json", "count_of", "gather", "mail_table"]
+__all__ = ["LIST_LAST", "NUMBER", "Row", "TableOutcome", "as_json", "count_of", "gather", "mail_table"]
 
 _UINT64: Final = 2**64 - 1
 
@@ -26,7 +26,7 @@ def count_of(count: int) -> str:
 
 
 @dataclass(slots=True)
-class Outcome:
+class TableOutcome:
     """How a listing went. ``refused``: why the headers of the last of ``failed`` messages were refused."""
 
     rows: int = 0
@@ -45,13 +45,13 @@ class Outcome:
         return ExitStatus.SOME_FAILED
 
 
-Row = Callable[[int, int, Summary | None], None]
+Row = Callable[[int, int, MessageSummary | None], None]
 """Shows number, octets and summary of a message; no summary where its headers were refused."""
 
 
 async def gather(
     session: Session, terminal: Terminal, show: Row, last: int | None = None, *, quietly: bool = False
-) -> Outcome:
+) -> TableOutcome:
     """Size and headers of all messages, or of the ``last`` ones, by LIST and TOP; ends the session.
 
     ``quietly``: ``show`` writes nothing, so that progress may be shown on the same terminal.
@@ -63,7 +63,7 @@ async def gather(
     if last is not None and (above := len(numbers) - last) > 0:
         terminal.note(f"the last {last:,} of {len(numbers):,} messages; --all shows all")
         del numbers[:above], sizes[:above]
-    outcome = Outcome()
+    outcome = TableOutcome()
     with terminal.progress("headers", len(numbers), octets=False, alone=quietly) as meter:
         async for number, headers in session.headers(numbers):
             if isinstance(headers, bytes):
@@ -97,15 +97,15 @@ def mail_table(terminal: Terminal, *, aside: bool = False) -> Row:
     """A table of messages; ``aside``: on standard error."""
     table = terminal.table(_COLUMNS, aside=aside)
 
-    def show(number: int, octets: int, summary: Summary | None) -> None:
-        seen = summary or Summary("", "", None, "")
+    def show(number: int, octets: int, summary: MessageSummary | None) -> None:
+        seen = summary or MessageSummary("", "", None, "")
         date = human_date(seen.date) if seen.date is not None else seen.date_text
         table.row(str(number), seen.sender, seen.subject, date, human_size(octets))
 
     return show
 
 
-def as_json(number: int, octets: int, summary: Summary | None) -> dict[str, Any]:
+def as_json(number: int, octets: int, summary: MessageSummary | None) -> dict[str, Any]:
     """A row for programs."""
     row: dict[str, Any] = {"number": number, "octets": octets}
     if summary is not None:

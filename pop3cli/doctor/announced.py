@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pop3cli.doctor.findings import Finding, NotSo, Skip, failed, passed, warned
-from pop3cli.doctor.server_under_test import Patient
+from pop3cli.doctor.findings import Finding, Skip, Violation, failed, passed, warned
+from pop3cli.doctor.server_under_test import ServerUnderTest
 from pop3core.capabilities import Capabilities
 
 __all__ = [
@@ -33,14 +33,14 @@ _STRANGE_MECHANISM: Final = "X-NO-SUCH"
 _STRANGE_LANGUAGE: Final = "x-no-such"
 
 
-async def _known(patient: Patient, *, inside: bool) -> Capabilities:
+async def _known(patient: ServerUnderTest, *, inside: bool) -> Capabilities:
     announced = await patient.announced(inside=inside)
     if not announced:
         raise Skip("CAPA announces nothing, or is not known")
     return announced
 
 
-async def capa_form(patient: Patient) -> Finding:
+async def capa_form(patient: ServerUnderTest) -> Finding:
     """CAPA works before and behind the login, and each line is a name and arguments between single blanks."""
     for where, connection in (("before", patient.outside()), ("behind", patient.inside())):
         async with connection as wire:
@@ -56,7 +56,7 @@ async def capa_form(patient: Patient) -> Finding:
     return passed(f"{len(await patient.announced(inside=True))} capabilities behind the login")
 
 
-async def capa_states(patient: Patient) -> Finding:
+async def capa_states(patient: ServerUnderTest) -> Finding:
     """What is the same in both states is announced in both."""
     before, behind = await _known(patient, inside=False), await _known(patient, inside=True)
     moved = [name for name in _SAME_IN_BOTH if (name in before) != (name in behind)]
@@ -65,7 +65,7 @@ async def capa_states(patient: Patient) -> Finding:
     return passed("the same in both states")
 
 
-async def top(patient: Patient) -> Finding:
+async def top(patient: ServerUnderTest) -> Finding:
     """TOP is announced exactly when it works."""
     announced = "TOP" in await _known(patient, inside=True)
     number = (await patient.some())[0]
@@ -74,7 +74,7 @@ async def top(patient: Patient) -> Finding:
     return _honest("TOP", announced, reply.ok, patient.shown(reply.status))
 
 
-async def uidl(patient: Patient) -> Finding:
+async def uidl(patient: ServerUnderTest) -> Finding:
     """UIDL is announced exactly when it works."""
     announced = "UIDL" in await _known(patient, inside=True)
     async with patient.inside() as wire:
@@ -82,7 +82,7 @@ async def uidl(patient: Patient) -> Finding:
     return _honest("UIDL", announced, reply.ok, patient.shown(reply.status))
 
 
-async def user(patient: Patient) -> Finding:
+async def user(patient: ServerUnderTest) -> Finding:
     """USER is announced exactly when it would be accepted."""
     announced = "USER" in await _known(patient, inside=False)
     async with patient.outside() as wire:
@@ -98,7 +98,7 @@ def _honest(name: str, announced: bool, works: bool, said: str) -> Finding:
     return passed(f"{name} is announced and works" if works else f"{name} is neither announced nor there")
 
 
-async def sasl(patient: Patient) -> Finding:
+async def sasl(patient: ServerUnderTest) -> Finding:
     """Each mechanism announced can be begun, cancelled with ``*``, and another one is refused."""
     announced = await _known(patient, inside=False)
     mechanisms = announced.get("SASL", ())
@@ -129,7 +129,7 @@ async def sasl(patient: Patient) -> Finding:
     return passed("no SASL, and AUTH is refused")
 
 
-async def stls(patient: Patient) -> Finding:
+async def stls(patient: ServerUnderTest) -> Finding:
     """STLS is announced before TLS where it works, and neither announced nor accepted behind TLS."""
     if patient.account.stls:
         async with patient.plain() as wire:
@@ -146,7 +146,7 @@ async def stls(patient: Patient) -> Finding:
     return passed("refused and not announced behind TLS")
 
 
-async def utf8(patient: Patient) -> Finding:
+async def utf8(patient: ServerUnderTest) -> Finding:
     """UTF8 is announced exactly when it works."""
     announced = await _known(patient, inside=False)
     async with patient.outside() as wire:
@@ -154,7 +154,7 @@ async def utf8(patient: Patient) -> Finding:
     return _honest("UTF8", "UTF8" in announced, reply.ok, patient.shown(reply.status))
 
 
-async def lang(patient: Patient) -> Finding:
+async def lang(patient: ServerUnderTest) -> Finding:
     """LANG lists languages, takes each of them and ``*``, and refuses another; or is neither there nor announced."""
     announced = "LANG" in await _known(patient, inside=False)
     async with patient.outside() as wire:
@@ -174,17 +174,17 @@ async def lang(patient: Patient) -> Finding:
     return passed(f"{len(tags)} languages")
 
 
-async def expire(patient: Patient) -> Finding:
+async def expire(patient: ServerUnderTest) -> Finding:
     """EXPIRE has days or NEVER, and USER only before the login."""
     return await _argument(patient, "EXPIRE", _EXPIRE, "days or NEVER, and USER only before the login")
 
 
-async def login_delay(patient: Patient) -> Finding:
+async def login_delay(patient: ServerUnderTest) -> Finding:
     """LOGIN-DELAY has seconds, and USER only before the login."""
     return await _argument(patient, "LOGIN-DELAY", _LOGIN_DELAY, "seconds, and USER only before the login")
 
 
-async def _argument(patient: Patient, name: str, form: re.Pattern[str], asked: str) -> Finding:
+async def _argument(patient: ServerUnderTest, name: str, form: re.Pattern[str], asked: str) -> Finding:
     said = list[str]()
     for inside in (False, True):
         announced = await _known(patient, inside=inside)
@@ -198,12 +198,12 @@ async def _argument(patient: Patient, name: str, form: re.Pattern[str], asked: s
     return passed(said[-1] if said else "not announced")
 
 
-async def resp_codes(patient: Patient) -> Finding:
+async def resp_codes(patient: ServerUnderTest) -> Finding:
     """Response codes are announced where they are used."""
     announced = await _known(patient, inside=True)
     coded = patient.tally.coded
     if coded is not None and "RESP-CODES" not in announced:
-        raise NotSo(f"{patient.shown(coded)}, without RESP-CODES", "announce RESP-CODES")
+        raise Violation(f"{patient.shown(coded)}, without RESP-CODES", "announce RESP-CODES")
     if "RESP-CODES" not in announced:
         return passed("not announced, and none was seen")
     return passed(f"announced; seen: {'none' if coded is None else patient.shown(coded)}")

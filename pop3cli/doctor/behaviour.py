@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from pop3cli.doctor.findings import Finding, Skip, failed, passed, warned
-from pop3cli.doctor.raw_connection import Reply, Wire, WireFault
-from pop3cli.doctor.server_under_test import LoginFailed, Patient
+from pop3cli.doctor.raw_connection import RawConnection, RawConnectionFault, RawReply
+from pop3cli.doctor.server_under_test import LoginFailed, ServerUnderTest
 
 __all__ = [
     "any_case",
@@ -36,7 +36,7 @@ _ONE_LINE: Final = ("STAT", "NOOP")  # whatever stands behind them
 _NUL: Final = b"LIST \x001"
 
 
-async def greeting(patient: Patient) -> Finding:
+async def greeting(patient: ServerUnderTest) -> Finding:
     """The greeting is one +OK of at most 512 octets, and nothing stands behind it."""
     async with patient.plain() as wire:
         early = await wire.quiet(_EAVESDROP)
@@ -47,7 +47,7 @@ async def greeting(patient: Patient) -> Finding:
     return passed(patient.shown(wire.greeting.status))
 
 
-async def any_case(patient: Patient) -> Finding:
+async def any_case(patient: ServerUnderTest) -> Finding:
     """Keywords may be in capitals, small letters or both."""
     async with patient.inside() as wire:
         for word in ("noop", "NoOp"):
@@ -57,7 +57,7 @@ async def any_case(patient: Patient) -> Finding:
     return passed("noop and NoOp are NOOP")
 
 
-async def unknown(patient: Patient) -> Finding:
+async def unknown(patient: ServerUnderTest) -> Finding:
     """An unknown command, and an empty line, are answered with one -ERR, and the session goes on."""
     async with patient.outside() as wire:
         outcome = await _strange(patient, wire, "CAPA")
@@ -67,7 +67,7 @@ async def unknown(patient: Patient) -> Finding:
     return outcome or passed("-ERR, in both states")
 
 
-async def _strange(patient: Patient, wire: Wire, behind: str) -> Finding | None:
+async def _strange(patient: ServerUnderTest, wire: RawConnection, behind: str) -> Finding | None:
     for word in ("XNOSUCH", ""):
         reply = await wire.ask(word, name="an unknown command" if word else "an empty line")
         if not reply.refused:
@@ -79,7 +79,7 @@ async def _strange(patient: Patient, wire: Wire, behind: str) -> Finding | None:
     return failed(f"{behind} behind it: {patient.shown(reply.status)}", "answer once, and go on")
 
 
-async def state(patient: Patient) -> Finding:
+async def state(patient: ServerUnderTest) -> Finding:
     """What needs a login is refused before it, and USER is refused behind it."""
     for command in ("STAT", "LIST", "RETR 1", "DELE 1", "PASS x"):
         async with patient.outside() as wire:
@@ -95,7 +95,7 @@ async def state(patient: Patient) -> Finding:
     return passed("refused in the wrong state")
 
 
-async def arguments(patient: Patient) -> Finding:
+async def arguments(patient: ServerUnderTest) -> Finding:
     """Arguments are what the RFC says: numbers from 1, of messages that are there, and no more of them."""
     taken = await _taken(patient, _IMPOSSIBLE)
     if taken is not None:
@@ -106,7 +106,7 @@ async def arguments(patient: Patient) -> Finding:
     return passed(f"{len(_IMPOSSIBLE) + len(_LAX) + 1} wrong commands are refused")
 
 
-async def _taken(patient: Patient, commands: tuple[str | bytes, ...]) -> str | None:
+async def _taken(patient: ServerUnderTest, commands: tuple[str | bytes, ...]) -> str | None:
     """Which of these commands are not refused, and how the first of them was answered."""
     taken, said = list[str](), ""
     for command in commands:
@@ -122,7 +122,7 @@ async def _taken(patient: Patient, commands: tuple[str | bytes, ...]) -> str | N
     return f"{', '.join(taken)}: {said}" if taken else None
 
 
-async def pipelining(patient: Patient) -> Finding:
+async def pipelining(patient: ServerUnderTest) -> Finding:
     """Commands that arrive in one segment are answered each, in order; where PIPELINING is announced."""
     announced = "PIPELINING" in await patient.announced(inside=True)
     async with patient.inside() as wire:
@@ -131,7 +131,7 @@ async def pipelining(patient: Patient) -> Finding:
         try:
             await wire.send("".join(f"{command}\r\n" for command in commands).encode(), "commands in one segment")
             ahead = [await wire.reply(lines=command == "LIST") for command in commands]
-        except WireFault as fault:
+        except RawConnectionFault as fault:
             ahead = []
             said = str(fault)
         else:
@@ -144,18 +144,18 @@ async def pipelining(patient: Patient) -> Finding:
     return passed("works" if announced else "works, though it is not announced")
 
 
-def _told(replies: list[Reply]) -> list[tuple[bool, tuple[bytes, ...]]]:
+def _told(replies: list[RawReply]) -> list[tuple[bool, tuple[bytes, ...]]]:
     return [(reply.ok, reply.lines) for reply in replies]
 
 
-async def lock(patient: Patient) -> Finding:
+async def lock(patient: ServerUnderTest) -> Finding:
     """A second session gets -ERR while the first is in, with [IN-USE] where RESP-CODES is announced."""
     codes = "RESP-CODES" in await patient.announced(inside=True)
     async with patient.inside() as first:
         async with patient.outside() as second:
             try:
                 reply = await patient.log_in(second)
-            except WireFault as fault:
+            except RawConnectionFault as fault:
                 return failed(str(fault), "refuse a mailbox that is in use, and at once")
         still = await first.ask("NOOP")
     if not still.ok:
@@ -167,7 +167,7 @@ async def lock(patient: Patient) -> Finding:
     return passed(patient.shown(reply.status))
 
 
-async def stls_injection(patient: Patient) -> Finding:
+async def stls_injection(patient: ServerUnderTest) -> Finding:
     """Clear text that stands behind STLS in one segment is not executed, neither before TLS nor behind it."""
     if not patient.account.stls:
         raise Skip("TLS from the first octet: there is no STLS")
@@ -184,7 +184,7 @@ async def stls_injection(patient: Patient) -> Finding:
             await patient.secure(wire)
             await wire.send(b"QUIT\r\n", "QUIT behind TLS")
             said = await wire.rest()
-        except (OSError, WireFault):
+        except (OSError, RawConnectionFault):
             return passed("the connection ends")
     if len(said) > 1:
         return failed(f"executed behind the handshake: {patient.shown(said[0])}", remedy)
@@ -194,7 +194,7 @@ async def stls_injection(patient: Patient) -> Finding:
 # --- lines ---
 
 
-async def reply_form(patient: Patient) -> Finding:
+async def reply_form(patient: ServerUnderTest) -> Finding:
     """Lines end with CRLF, and those outside mail have at most 512 octets."""
     tally = patient.tally
     if tally.bare_lf is not None:
@@ -204,22 +204,22 @@ async def reply_form(patient: Patient) -> Finding:
     return passed(f"the longest has {len(tally.longest)} octets")
 
 
-async def line_full(patient: Patient) -> Finding:
+async def line_full(patient: ServerUnderTest) -> Finding:
     """A command line of 255 octets, the longest there is, is read as a whole and answered once."""
     return await _line(patient, _COMMAND_MAX, "read lines of 255 octets", fails=True)
 
 
-async def line_long(patient: Patient) -> Finding:
+async def line_long(patient: ServerUnderTest) -> Finding:
     """A command line of 2000 octets is answered once, or ends the connection; no piece of it is a command."""
     return await _line(patient, _LONG, "read an over-long line to its end, and answer -ERR once", fails=False)
 
 
-async def line_endless(patient: Patient) -> Finding:
+async def line_endless(patient: ServerUnderTest) -> Finding:
     """A line of 70,000 octets is answered once, or ends the connection; nothing hangs."""
     return await _line(patient, _ENDLESS, "answer -ERR or close the connection", fails=False)
 
 
-async def _line(patient: Patient, octets: int, remedy: str, *, fails: bool) -> Finding:
+async def _line(patient: ServerUnderTest, octets: int, remedy: str, *, fails: bool) -> Finding:
     """A long line of nonsense, a known one, QUIT; pieces of the first that are executed are answers too many."""
     line = b"XNOSUCH " + b"QUIT " * (octets // 5)
     line = line[: octets - 2] + b"\r\n"
@@ -230,7 +230,7 @@ async def _line(patient: Patient, octets: int, remedy: str, *, fails: bool) -> F
             said.append((await wire.reply()).status)
             await wire.send(b"XNOSUCH\r\nQUIT\r\n", f"what stands behind a line of {octets:,} octets")
             said += await wire.rest()
-        except WireFault as fault:
+        except RawConnectionFault as fault:
             if "no answer" in str(fault):
                 return failed(str(fault), remedy)
             if fails:
@@ -247,7 +247,7 @@ async def _line(patient: Patient, octets: int, remedy: str, *, fails: bool) -> F
 # --- the end ---
 
 
-async def quit_ends(patient: Patient) -> Finding:
+async def quit_ends(patient: ServerUnderTest) -> Finding:
     """QUIT is answered with +OK, and the connection ends, in both states."""
     async with patient.outside() as wire:
         outcome = await _quit(patient, wire, "before the login")
@@ -258,18 +258,18 @@ async def quit_ends(patient: Patient) -> Finding:
     return outcome or passed("+OK, and closed, in both states")
 
 
-async def _quit(patient: Patient, wire: Wire, where: str) -> Finding | None:
+async def _quit(patient: ServerUnderTest, wire: RawConnection, where: str) -> Finding | None:
     reply = await wire.ask("QUIT")
     if not reply.ok:
         return failed(f"QUIT {where}: {patient.shown(reply.status)}", "answer QUIT with +OK")
     try:
         more = await wire.rest()
-    except WireFault as fault:
+    except RawConnectionFault as fault:
         return failed(f"{where}: {fault}", "close the connection behind QUIT")
     return failed(f"behind QUIT {where}: {patient.shown(more[0])}", "say nothing more") if more else None
 
 
-async def quit_keeps(patient: Patient) -> Finding:
+async def quit_keeps(patient: ServerUnderTest) -> Finding:
     """A session that ends with QUIT and deleted nothing leaves all messages as they were, those it fetched too."""
     numbers = await patient.some()
     before = await patient.sizes()  # as it was in the very first session

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from pop3cli.accounts.url import Account
-from pop3cli.auth.login import Entrance, way_to
+from pop3cli.auth.login import LoginPlan, way_to
 from pop3cli.auth.passwords import find_password
 from pop3cli.doctor.deleting import victim
-from pop3cli.doctor.findings import Finding, NotSo, Skip, Verdict, failed
-from pop3cli.doctor.raw_connection import Silence, WireFault
+from pop3cli.doctor.findings import Finding, Skip, Verdict, Violation, failed
+from pop3cli.doctor.raw_connection import RawConnectionFault, Silence
 from pop3cli.doctor.report import Result, as_json, as_junit, new_table, show_end, show_row, summary
-from pop3cli.doctor.server_under_test import LoginFailed, Patient
+from pop3cli.doctor.server_under_test import LoginFailed, ServerUnderTest
 from pop3cli.doctor.table import EXAMINATIONS, Examination
 from pop3cli.errors import MailError, ServerBroken, TimedOut, UsageFault, refusal
 from pop3cli.exit_status import ExitStatus
@@ -58,7 +58,7 @@ def doctor(
     password = find_password(account, settings.password_command, keyring=settings.keyring)
     if not password or set(password) & set(b"\r\n\0"):
         raise UsageFault("login", "a password has no line ends and no NUL")
-    patient = Patient(account, entrance.tls, password, entrance.timeout, options.new_trace, entrance.dial)
+    patient = ServerUnderTest(account, entrance.tls, password, entrance.timeout, options.new_trace, entrance.dial)
     with Visit() as visit:
         visit.do(_admit(visit.session, entrance, patient))
         if destructive and not yes and not _allowed(visit, patient, account, terminal):
@@ -75,7 +75,7 @@ def doctor(
     return ExitStatus.SOME_FAILED if summary(results)["fail"] else ExitStatus.OK
 
 
-async def _admit(session: Session, entrance: Entrance, patient: Patient) -> None:
+async def _admit(session: Session, entrance: LoginPlan, patient: ServerUnderTest) -> None:
     """Find out, with the client's own words, why nothing can be examined: no server, no trust, no login."""
     try:
         await entrance.connect(session)
@@ -95,7 +95,7 @@ async def _admit(session: Session, entrance: Entrance, patient: Patient) -> None
             raise TimedOut(f"login to {entrance.account.server}", str(fault), remedy) from None
     except LoginFailed as fault:
         raise _refused(entrance.account, fault) from None
-    except (NotSo, Skip, WireFault, OSError):
+    except (Violation, Skip, RawConnectionFault, OSError):
         pass  # not what keeps the others from being examined
 
 
@@ -110,16 +110,16 @@ def _refused(account: Account, fault: LoginFailed) -> MailError:
     return refusal(account.server, said)
 
 
-def _allowed(visit: Visit, patient: Patient, account: Account, terminal: Terminal) -> bool:
+def _allowed(visit: Visit, patient: ServerUnderTest, account: Account, terminal: Terminal) -> bool:
     try:
         number, octets = visit.do(victim(patient))
-    except (NotSo, Skip, WireFault, OSError):
+    except (Violation, Skip, RawConnectionFault, OSError):
         return True  # the examinations will say it
     what = f"message {number} ({human_size(octets)}, the smallest)"
     return terminal.ask(f"This deletes {what} of {account.name} for good. Go on? [y/N] ") in ("y", "yes")
 
 
-async def _run(patient: Patient, options: Options, terminal: Terminal, *, destructive: bool) -> list[Result]:
+async def _run(patient: ServerUnderTest, options: Options, terminal: Terminal, *, destructive: bool) -> list[Result]:
     results = list[Result]()
     table = None if options.json else new_table(terminal)
     async for result in examine(patient, destructive=destructive):
@@ -129,7 +129,7 @@ async def _run(patient: Patient, options: Options, terminal: Terminal, *, destru
     return results
 
 
-async def examine(patient: Patient, *, destructive: bool) -> AsyncIterator[Result]:
+async def examine(patient: ServerUnderTest, *, destructive: bool) -> AsyncIterator[Result]:
     """All examinations, in their order; without ``destructive`` nothing is deleted, not even marked."""
     clock = asyncio.get_running_loop().time
     end = clock() + TOTAL_SECONDS
@@ -147,16 +147,16 @@ async def examine(patient: Patient, *, destructive: bool) -> AsyncIterator[Resul
         await patient.release()
 
 
-async def _examined(examination: Examination, patient: Patient) -> Finding:
+async def _examined(examination: Examination, patient: ServerUnderTest) -> Finding:
     limit = asyncio.timeout(EXAMINATION_SECONDS)
     try:
         async with limit:
             return await examination.run(patient)
     except Skip as fault:
         return Finding(Verdict.SKIPPED, str(fault))
-    except NotSo as fault:
+    except Violation as fault:
         return fault.finding
-    except WireFault as fault:
+    except RawConnectionFault as fault:
         return failed(str(fault), "answer each command, once and in time")
     except OSError as fault:
         if limit.expired():

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from pop3cli.doctor.findings import Finding, Skip, failed, passed, warned
-from pop3cli.doctor.raw_connection import Reply
-from pop3cli.doctor.server_under_test import Patient
+from pop3cli.doctor.raw_connection import RawReply
+from pop3cli.doctor.server_under_test import ServerUnderTest
 
 __all__ = [
     "dot_stuffing",
@@ -25,7 +25,7 @@ _SOME_LINES: Final = 2  # of TOP n
 _ALL_LINES: Final = 1_000_000
 
 
-async def stat_sum(patient: Patient) -> Finding:
+async def stat_sum(patient: ServerUnderTest) -> Finding:
     """STAT says how many messages LIST lists, and the sum of their octets."""
     sizes = await patient.sizes()
     async with patient.inside() as wire:
@@ -38,7 +38,7 @@ async def stat_sum(patient: Patient) -> Finding:
     return passed(patient.shown(reply.status))
 
 
-async def list_one(patient: Patient) -> Finding:
+async def list_one(patient: ServerUnderTest) -> Finding:
     """LIST n is the line of LIST, and refused for a number that is not there."""
     sizes = await patient.sizes()
     async with patient.inside() as wire:
@@ -56,7 +56,7 @@ async def list_one(patient: Patient) -> Finding:
     return passed(f"{len(sizes)} messages")
 
 
-async def retr_size(patient: Patient) -> Finding:
+async def retr_size(patient: ServerUnderTest) -> Finding:
     """LIST says exactly the octets that RETR sends, line ends as CRLF, dots unstuffed."""
     sizes, samples = await patient.sizes(), await patient.samples()
     for number, reply in samples.items():
@@ -69,7 +69,7 @@ async def retr_size(patient: Patient) -> Finding:
     return passed(f"{len(samples)} messages, to the octet")
 
 
-async def dot_stuffing(patient: Patient) -> Finding:
+async def dot_stuffing(patient: ServerUnderTest) -> Finding:
     """A line that begins with a dot has another before it."""
     dotted = 0
     for number, reply in (await patient.samples()).items():
@@ -86,22 +86,22 @@ async def dot_stuffing(patient: Patient) -> Finding:
     return passed(f"{dotted} lines")
 
 
-async def top_head(patient: Patient) -> Finding:
+async def top_head(patient: ServerUnderTest) -> Finding:
     """TOP n 0 is the headers and the blank line, as RETR sends them."""
     return await _top(patient, 0, "the headers and the blank line")
 
 
-async def top_some(patient: Patient) -> Finding:
+async def top_some(patient: ServerUnderTest) -> Finding:
     """TOP n 2 is the headers, the blank line and two lines, as RETR sends them."""
     return await _top(patient, _SOME_LINES, f"the headers, the blank line and {_SOME_LINES} lines")
 
 
-async def top_all(patient: Patient) -> Finding:
+async def top_all(patient: ServerUnderTest) -> Finding:
     """TOP n of more lines than there are is the whole message."""
     return await _top(patient, _ALL_LINES, "the whole message")
 
 
-async def _top(patient: Patient, count: int, asked: str) -> Finding:
+async def _top(patient: ServerUnderTest, count: int, asked: str) -> Finding:
     samples = await patient.samples()
     async with patient.inside() as wire:
         for number, whole in samples.items():
@@ -120,13 +120,13 @@ async def _top(patient: Patient, count: int, asked: str) -> Finding:
     return passed(f"{len(samples)} messages")
 
 
-def _head(whole: Reply, count: int) -> tuple[bytes, ...]:
+def _head(whole: RawReply, count: int) -> tuple[bytes, ...]:
     """The first lines of a message: headers, the blank line, and ``count`` lines of the body."""
     headers = next((place for place, line in enumerate(whole.lines) if not line), len(whole.lines))
     return whole.lines[: headers + 1 + count]
 
 
-async def uidl_form(patient: Patient) -> Finding:
+async def uidl_form(patient: ServerUnderTest) -> Finding:
     """A unique-id is 1 to 70 octets of 0x21 to 0x7E, no two are the same, and UIDL n says what UIDL does."""
     async with patient.inside() as wire:
         uids = await patient.uids(wire)
@@ -144,7 +144,7 @@ async def uidl_form(patient: Patient) -> Finding:
     return passed(f"{len(uids)} unique-ids")
 
 
-async def uidl_stable(patient: Patient) -> Finding:
+async def uidl_stable(patient: ServerUnderTest) -> Finding:
     """A message has the same unique-id in the next session."""
     async with patient.inside(fresh=True) as wire:
         first = await patient.uids(wire)

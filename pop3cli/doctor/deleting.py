@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from pop3cli.doctor.findings import Finding, Skip, failed, passed
-from pop3cli.doctor.server_under_test import Patient
+from pop3cli.doctor.server_under_test import ServerUnderTest
 
 __all__ = ["dele_drop", "dele_quit", "dele_rset", "victim"]
 
 
-async def victim(patient: Patient) -> tuple[int, int]:
+async def victim(patient: ServerUnderTest) -> tuple[int, int]:
     """Number and octets of the message that is removed: the smallest. Raises `Skip` where there is none."""
     number = (await patient.some())[0]
     return number, (await patient.sizes())[number]
 
 
-async def _names(patient: Patient) -> dict[int, bytes]:
+async def _names(patient: ServerUnderTest) -> dict[int, bytes]:
     async with patient.inside() as wire:
         return await patient.uids(wire)
 
 
-async def dele_rset(patient: Patient) -> Finding:
+async def dele_rset(patient: ServerUnderTest) -> Finding:
     """A message marked by DELE is refused and not counted, and RSET brings it back."""
     number, _ = await victim(patient)
     async with patient.inside(fresh=True) as wire:
@@ -45,7 +45,7 @@ def _about(number: int) -> tuple[str, ...]:
     return f"LIST {number}", f"RETR {number}", f"DELE {number}"
 
 
-async def dele_drop(patient: Patient) -> Finding:
+async def dele_drop(patient: ServerUnderTest) -> Finding:
     """A connection that drops deletes nothing that was marked."""
     number, _ = await victim(patient)
     async with patient.inside(fresh=True) as wire:
@@ -58,7 +58,7 @@ async def dele_drop(patient: Patient) -> Finding:
     return passed(f"message {number} is still there")
 
 
-async def dele_quit(patient: Patient) -> Finding:
+async def dele_quit(patient: ServerUnderTest) -> Finding:
     """QUIT removes the message that was marked, and no other."""
     number, octets = await victim(patient)
     async with patient.inside(fresh=True) as wire:

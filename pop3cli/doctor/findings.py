@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["Finding", "NotSo", "Skip", "Verdict", "failed", "passed", "warned"]
+__all__ = ["Finding", "Skip", "Verdict", "Violation", "failed", "passed", "warned"]
 
 
 class Verdict(Enum):
@@ -30,7 +30,7 @@ class Skip(Exception):
     """An examination cannot be made here; the text says why."""
 
 
-class NotSo(Exception):
+class Violation(Exception):
     """What an examination stands on is not as the RFC asks: it fails with this text."""
 
     def __init__(self, seen: str, remedy: str = "") -> None:

@@ -1,7 +1,7 @@
 """A connection as it is on the wire: octets, with no engine between that would refuse to say or to see what is wrong.
 
 Whatever the server does is bounded: the octets of one line and of one reply, and the seconds each wait may take. What
-keeps an exchange from coming to its end is a `WireFault`, and the connection is then good for nothing more.
+keeps an exchange from coming to its end is a `RawConnectionFault`, and the connection is then good for nothing more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 from pop3cli.net.tls import Dial
 from pop3cli.net.trace import Trace
 
-__all__ = ["LINES_MAX", "LINE_MAX", "REPLY_MAX", "Reply", "Wire", "WireFault", "WireTally"]
+__all__ = ["LINES_MAX", "LINE_MAX", "REPLY_MAX", "RawConnection", "RawConnectionFault", "RawReply", "Tally"]
 
 LINE_MAX: Final = 64 * 1024
 """Octets of one line that are taken; lines of mail are shorter (RFC 5322 §2.1.1 says 998)."""
@@ -30,16 +30,16 @@ _PIECE: Final = 64 * 1024  # octets read at a time
 _GOODBYE: Final = 1.0  # seconds for a connection to close
 
 
-class WireFault(Exception):
+class RawConnectionFault(Exception):
     """The server said nothing, too much, or went away; the text says which, and in answer to what."""
 
 
-class Silence(WireFault):
+class Silence(RawConnectionFault):
     """No answer in time."""
 
 
 @dataclass(slots=True)
-class WireTally:
+class Tally:
     """What all connections together showed. ``bare_lf``: a line that ended without CR; ``longest``: octets of a line
     outside content, with its end; ``coded``: an -ERR with what reads as a response code."""
 
@@ -49,7 +49,7 @@ class WireTally:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class RawReply:
     """A reply. ``status``: its first line, without the end; ``lines``: those behind it, as they came, without ends;
     ``octets``: what the lines hold once dots are unstuffed, ends included."""
 
@@ -78,15 +78,15 @@ class Reply:
         return b"".join((line[1:] if line.startswith(b".") else line) + b"\r\n" for line in self.lines)
 
 
-class Wire:
-    """One connection. Methods that read raise `WireFault`."""
+class RawConnection:
+    """One connection. Methods that read raise `RawConnectionFault`."""
 
     def __init__(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         patience: float,
-        tally: WireTally,
+        tally: Tally,
         trace: Trace | None,
     ) -> None:
         self._reader, self._writer = reader, writer
@@ -95,7 +95,7 @@ class Wire:
         self._trace = trace
         self._buffer = bytearray()
         self._said = "the connection"
-        self.greeting = Reply(b"")
+        self.greeting = RawReply(b"")
         self.refusals = 0
         """How many -ERR came: servers hang up after some."""
         self.broken = False
@@ -109,10 +109,10 @@ class Wire:
         tls: ssl.SSLContext | None,
         *,
         patience: float,
-        tally: WireTally,
+        tally: Tally,
         trace: Trace | None = None,
         dial: Dial | None = None,
-    ) -> Wire:
+    ) -> RawConnection:
         """Connect. ``patience``: seconds that each wait may take. Raises OSError, among them `ssl.SSLError`."""
         settings: dict[str, Any] = {} if tls is None else {"ssl": tls, "ssl_handshake_timeout": patience}
         async with asyncio.timeout(patience):
@@ -135,9 +135,9 @@ class Wire:
         self._writer.transport.abort()
 
     async def start_tls(self, tls: ssl.SSLContext, host: str) -> None:
-        """The handshake behind a +OK to STLS. Raises OSError; `WireFault` where clear text stands before it."""
+        """The handshake behind a +OK to STLS. Raises OSError; `RawConnectionFault` if clear text stands before it."""
         if self._buffer:
-            raise WireFault(f"clear text behind the answer to {self._said}")
+            raise RawConnectionFault(f"clear text behind the answer to {self._said}")
         await self._writer.start_tls(tls, server_hostname=host, ssl_handshake_timeout=self._patience)
 
     # --- saying ---
@@ -156,7 +156,7 @@ class Wire:
         except OSError:
             pass  # reading tells what became of it, and may bring the reason first
 
-    async def ask(self, command: str | bytes, *, lines: bool = False, name: str = "") -> Reply:
+    async def ask(self, command: str | bytes, *, lines: bool = False, name: str = "") -> RawReply:
         """Say one command and read its reply. ``lines``: a +OK has lines behind it, and a dot."""
         octets = command.encode() if isinstance(command, str) else command
         await self.send(octets + b"\r\n", name or octets.decode("ascii", "replace"))
@@ -164,15 +164,15 @@ class Wire:
 
     # --- hearing ---
 
-    async def reply(self, *, lines: bool = False) -> Reply:
+    async def reply(self, *, lines: bool = False) -> RawReply:
         """The next reply."""
         status = await self._status_line()
-        reply = Reply(status)
+        reply = RawReply(status)
         if reply.refused:
             self.refusals += 1
             if reply.code is not None:
                 self._tally.coded = status
-        return Reply(status, await self._lines()) if lines and reply.ok else reply
+        return RawReply(status, await self._lines()) if lines and reply.ok else reply
 
     async def rest(self) -> list[bytes]:
         """All status lines until the server closes the connection."""
@@ -239,6 +239,6 @@ class Wire:
         self._buffer += data
         return bool(data)
 
-    def _fault(self, text: str) -> WireFault:
+    def _fault(self, text: str) -> RawConnectionFault:
         self.broken = True
-        return WireFault(f"{text} {self._said}")
+        return RawConnectionFault(f"{text} {self._said}")

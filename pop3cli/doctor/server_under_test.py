@@ -16,14 +16,14 @@ from dataclasses import replace
 from typing import Final
 
 from pop3cli.accounts.url import Account
-from pop3cli.doctor.findings import Finding, NotSo, Skip
-from pop3cli.doctor.raw_connection import Reply, Wire, WireFault, WireTally
+from pop3cli.doctor.findings import Finding, Skip, Violation
+from pop3cli.doctor.raw_connection import RawConnection, RawConnectionFault, RawReply, Tally
 from pop3cli.net.tls import Dial
 from pop3cli.net.trace import Trace
 from pop3cli.sanitize import Echo, harmless
 from pop3core.capabilities import Capabilities
 
-__all__ = ["SAMPLES_MAX", "SAMPLE_OCTETS_MAX", "LoginFailed", "Patient"]
+__all__ = ["SAMPLES_MAX", "SAMPLE_OCTETS_MAX", "LoginFailed", "ServerUnderTest"]
 
 SAMPLES_MAX: Final = 6
 """Messages that are fetched: the smallest."""
@@ -44,12 +44,12 @@ _BUSY: Final = re.compile(rb"in.?use|lock|busy", re.I)
 class LoginFailed(Skip):
     """The server does not let us in. ``reply``: what it said, or None where nothing was said at all."""
 
-    def __init__(self, text: str, reply: Reply | None) -> None:
+    def __init__(self, text: str, reply: RawReply | None) -> None:
         super().__init__(text)
         self.reply = reply
 
 
-class Patient:
+class ServerUnderTest:
     """A server and an account on it. ``patience``: seconds each wait may take; ``new_trace``: of a connection."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Patient:
         dial: Dial | None = None,
     ) -> None:
         self.account = account
-        self.tally = WireTally()
+        self.tally = Tally()
         self._new_trace, self._dial = new_trace, dial
         self._tls, self._password, self._patience = tls, password, patience
         self._user = (account.user or "").encode()
@@ -70,10 +70,10 @@ class Patient:
         for secret in (password, base64.b64encode(password), base64.b64encode(b"\0" + self._user + b"\0" + password)):
             self._echo.remember(secret)
         self._by_auth = False
-        self._shared: Wire | None = None
+        self._shared: RawConnection | None = None
         self._announced: dict[bool, Capabilities] = {}
         self._sizes: dict[int, int] | None = None
-        self._samples: dict[int, Reply] | None = None
+        self._samples: dict[int, RawReply] | None = None
 
     def shown(self, octets: bytes) -> str:
         """What a server said, harmless, short, and without the password."""
@@ -92,11 +92,14 @@ class Patient:
 
     # --- connections ---
 
-    async def knock(self) -> Wire:
-        """A new connection, with its greeting; in clear text where TLS begins by STLS. Raises OSError, `WireFault`."""
+    async def knock(self) -> RawConnection:
+        """A new connection, with its greeting; in clear text where TLS begins by STLS.
+
+        Raises OSError, `RawConnectionFault`.
+        """
         account = self.account
         tls = None if account.stls else self._tls
-        wire = await Wire.open(
+        wire = await RawConnection.open(
             account.host,
             account.port,
             tls,
@@ -115,7 +118,7 @@ class Patient:
         return wire
 
     @contextlib.asynccontextmanager
-    async def plain(self) -> AsyncIterator[Wire]:
+    async def plain(self) -> AsyncIterator[RawConnection]:
         """A connection of one's own as `knock` makes it, closed behind the block."""
         wire = await self.knock()
         try:
@@ -124,22 +127,22 @@ class Patient:
             await wire.close()
 
     @contextlib.asynccontextmanager
-    async def outside(self) -> AsyncIterator[Wire]:
+    async def outside(self) -> AsyncIterator[RawConnection]:
         """A connection of one's own behind TLS and before the login, closed behind the block."""
         async with self.plain() as wire:
             if self.account.stls:
                 reply = await wire.ask("STLS")
                 if not reply.ok:
-                    raise NotSo(f"STLS: {self.shown(reply.status)}", "offer TLS on this port")
+                    raise Violation(f"STLS: {self.shown(reply.status)}", "offer TLS on this port")
                 await self.secure(wire)
             yield wire
 
-    async def secure(self, wire: Wire) -> None:
+    async def secure(self, wire: RawConnection) -> None:
         """The handshake behind a +OK to STLS."""
         await wire.start_tls(self._tls, self.account.host)
 
     @contextlib.asynccontextmanager
-    async def inside(self, *, fresh: bool = False) -> AsyncIterator[Wire]:
+    async def inside(self, *, fresh: bool = False) -> AsyncIterator[RawConnection]:
         """A logged-in connection, shared by examinations as long as it is in order. ``fresh``: a new one."""
         if fresh:
             await self.release()
@@ -162,7 +165,7 @@ class Patient:
         try:
             if not wire.broken:
                 await wire.ask("QUIT")
-        except WireFault:
+        except RawConnectionFault:
             pass
         finally:
             await wire.close()
@@ -173,8 +176,8 @@ class Patient:
         if wire is not None:
             await wire.close()
 
-    async def _enter(self) -> Wire:
-        reply = Reply(b"")
+    async def _enter(self) -> RawConnection:
+        reply = RawReply(b"")
         for attempt in range(_LOGIN_TRIES):
             wire = await self._approach()
             try:
@@ -191,19 +194,19 @@ class Patient:
             await asyncio.sleep(_LOGIN_PAUSE)
         raise LoginFailed(f"the login was refused: {self.shown(reply.status)}", reply)
 
-    async def _approach(self) -> Wire:
+    async def _approach(self) -> RawConnection:
         wire = await self.knock()
         try:
             if self.account.stls:
                 if not (await wire.ask("STLS")).ok:
-                    raise NotSo("STLS is refused", "offer TLS on this port")
+                    raise Violation("STLS is refused", "offer TLS on this port")
                 await self.secure(wire)
         except BaseException:
             await wire.close()
             raise
         return wire
 
-    async def log_in(self, wire: Wire) -> Reply:
+    async def log_in(self, wire: RawConnection) -> RawReply:
         """USER and PASS, or AUTH PLAIN where the server announces only that; the last reply."""
         if self._by_auth:
             plain = base64.b64encode(b"\0" + self._user + b"\0" + self._password)
@@ -231,26 +234,28 @@ class Patient:
         return self._announced[inside]
 
     async def sizes(self) -> dict[int, int]:
-        """Octets by message, as LIST says; asked once. Raises `NotSo` for a line that is none."""
+        """Octets by message, as LIST says; asked once. Raises `Violation` for a line that is none."""
         if self._sizes is None:
             async with self.inside() as wire:
                 self._sizes = await self.list_sizes(wire)
         return self._sizes
 
-    async def list_sizes(self, wire: Wire) -> dict[int, int]:
+    async def list_sizes(self, wire: RawConnection) -> dict[int, int]:
         """LIST, on this connection."""
         reply = await wire.ask("LIST", lines=True)
         if not reply.ok:
-            raise NotSo(f"LIST: {self.shown(reply.status)}")
+            raise Violation(f"LIST: {self.shown(reply.status)}")
         found = dict[int, int]()
         for line in reply.lines:
             match = _LINE.fullmatch(line)
             if match is None or int(match[1]) in found:
-                raise NotSo(f"LIST: a line {self.shown(line)}", "a line is a number, one blank and the octets, once")
+                raise Violation(
+                    f"LIST: a line {self.shown(line)}", "a line is a number, one blank and the octets, once"
+                )
             found[int(match[1])] = int(match[2])
         return found
 
-    async def uids(self, wire: Wire) -> dict[int, bytes]:
+    async def uids(self, wire: RawConnection) -> dict[int, bytes]:
         """UIDL, on this connection. Raises `Skip` where there is none."""
         reply = await wire.ask("UIDL", lines=True)
         if not reply.ok:
@@ -259,7 +264,9 @@ class Patient:
         for line in reply.lines:
             match = _UID_LINE.fullmatch(line)
             if match is None or int(match[1]) in found:
-                raise NotSo(f"UIDL: a line {self.shown(line)}", "a line is a number, one blank and the unique-id, once")
+                raise Violation(
+                    f"UIDL: a line {self.shown(line)}", "a line is a number, one blank and the unique-id, once"
+                )
             found[int(match[1])] = match[2]
         return found
 
@@ -271,20 +278,20 @@ class Patient:
             raise Skip("no message that is small enough in the mailbox")
         return chosen
 
-    async def samples(self) -> dict[int, Reply]:
-        """The smallest messages, as RETR sends them; fetched once. Raises `Skip`, `NotSo`."""
+    async def samples(self) -> dict[int, RawReply]:
+        """The smallest messages, as RETR sends them; fetched once. Raises `Skip`, `Violation`."""
         if self._samples is None:
             numbers = await self.some()
-            found = dict[int, Reply]()
+            found = dict[int, RawReply]()
             async with self.inside() as wire:
                 for number in numbers:
                     found[number] = reply = await wire.ask(f"RETR {number}", lines=True)
                     if not reply.ok:
-                        raise NotSo(f"RETR {number}: {self.shown(reply.status)}", "what LIST lists can be fetched")
+                        raise Violation(f"RETR {number}: {self.shown(reply.status)}", "what LIST lists can be fetched")
                     echo = await wire.ask("NOOP", name=f"NOOP behind RETR {number}")
                     if not echo.ok:
                         wire.broken = True
-                        raise NotSo(
+                        raise Violation(
                             f"behind RETR {number} and its dot came {self.shown(echo.status)}",
                             "stuff every line that begins with a dot, else the rest of the mail is read as replies",
                         )

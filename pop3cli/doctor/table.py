@@ -8,7 +8,7 @@ from typing import Final
 
 from pop3cli.doctor import announced, behaviour, content, deleting
 from pop3cli.doctor.findings import Finding
-from pop3cli.doctor.server_under_test import Patient
+from pop3cli.doctor.server_under_test import ServerUnderTest
 
 __all__ = ["EXAMINATIONS", "Examination"]
 
@@ -19,7 +19,7 @@ class Examination:
 
     id: str
     rfc: str
-    run: Callable[[Patient], Awaitable[Finding]]
+    run: Callable[[ServerUnderTest], Awaitable[Finding]]
     destructive: bool = False
 
     @property

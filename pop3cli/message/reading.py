@@ -20,8 +20,8 @@ __all__ = [
     "HEADERS_MAX",
     "WHOLE_MAX",
     "Attachment",
+    "MessageSummary",
     "Readable",
-    "Summary",
     "parse_headers",
     "read_message",
     "summarize",
@@ -42,7 +42,7 @@ _SHOWN: Final = ("From", "To", "Cc", "Date", "Subject")
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class MessageSummary:
     """A message in a list. Foreign text; empty where there is no such header. ``date``: None when it is none."""
 
     sender: str
@@ -78,11 +78,11 @@ class Readable:
     cut: str = ""
 
 
-def summarize(headers: bytes) -> Summary:
+def summarize(headers: bytes) -> MessageSummary:
     """From, Subject and Date of a message, given its headers."""
     found = fields(headers)
     date = _header(found, "Date")
-    return Summary(_header(found, "From"), _header(found, "Subject"), _date(date), date)
+    return MessageSummary(_header(found, "From"), _header(found, "Subject"), _date(date), date)
 
 
 def parse_headers(headers: bytes) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pop3cli.message.reading import Summary
+from pop3cli.message.reading import MessageSummary
 
 __all__ = ["SIZES", "Share", "Statistics"]
 
@@ -57,9 +57,9 @@ class Statistics:
     sizes: dict[str, Share] = field(default_factory=lambda: {name: Share() for name, _ in SIZES})
     largest: list[tuple[int, int, str, str]] = field(default_factory=list[tuple[int, int, str, str]])
 
-    def add(self, number: int, octets: int, summary: Summary | None) -> None:
+    def add(self, number: int, octets: int, summary: MessageSummary | None) -> None:
         """Count a message. ``summary``: None where its headers were refused."""
-        seen = summary or Summary("", "", None, "")
+        seen = summary or MessageSummary("", "", None, "")
         sender = _sender(seen.sender)
         self.total.add(octets)
         _of(self.senders, sender, _SENDERS_MAX).add(octets)

@@ -19,7 +19,7 @@ from typing import Final
 
 from pop3cli.accounts.registry import find
 from pop3cli.accounts.url import Account, Settings
-from pop3cli.auth.login import MECHANISMS, Entrance, way_to, with_secret
+from pop3cli.auth.login import MECHANISMS, LoginPlan, way_to, with_secret
 from pop3cli.auth.passwords import prompt_password
 from pop3cli.errors import MailError, NotConnected, UsageFault, refusal, text_of
 from pop3cli.exit_status import ExitStatus
@@ -82,7 +82,7 @@ class Shell:
         self._marked: set[int] = set()
         self._last: tuple[Replied, State] | None = None
         self._account: Account | None = None
-        self._entrance: tuple[Entrance, Settings] | None = None  # as opened, without a secret
+        self._entrance: tuple[LoginPlan, Settings] | None = None  # as opened, without a secret
         self._failed = ExitStatus.OK  # the first failure's, from a pipe
 
     def run(self, account: str | None) -> ExitStatus:
@@ -242,7 +242,7 @@ class Shell:
         entrance, settings = self._entrance
         self._log_in(with_secret(replace(entrance, account=account, auth=mechanism), settings))
 
-    def _log_in(self, entrance: Entrance) -> None:
+    def _log_in(self, entrance: LoginPlan) -> None:
         session = self._visit.session
         before = session.state
         mechanism, text = self._visit.do(entrance.log_in(session))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from pop3cli.accounts.url import Account, Settings
-from pop3cli.auth.login import Entrance, prepare, with_secret
+from pop3cli.auth.login import LoginPlan, prepare, with_secret
 from pop3cli.errors import UsageFault
 from pop3cli.exit_status import ExitStatus
 from pop3cli.files import keep_out_of_others, state_folder
@@ -27,8 +27,8 @@ from pop3cli.sync.import_state import remembered
 from pop3cli.sync.maildir import Maildir
 from pop3cli.sync.mbox import Mbox
 from pop3cli.sync.output import Output, status_of
-from pop3cli.sync.plan import Wishes
-from pop3cli.sync.run import Report, Run
+from pop3cli.sync.plan import SyncOptions
+from pop3cli.sync.run import SyncReport, SyncRun
 from pop3cli.sync.writer import Destination
 
 __all__ = ["Job", "key_of", "octets_of", "seconds_of", "state_path", "sync_all"]
@@ -52,7 +52,7 @@ class Job:
 
     account: Account
     settings: Settings
-    entrance: Entrance
+    entrance: LoginPlan
     destination: Path
     mbox: bool
     state: Path
@@ -156,7 +156,7 @@ def jobs_of(
 
 async def sync_all(
     jobs: Sequence[Job],
-    wishes: Wishes,
+    wishes: SyncOptions,
     output: Output,
     watch: float | None,
     new_trace: Callable[[], Trace | None] = lambda: None,
@@ -182,14 +182,14 @@ async def sync_all(
 
 
 async def _all(
-    jobs: Sequence[Job], wishes: Wishes, output: Output, watch: float | None, new_trace: Callable[[], Trace | None]
+    jobs: Sequence[Job], wishes: SyncOptions, output: Output, watch: float | None, new_trace: Callable[[], Trace | None]
 ) -> ExitStatus:
     turns = asyncio.Semaphore(AT_ONCE)
 
-    async def once(job: Job) -> Report:
+    async def once(job: Job) -> SyncReport:
         async with turns:
             destination = job.opened(wishes.headers_only)
-            run = Run(
+            run = SyncRun(
                 key_of(job.account),
                 job.log_in,
                 destination,
@@ -203,7 +203,7 @@ async def _all(
         output.tell(job.account.name, report, wishes)
         return report
 
-    async def keep_at(job: Job) -> Report:
+    async def keep_at(job: Job) -> SyncReport:
         failures = 0
         while True:
             report = await once(job)
@@ -217,7 +217,7 @@ async def _all(
     return _status(reports)
 
 
-def _status(reports: Sequence[Report]) -> ExitStatus:
+def _status(reports: Sequence[SyncReport]) -> ExitStatus:
     found = [status_of(report) for report in reports]
     if len(found) == 1:
         return found[0]

@@ -18,7 +18,7 @@ from typing import Final
 
 from pop3cli.errors import FilterFailed, UsageFault
 
-__all__ = ["DELETE", "KEEP", "SKIP", "Filter", "Verdict"]
+__all__ = ["DELETE", "KEEP", "SKIP", "Filter", "FilterVerdict"]
 
 KEEP: Final = 0
 """Exit status: into the destination with it."""
@@ -33,7 +33,7 @@ SECONDS: Final = 60.0
 """How long it may take for a message, unless said otherwise."""
 
 
-class Verdict(Enum):
+class FilterVerdict(Enum):
     """What becomes of a message."""
 
     KEEP = KEEP
@@ -56,7 +56,7 @@ class Filter:
         self._lock = threading.Lock()
         self._stopped = False
 
-    def judge(self, fd: int) -> Verdict:
+    def judge(self, fd: int) -> FilterVerdict:
         """What the program says of the message in the file ``fd``. Blocks; raises `FilterFailed`."""
         name = self._words[0]
         os.lseek(fd, 0, os.SEEK_SET)
@@ -81,7 +81,7 @@ class Filter:
             with self._lock:
                 self._running.discard(process)
         try:
-            return Verdict(status)
+            return FilterVerdict(status)
         except ValueError:
             why = f"ended with status {status}, which is neither {KEEP}, {SKIP} nor {DELETE}"
             raise FilterFailed(f"filter {name}", why, "the message is tried again next time") from None

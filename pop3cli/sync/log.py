@@ -18,9 +18,9 @@ __all__ = [
     "FORGOT",
     "GONE",
     "RUN",
-    "Entry",
     "Kind",
-    "Pending",
+    "LogEntry",
+    "PendingAppend",
     "fields_of",
     "line_of",
 ]
@@ -70,7 +70,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """What is remembered of a message.
 
     ``time``: when it was done, ``gone``: since when the server does not list it, both in seconds of the Unix epoch;
@@ -97,7 +97,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class PendingAppend:
     """An mbox may have grown by ``octets`` behind ``offset``.
 
     What was added begins with ``padding`` line ends (octets); the separator lines of its messages have ``token`` and

@@ -25,10 +25,10 @@ from typing import Final
 
 from pop3cli.errors import SettingFault
 from pop3cli.files import make_folder, sync_folder, write_all
-from pop3cli.sync.spool import Draft
-from pop3cli.sync.state import Entry, Kind, State
+from pop3cli.sync.spool import Spool
+from pop3cli.sync.state import Kind, LogEntry, SyncState
 
-__all__ = ["Maildir", "MaildirDraft"]
+__all__ = ["Maildir", "MaildirSpool"]
 
 _FOLDERS: Final = ("tmp", "new", "cur")
 _OURS: Final = re.compile(r"(\d+)\.M(\d+)_([0-9a-f]{48})\.")  # seconds, microseconds, key
@@ -37,7 +37,7 @@ _PIECE: Final = 256 * 1024
 _NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)  # of a file system that has no hard links
 
 
-class MaildirDraft(Draft):
+class MaildirSpool(Spool):
     """A message on its way into a Maildir. ``name``: its file's."""
 
     def __init__(self, folder: bytes, name: bytes) -> None:
@@ -107,18 +107,18 @@ class Maildir:
         finally:
             os.close(folder)
 
-    def begin(self, uid: str) -> MaildirDraft:
+    def begin(self, uid: str) -> MaildirSpool:
         """A message that is about to come."""
         now = time.time()
         name = b"%d.M%06d_%s.%s" % (now, now % 1 * 1e6, self._key(uid, self._kind).encode(), self._host)
-        return MaildirDraft(self._folder, name)
+        return MaildirSpool(self._folder, name)
 
-    def store(self, drafts: Sequence[Draft], state: State, done: Sequence[tuple[str, Entry]]) -> None:
+    def store(self, drafts: Sequence[Spool], state: SyncState, done: Sequence[tuple[str, LogEntry]]) -> None:
         """Give messages their names, durably, and record what was done.
 
         All octets are on the disk before the first message has a name, all names before the first is recorded.
         """
-        ours = [draft for draft in drafts if isinstance(draft, MaildirDraft)]
+        ours = [draft for draft in drafts if isinstance(draft, MaildirSpool)]
         if ours:
             state.begin_run()
         for draft in ours:
@@ -130,11 +130,11 @@ class Maildir:
             sync_folder(self.path / "new")
         state.record(done)
 
-    def recover(self, state: State, listed: Iterable[tuple[str, int]]) -> str | None:
+    def recover(self, state: SyncState, listed: Iterable[tuple[str, int]]) -> str | None:
         """Record the messages of ``listed`` (unique-id, octets) that are here, but in no log; no remark.
 
         So it is behind a run that was killed, and when the state was lost. The id may have been given out again since
-        such a file got its name, so it counts as `Entry.away`. Messages whose ids have become doubtful, and of which
+        such a file got its name, so it counts as `LogEntry.away`. Messages whose ids have become doubtful, and of which
         the log of version 0.1 has no digest, get the digest of their file.
         """
         if state.pending is not None:  # of an mbox, which was the destination before
@@ -149,7 +149,7 @@ class Maildir:
                 wanted[key] = uid, octets
             if unrecorded if entry is None else _worth_a_look(entry, octets, unrecorded):
                 wanted[self._key(uid, Kind.FETCHED)] = uid, octets
-        done: dict[str, Entry] = {}
+        done: dict[str, LogEntry] = {}
         for key, seconds, path in self._newest(wanted):
             uid, octets = wanted[key]
             if (found := _read(path)) is None or (key in headers and uid in done):
@@ -157,11 +157,11 @@ class Maildir:
             counted, when, digest = found
             entry = state.entries.get(uid)
             if key in headers:
-                done[uid] = Entry(Kind.HEADERS, when, octets, digest, away=True)
+                done[uid] = LogEntry(Kind.HEADERS, when, octets, digest, away=True)
             elif entry is not None and entry.kind is Kind.FETCHED and not entry.digest:
                 done[uid] = replace(entry, digest=digest)
             elif entry is None or (unrecorded and digest != entry.digest and seconds >= entry.time):
-                done[uid] = Entry(Kind.FETCHED, when, counted, digest, away=True)
+                done[uid] = LogEntry(Kind.FETCHED, when, counted, digest, away=True)
         if done:
             state.record(done.items())
         return None
@@ -190,7 +190,7 @@ class Maildir:
         return self._account + hashlib.sha256(f"{self._account_name}\n{variety}\n{uid}".encode()).hexdigest()[:digits]
 
 
-def _worth_a_look(entry: Entry, octets: int, unrecorded: bool) -> bool:
+def _worth_a_look(entry: LogEntry, octets: int, unrecorded: bool) -> bool:
     """Whether a file may say more than an entry: what a killed run has fetched of an id that it knew, or a digest.
 
     What the server has listed all along, with the same size, was not fetched again.

@@ -3,7 +3,7 @@
 Other programs add mail to it as well, also behind a crash of ours, when our locks are no more. Their mail must never be
 cut off with what is left of ours, so we have to know whose an octet is. Three things see to that:
 
-- Where the mbox ends, and how many octets are to come, is written into the state before it grows (`Pending`).
+- Where the mbox ends, and how many octets are to come, is written into the state before it grows (`PendingAppend`).
 - The room for them is claimed first: so many octets, a separator line of ours and line ends, are added to the end of
   the file, and reach the disk. Then the messages are written into that room. Whoever adds mail does so behind it.
 - That all is there is written into the state behind it.
@@ -32,8 +32,8 @@ from typing import BinaryIO, Final, cast
 from pop3cli.errors import SettingFault
 from pop3cli.files import make_folder, sync_folder, write_all
 from pop3cli.sync.mbox_lock import locked, same_file
-from pop3cli.sync.spool import Draft
-from pop3cli.sync.state import Entry, Pending, State
+from pop3cli.sync.spool import Spool
+from pop3cli.sync.state import LogEntry, PendingAppend, SyncState
 
 __all__ = ["Mbox"]
 
@@ -43,7 +43,7 @@ _LINE_ENDS: Final = b"\n" * (1024 * 1024)  # written at a time
 _FROM: Final = re.compile(rb">*From ")
 
 
-class MboxDraft(Draft):
+class MboxSpool(Spool):
     """A message on its way into an mbox, in a file without a name."""
 
     def __init__(self) -> None:
@@ -89,16 +89,16 @@ class Mbox:
             raise SettingFault(f"destination {self.path}", "a file, and no mbox", "name a new or an empty one")
         make_folder(self._file.parent)
 
-    def begin(self, uid: str) -> MboxDraft:
+    def begin(self, uid: str) -> MboxSpool:
         """A message that is about to come."""
-        return MboxDraft()
+        return MboxSpool()
 
-    def store(self, drafts: Sequence[Draft], state: State, done: Sequence[tuple[str, Entry]]) -> None:
+    def store(self, drafts: Sequence[Spool], state: SyncState, done: Sequence[tuple[str, LogEntry]]) -> None:
         """Add messages, durably, and record what was done; all of them, or none."""
         if not drafts:
             state.record(done)
             return
-        texts = [draft for draft in drafts if isinstance(draft, MboxDraft)]
+        texts = [draft for draft in drafts if isinstance(draft, MboxSpool)]
         with locked(self._file) as fd:
             offset = os.fstat(fd).st_size
             ends = os.pread(fd, 2, max(offset - 2, 0))
@@ -117,7 +117,7 @@ class Mbox:
         for draft in drafts:
             draft.close()
 
-    def _append(self, fd: int, pending: Pending, drafts: Sequence[MboxDraft]) -> None:
+    def _append(self, fd: int, pending: PendingAppend, drafts: Sequence[MboxSpool]) -> None:
         """Claim the room that the messages need, as one addition to the file's end, then write them into it.
 
         So whoever adds to the file meanwhile, or behind a crash of ours, does so behind our room and never within.
@@ -137,7 +137,7 @@ class Mbox:
         if not same_file(fd, self._file):
             raise OSError(errno.ESTALE, "another program has put another file in its place")
 
-    def recover(self, state: State, listed: Iterable[tuple[str, int]]) -> str | None:
+    def recover(self, state: SyncState, listed: Iterable[tuple[str, int]]) -> str | None:
         """Cut back what a crash has left; a remark, when that could not be done. ``listed`` is not looked at."""
         pending = state.pending
         if pending is None:
@@ -187,7 +187,7 @@ def _separator(token: str, when: int) -> bytes:
     return f"From pop3cli-{token} {time.asctime(time.gmtime(when))}\n".encode()
 
 
-def _room(pending: Pending) -> Iterator[bytes]:
+def _room(pending: PendingAppend) -> Iterator[bytes]:
     """What claims the room of an append, in pieces: a first separator, and line ends."""
     head = b"\n" * pending.padding + _separator(pending.token, pending.time)
     yield head
@@ -197,7 +197,7 @@ def _room(pending: Pending) -> Iterator[bytes]:
         left -= len(_LINE_ENDS)
 
 
-def _claim(fd: int, pending: Pending) -> None:
+def _claim(fd: int, pending: PendingAppend) -> None:
     """Add the room to the file's end, durably. Raises OSError, also when somebody else has added to it meanwhile."""
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_APPEND)  # another descriptor's end would end the lock
@@ -211,7 +211,7 @@ def _claim(fd: int, pending: Pending) -> None:
     os.fsync(fd)  # before a message is written: behind a power cut the size says whose an octet is
 
 
-def _cut_back(fd: int, pending: Pending) -> bool:
+def _cut_back(fd: int, pending: PendingAppend) -> bool:
     """Cut the file back to where it was before an append, if all behind that is ours beyond doubt; whether it is.
 
     Either the room has not been claimed to its end, and nothing else is there; or it ends where the file does, and

@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from pop3cli.exit_status import ExitStatus
 from pop3cli.options import error_text
-from pop3cli.sync.plan import Wishes
-from pop3cli.sync.run import PROBLEMS_MAX, Report
+from pop3cli.sync.plan import SyncOptions
+from pop3cli.sync.run import PROBLEMS_MAX, SyncReport
 from pop3cli.terminal.progress import Meter
 from pop3cli.terminal.terminal import Terminal
 from pop3cli.terminal.units import human_size
@@ -17,7 +17,7 @@ from pop3cli.terminal.units import human_size
 __all__ = ["Output", "status_of"]
 
 
-def status_of(report: Report) -> ExitStatus:
+def status_of(report: SyncReport) -> ExitStatus:
     """How a run ended."""
     if report.error is not None:
         return report.error.status
@@ -41,7 +41,7 @@ class Output:
     ) -> None:
         self._stack.close()
 
-    def tell(self, name: str, report: Report, wishes: Wishes) -> None:
+    def tell(self, name: str, report: SyncReport, wishes: SyncOptions) -> None:
         """How a run went. Raises `OutputFailed`."""
         self.meter.stop()
         if self._json:
@@ -57,7 +57,7 @@ class Output:
         self._terminal.flush()
 
 
-def _words(report: Report, wishes: Wishes) -> list[str]:
+def _words(report: SyncReport, wishes: SyncOptions) -> list[str]:
     if wishes.dry_run:
         words = [f"{_messages(len(report.would_fetch))} to fetch, {len(report.would_delete):,} to delete"]
     elif report.fetched:
@@ -72,7 +72,7 @@ def _messages(count: int) -> str:
     return "1 message" if count == 1 else f"{count:,} messages"
 
 
-def as_json(name: str, report: Report, wishes: Wishes) -> dict[str, Any]:
+def as_json(name: str, report: SyncReport, wishes: SyncOptions) -> dict[str, Any]:
     """A report for programs; docs/client.md has the names."""
     row: dict[str, Any] = {"account": name, "status": status_of(report).value}
     if wishes.dry_run:

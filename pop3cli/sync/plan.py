@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from pop3cli.mailbox.index import Index, Place
 from pop3cli.sync.filters import Filter
-from pop3cli.sync.state import Entry, Kind
+from pop3cli.sync.state import Kind, LogEntry
 
-__all__ = ["Plan", "Wishes", "due", "planned"]
+__all__ = ["Plan", "SyncOptions", "due", "planned"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class SyncOptions:
     """What the user wants. ``delete_after``: seconds from fetching to deleting, None: never; ``max_size``: octets."""
 
     delete_after: float | None = None
@@ -25,7 +25,7 @@ class Wishes:
 
 @dataclass(slots=True)
 class Plan:
-    """Unique-ids. ``too_large``: larger than `Wishes.max_size`."""
+    """Unique-ids. ``too_large``: larger than `SyncOptions.max_size`."""
 
     fetch: list[str] = field(default_factory=list)
     """New, or perhaps another message than before."""
@@ -39,8 +39,8 @@ class Plan:
 
 def planned(
     index: Index,
-    entries: Mapping[str, Entry],
-    wishes: Wishes,
+    entries: Mapping[str, LogEntry],
+    wishes: SyncOptions,
     now: float,
     *,
     seen: Container[str] = (),
@@ -67,7 +67,7 @@ def planned(
     return plan
 
 
-def _other(entry: Entry, place: Place, wishes: Wishes) -> bool:
+def _other(entry: LogEntry, place: Place, wishes: SyncOptions) -> bool:
     """Whether what is remembered is not what is there now, or not all of it."""
     if wishes.headers_only and entry.kind in (Kind.FETCHED, Kind.ODD):
         return False  # its headers could not be compared; a run that fetches messages does that
@@ -78,12 +78,12 @@ def _other(entry: Entry, place: Place, wishes: Wishes) -> bool:
     return entry.kind is Kind.HEADERS and not wishes.headers_only
 
 
-def _doubtful(entry: Entry) -> bool:
+def _doubtful(entry: LogEntry) -> bool:
     # of what the filter does not want, nothing is in the destination that could make good a mistake
     return entry.away or entry.kind in (Kind.ODD, Kind.UNWANTED)
 
 
-def due(entry: Entry, wishes: Wishes, now: float) -> bool:
+def due(entry: LogEntry, wishes: SyncOptions, now: float) -> bool:
     """Whether a message is to be deleted, by what was done with it and when."""
     if entry.kind is Kind.UNWANTED:
         return True

@@ -25,13 +25,13 @@ from pop3cli.errors import ConnectionCut, MailError, OutputFailed, ServerBroken,
 from pop3cli.mailbox.index import Index, Reconnect, read_index
 from pop3cli.net.session import Session
 from pop3cli.net.trace import Trace
-from pop3cli.sync.plan import Plan, Wishes, planned
-from pop3cli.sync.state import Entry, Kind, State
-from pop3cli.sync.writer import Begin, Collector, Destination, End, Outcome, Writer
+from pop3cli.sync.plan import Plan, SyncOptions, planned
+from pop3cli.sync.state import Kind, LogEntry, SyncState
+from pop3cli.sync.writer import Begin, Collector, Destination, End, WriteOutcome, Writer
 from pop3core.commands import Command, Dele, Retr, Top
 from pop3core.events import ContentEnded, ContentReceived, Replied
 
-__all__ = ["Meter", "Report", "Run"]
+__all__ = ["SyncMeter", "SyncReport", "SyncRun"]
 
 PROBLEMS_MAX: Final = 20
 """Problems that are told one by one; of more, only how many."""
@@ -42,7 +42,7 @@ _ABOVE: Final = 64 * 1024 * 1024
 _T = TypeVar("_T")
 
 
-class Meter(Protocol):
+class SyncMeter(Protocol):
     """Is told how far the work is, in octets, and may show it."""
 
     def expect(self, more: int) -> None:
@@ -53,7 +53,7 @@ class Meter(Protocol):
 
 
 @dataclass(slots=True)
-class Report:
+class SyncReport:
     """How a run went. Numbers of messages; ``octets``: of what was fetched; ``problems``: one line each.
 
     ``would_fetch``, ``would_delete``: unique-ids, of a dry run. ``error``: why it ended early.
@@ -79,7 +79,7 @@ class Report:
             self.problems.append(text)
 
 
-class Run:
+class SyncRun:
     """One run. ``account``: what the state is keyed by; ``log_in``: connects a session and logs it in.
 
     ``imported``: unique-ids that another program has fetched, and when (seconds of the Unix epoch, 0 when unknown).
@@ -92,30 +92,30 @@ class Run:
         log_in: Callable[[Session], Awaitable[None]],
         destination: Destination,
         state: Path,
-        wishes: Wishes,
-        meter: Meter,
+        wishes: SyncOptions,
+        meter: SyncMeter,
         *,
         imported: Mapping[str, int] | None = None,
         reconnect: Reconnect | None = None,
         new_trace: Callable[[], Trace | None] = lambda: None,
     ) -> None:
-        self.report = Report(account)
+        self.report = SyncReport(account)
         self._log_in, self._destination, self._state_path = log_in, destination, state
         self._wishes, self._meter, self._reconnect = wishes, meter, reconnect or Reconnect()
         self._imported, self._new_trace = imported or {}, new_trace
         self._thread = ThreadPoolExecutor(1, "sync")  # one: what it does is in order
-        self._state: State
+        self._state: SyncState
         self._uids: dict[int, str] = {}  # by number, of the session under way
         self._seen: set[str] = set()  # came in the session under way, so the unique-id needs no trust
         self._trusting = True  # no unique-id has turned out to name another message than before
         self._logged_in = False
         self._recovered = False
 
-    async def run(self) -> Report:
+    async def run(self) -> SyncReport:
         """Do it. What failed is in the report; only a cancelled task raises."""
         try:
             with ExitStack() as stack:
-                opened = State.opened(self._state_path, self.report.account, read_only=self._wishes.dry_run)
+                opened = SyncState.opened(self._state_path, self.report.account, read_only=self._wishes.dry_run)
                 try:
                     self._state = await self._do(lambda: stack.enter_context(opened))
                     await self._sessions()
@@ -179,11 +179,11 @@ class Run:
 
     # --- before and after, in the thread ---
 
-    def _taken_over(self, index: Index) -> dict[str, Entry]:
+    def _taken_over(self, index: Index) -> dict[str, LogEntry]:
         now = int(time.time())  # for want of better: it was fetched before
         octets = {uid: place.octets for uid, place in index.places.items()}
         return {
-            uid: Entry(Kind.IMPORTED, when or now, octets.get(uid, 0))
+            uid: LogEntry(Kind.IMPORTED, when or now, octets.get(uid, 0))
             for uid, when in self._imported.items()
             if uid not in self._state.entries
         }
@@ -278,7 +278,7 @@ class Run:
             raise
         await self._do(self._state.end_run)
 
-    def _became(self, outcome: Outcome) -> None:
+    def _became(self, outcome: WriteOutcome) -> None:
         if outcome.as_before or outcome.kind in (Kind.FETCHED, Kind.UNWANTED):
             self._seen.add(outcome.uid)
         if outcome.as_before:

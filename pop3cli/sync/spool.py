@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import Final
 
-__all__ = ["Draft", "LineEnds"]
+__all__ = ["LineEnds", "Spool"]
 
 _LONE: Final = re.compile(rb"\r(?!\n)")
 
@@ -34,7 +34,7 @@ class LineEnds:
         return b"\r" if held else b""
 
 
-class Draft:
+class Spool:
     """A message that is being written; subclasses say where. Methods block, and raise OSError."""
 
     def __init__(self) -> None:

@@ -16,9 +16,9 @@ So each entry has a digest of the message's text, and two rules say what an id i
 
 - What our own QUIT has removed is forgotten at once: the id is free for another message.
 - What the server lists no more is remembered for `GONE_SECONDS`: a server that has lost its list for a day must not
-  make us fetch everything again. But when it is listed again it is `Entry.away`, and is deleted only after its content
-  was compared. What we are about to remove counts as gone before QUIT is said: if the answer to QUIT is lost, nobody
-  knows whether the id still names the same message.
+  make us fetch everything again. But when it is listed again it is `LogEntry.away`, and is deleted only after its
+  content was compared. What we are about to remove counts as gone before QUIT is said: if the answer to QUIT is lost,
+  nobody knows whether the id still names the same message.
 
 Version 0.1 wrote no digests, no "forgot", and no length behind "append" ("pop3cli sync 1"); such a log is read, and
 rewritten in today's form when it is opened.
@@ -38,9 +38,22 @@ from typing import Final
 
 from pop3cli.errors import BadState, InUse, OutputFailed
 from pop3cli.files import exchanged, make_folder, sync_folder, write_all
-from pop3cli.sync.log import APPEND, APPENDED, BACK, END, FORGOT, GONE, RUN, Entry, Kind, Pending, fields_of, line_of
+from pop3cli.sync.log import (
+    APPEND,
+    APPENDED,
+    BACK,
+    END,
+    FORGOT,
+    GONE,
+    RUN,
+    Kind,
+    LogEntry,
+    PendingAppend,
+    fields_of,
+    line_of,
+)
 
-__all__ = ["Entry", "Kind", "Pending", "State"]
+__all__ = ["Kind", "LogEntry", "PendingAppend", "SyncState"]
 
 GONE_SECONDS: Final = 90 * 24 * 3600
 """How long a message is remembered that the server does not list any more."""
@@ -55,7 +68,7 @@ _REWRITTEN_ABOVE: Final = 1000  # lines more than there are messages
 _KINDS: Final = {kind.value: kind for kind in Kind}
 
 
-class State:
+class SyncState:
     """The log of one account, and what it says. One process at a time has it."""
 
     def __init__(self, path: Path, account: str) -> None:
@@ -66,16 +79,16 @@ class State:
         self._size = 0
         self._lines = 0
         self._spoilt = False  # the end of the file is not what we know
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, LogEntry] = {}
         """Unique-id to what is remembered."""
         self.run_open = False
         """A run has not come to its end: a Maildir may have messages that the log does not know."""
-        self.pending: Pending | None = None
+        self.pending: PendingAppend | None = None
         """An mbox has to be cut back first."""
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, path: Path, account: str, *, read_only: bool = False) -> Iterator[State]:
+    def opened(cls, path: Path, account: str, *, read_only: bool = False) -> Iterator[SyncState]:
         """The state at ``path``, made if it is not there; ``account`` must be the one it was made for.
 
         ``read_only``: nothing is made, locked or changed. Raises `InUse` while another process has it, `BadState` for
@@ -143,7 +156,7 @@ class State:
             raise self._bad(f"it is that of {whose}, not of {self._account}", "give another file with --state")
         self._size = len(header)
         torn = 0
-        held: list[tuple[str, Entry]] | None = None  # of an append that is not known to have ended
+        held: list[tuple[str, LogEntry]] | None = None  # of an append that is not known to have ended
         for line in lines:
             fields = fields_of(line)
             if fields is None:
@@ -156,13 +169,13 @@ class State:
             held = self._told(fields, held)
         return version_0_1
 
-    def _told(self, fields: list[str], held: list[tuple[str, Entry]] | None) -> list[tuple[str, Entry]] | None:
+    def _told(self, fields: list[str], held: list[tuple[str, LogEntry]] | None) -> list[tuple[str, LogEntry]] | None:
         try:
             word, when, octets, uid, *more = fields
             if word in (RUN, END):
                 self.run_open = word == RUN
             elif word == APPEND:
-                self.pending = Pending(int(octets), uid, int(when), *map(int, more))
+                self.pending = PendingAppend(int(octets), uid, int(when), *map(int, more))
                 return []
             elif word == APPENDED:
                 self.entries.update(held or ())
@@ -175,7 +188,7 @@ class State:
             elif word == FORGOT:
                 del self.entries[uid]
             else:
-                entry = Entry(_KINDS[word], int(when), int(octets), more[0] if more else "")
+                entry = LogEntry(_KINDS[word], int(when), int(octets), more[0] if more else "")
                 if held is not None:
                     held.append((uid, entry))
                 else:
@@ -203,9 +216,9 @@ class State:
             self._append(line_of(END, int(time.time()), 0, "-"))
             self.run_open = False
 
-    def begin_append(self, offset: int, token: str, octets: int = 0, padding: int = 0) -> Pending:
-        """Before an mbox grows, as `Pending` says. Raises OSError."""
-        pending = Pending(offset, token, int(time.time()), octets, padding)
+    def begin_append(self, offset: int, token: str, octets: int = 0, padding: int = 0) -> PendingAppend:
+        """Before an mbox grows, as `PendingAppend` says. Raises OSError."""
+        pending = PendingAppend(offset, token, int(time.time()), octets, padding)
         self._append(pending.line())
         self.pending = pending
         return pending
@@ -215,7 +228,7 @@ class State:
         self.begin_append(0, "-")
         self.record(())
 
-    def record(self, done: Iterable[tuple[str, Entry]]) -> None:
+    def record(self, done: Iterable[tuple[str, LogEntry]]) -> None:
         """What was done, durably; the end of an append that was begun. Raises OSError, and then knows nothing of it."""
         entries = dict(done)
         lines = [line for uid, entry in entries.items() for line in entry.lines(uid)]

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
 from pop3cli.errors import FilterFailed
-from pop3cli.sync.filters import Filter, Verdict
-from pop3cli.sync.spool import Draft
-from pop3cli.sync.state import Entry, Kind, State
+from pop3cli.sync.filters import Filter, FilterVerdict
+from pop3cli.sync.spool import Spool
+from pop3cli.sync.state import Kind, LogEntry, SyncState
 
-__all__ = ["Begin", "Collector", "Destination", "End", "Outcome", "Writer"]
+__all__ = ["Begin", "Collector", "Destination", "End", "WriteOutcome", "Writer"]
 
 BATCH_OCTETS: Final = 2 * 1024 * 1024
 """Content that is worth a batch."""
@@ -55,7 +55,7 @@ Piece: TypeAlias = Begin | bytes | End
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class WriteOutcome:
     """What became of a message. ``kind``: None when ``problem`` says why nothing did.
 
     ``as_before``: whether its text is the one that came under this unique-id before; None when that is not known.
@@ -76,30 +76,30 @@ class Destination(Protocol):
     def prepare(self) -> None:
         """Make what is missing, clear away what is left of a crash."""
 
-    def begin(self, uid: str) -> Draft:
+    def begin(self, uid: str) -> Spool:
         """A message that is about to come."""
         ...
 
-    def store(self, drafts: Sequence[Draft], state: State, done: Sequence[tuple[str, Entry]]) -> None:
+    def store(self, drafts: Sequence[Spool], state: SyncState, done: Sequence[tuple[str, LogEntry]]) -> None:
         """Keep messages, durably, and record what was done."""
 
-    def recover(self, state: State, listed: Iterable[tuple[str, int]]) -> str | None:
+    def recover(self, state: SyncState, listed: Iterable[tuple[str, int]]) -> str | None:
         """Make good what a crash has left; a remark when it cannot be. ``listed``: unique-ids and octets."""
 
 
 class Writer:
     """Writes batches into a destination. Its methods block; they are called from one thread."""
 
-    def __init__(self, destination: Destination, state: State, kind: Kind, judge: Filter | None) -> None:
+    def __init__(self, destination: Destination, state: SyncState, kind: Kind, judge: Filter | None) -> None:
         self._destination, self._state, self._kind, self._filter = destination, state, kind, judge
-        self._draft: Draft | None = None
+        self._draft: Spool | None = None
         self._begun = Begin("", 0)
 
-    def write(self, pieces: Sequence[Piece]) -> list[Outcome]:
+    def write(self, pieces: Sequence[Piece]) -> list[WriteOutcome]:
         """Write a batch: what of it is whole is durable, and recorded, when this returns. Raises OSError."""
-        drafts: list[Draft] = []
-        done: list[tuple[str, Entry]] = []
-        outcomes: list[Outcome] = []
+        drafts: list[Spool] = []
+        done: list[tuple[str, LogEntry]] = []
+        outcomes: list[WriteOutcome] = []
         try:
             for piece in pieces:
                 match piece:
@@ -122,7 +122,9 @@ class Writer:
                 draft.discard()
             raise
 
-    def _decide(self, drafts: list[Draft], octets: int, done: list[tuple[str, Entry]], outcomes: list[Outcome]) -> None:
+    def _decide(
+        self, drafts: list[Spool], octets: int, done: list[tuple[str, LogEntry]], outcomes: list[WriteOutcome]
+    ) -> None:
         """What becomes of the last of ``drafts``."""
         uid, announced, draft = self._begun.uid, self._begun.octets, drafts[-1]
         digest, before = draft.digest(), self._before(uid)
@@ -130,27 +132,27 @@ class Writer:
             drafts.pop().discard()
             kind = self._kind_of(octets) if before.kind in (Kind.FETCHED, Kind.ODD) else before.kind
             done.append((uid, replace(before, kind=kind, octets=announced, gone=0, away=False)))
-            outcomes.append(Outcome(uid, kind, octets, as_before=True))
+            outcomes.append(WriteOutcome(uid, kind, octets, as_before=True))
             return
         if before is not None and before.kind is Kind.ODD and before.octets == announced and not before.away:
             drafts.pop().discard()  # some servers change a message each time it is read: one copy of it is enough
             why = f"message {uid} is not as LIST announced, nor as it came before; it stays on the server"
-            outcomes.append(Outcome(uid, None, octets, why))
+            outcomes.append(WriteOutcome(uid, None, octets, why))
             return
         try:
-            verdict = Verdict.KEEP if self._filter is None else self._filter.judge(draft.fileno())
+            verdict = FilterVerdict.KEEP if self._filter is None else self._filter.judge(draft.fileno())
         except FilterFailed as fault:
             drafts.pop().discard()
-            outcomes.append(Outcome(uid, None, octets, str(fault)))
+            outcomes.append(WriteOutcome(uid, None, octets, str(fault)))
             return
         kind = self._kind_of(octets)
-        if verdict is not Verdict.KEEP:
+        if verdict is not FilterVerdict.KEEP:
             drafts.pop().discard()
-            kind = Kind.SKIPPED if verdict is Verdict.SKIP else Kind.UNWANTED
-        done.append((uid, Entry(kind, int(time.time()), announced, digest)))
-        outcomes.append(Outcome(uid, kind, octets, as_before=None if before is None else False))
+            kind = Kind.SKIPPED if verdict is FilterVerdict.SKIP else Kind.UNWANTED
+        done.append((uid, LogEntry(kind, int(time.time()), announced, digest)))
+        outcomes.append(WriteOutcome(uid, kind, octets, as_before=None if before is None else False))
 
-    def _before(self, uid: str) -> Entry | None:
+    def _before(self, uid: str) -> LogEntry | None:
         """What came under a unique-id before, as far as this can be compared with it."""
         entry = self._state.entries.get(uid)
         if entry is None or not entry.digest or (entry.kind is Kind.HEADERS) != (self._kind is Kind.HEADERS):
@@ -170,13 +172,13 @@ class Writer:
 class Collector:
     """The loop's side. ``told`` is called with what became of each message, in the loop."""
 
-    def __init__(self, writer: Writer, thread: ThreadPoolExecutor, told: Callable[[Outcome], None]) -> None:
+    def __init__(self, writer: Writer, thread: ThreadPoolExecutor, told: Callable[[WriteOutcome], None]) -> None:
         self._writer, self._thread, self._told = writer, thread, told
         self._pieces: list[Piece] = []
         self._octets = self._ends = 0
         self._since = time.monotonic()  # this batch is collected
         self._writing_seconds = 0.0  # that the batch before took
-        self._writing: asyncio.Future[list[Outcome]] | None = None
+        self._writing: asyncio.Future[list[WriteOutcome]] | None = None
 
     def add(self, piece: Piece) -> bool:
         """Take a piece; whether it is time to `hand_over`."""
@@ -203,7 +205,7 @@ class Collector:
                 await self._written()
         self._since = time.monotonic()
 
-    def _write(self, pieces: Sequence[Piece]) -> list[Outcome]:
+    def _write(self, pieces: Sequence[Piece]) -> list[WriteOutcome]:
         """In the thread."""
         began = time.monotonic()
         try:

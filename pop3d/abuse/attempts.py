@@ -10,9 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
 
-from pop3d.abuse.gates import Failing, Gate
+from pop3d.abuse.gates import FailureCount, Gate
 
-__all__ = ["ENTRIES_MAX", "MINUTE", "Attempt", "Known", "Minute", "Place", "Table"]
+__all__ = ["ENTRIES_MAX", "MINUTE", "Attempt", "AttemptPlace", "AttemptTable", "FailuresOfMinute", "KnownPlace"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -23,7 +23,7 @@ ENTRIES_MAX: Final = 100_000
 """Entries of each table. One has some 500 octets at most, so the five have 250 MB at most."""
 
 
-class Table(OrderedDict[K, V], Generic[K, V]):
+class AttemptTable(OrderedDict[K, V], Generic[K, V]):
     """Of bounded size: the entry longest unused goes first."""
 
     def use(self, key: K, make: Callable[[], V]) -> V:
@@ -37,7 +37,7 @@ class Table(OrderedDict[K, V], Generic[K, V]):
         return made
 
 
-class Place(Failing):
+class AttemptPlace(FailureCount):
     """Of a user at an address. ``checking``: how many logins hold it; others wait."""
 
     __slots__ = ("checking", "waiting")
@@ -48,7 +48,7 @@ class Place(Failing):
         self.waiting: list[Attempt] = []  # a deque, even an empty one, takes 600 octets
 
 
-class Known(Place):
+class KnownPlace(AttemptPlace):
     """Of a user who logged in there at ``since``."""
 
     __slots__ = ("since",)
@@ -58,7 +58,7 @@ class Known(Place):
         self.since = since
 
 
-class Minute:
+class FailuresOfMinute:
     """Failures of a minute, which begins with the first one."""
 
     __slots__ = ("_began", "_failures")
@@ -87,9 +87,9 @@ class Attempt:
 
     def __init__(
         self,
-        place: Place,
+        place: AttemptPlace,
         gates: tuple[Gate, ...],
-        strikes: Failing | None,
+        strikes: FailureCount | None,
         pair: bytes,
         counts: tuple[bytes, ...],
         clock: Callable[[], float],

@@ -6,7 +6,8 @@ of connections cannot keep honest users out.
 
 Of trusted addresses, behind which there are many users, only the limits on all count.
 
-Behind a proxy a connection's address is not known when it comes in: it is admitted without one, and introduced later.
+Behind a proxy a connection's address is not known when it comes in: it is admitted without one, and its address counts
+later.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from typing import Protocol
 from pop3d.abuse.addresses import Trusted, source_of
 from pop3d.config import Limits
 
-__all__ = ["Guard", "Guarded"]
+__all__ = ["ConnectionLimits", "LimitedConnection"]
 
 
-class Guarded(Protocol):
+class LimitedConnection(Protocol):
     """A connection, as far as the guard knows it."""
 
     @property
@@ -28,42 +29,44 @@ class Guarded(Protocol):
         """The client's address; behind a proxy, the proxy's until the connection is introduced."""
         ...
 
-    def cut(self, reason: str) -> None:
+    def abort(self, reason: str) -> None:
         """End it now."""
         ...
 
 
-class Guard:
+class ConnectionLimits:
     """Counts connections against the limits of the configuration. ``trusted``: no limit per address counts for them."""
 
     def __init__(self, limits: Limits, trusted: Trusted | None = None) -> None:
         self.limits = limits
         self._trusted = trusted or Trusted()
         self._connections = 0
-        self._addresses: dict[Guarded, str] = {}  # as counted
+        self._addresses: dict[LimitedConnection, str] = {}  # as counted
         self._of_address: Counter[str] = Counter()
-        self._strangers: dict[Guarded, str | None] = {}  # not logged in, oldest first, with their address as counted
+        self._strangers: dict[
+            LimitedConnection, str | None
+        ] = {}  # not logged in, oldest first, with their address as counted
         self._strangers_of_address: Counter[str] = Counter()
 
-    def admit(self, connection: Guarded, *, proxied: bool = False) -> str | None:
-        """Let a connection in: None; or why not. One that was let in must `leave`.
+    def admit(self, connection: LimitedConnection, *, proxied: bool = False) -> str | None:
+        """Let a connection in: None; or why not. One that was let in must `release`.
 
-        ``proxied``: its address is the proxy's, and does not count; the client's does once it is told by `introduce`.
+        ``proxied``: its address is the proxy's, and does not count; the client's does behind `count_address`.
         """
         if self._connections >= self.limits.connections:
             return "too many connections"
         self._strangers[connection] = None
-        if not proxied and (refusal := self.introduce(connection)) is not None:
+        if not proxied and (refusal := self.count_address(connection)) is not None:
             del self._strangers[connection]
             return refusal
         self._connections += 1
         if len(self._strangers) > self.limits.unauthenticated:
             oldest = next(iter(self._strangers))
             self._known(oldest)
-            oldest.cut("too many connections have not logged in, and this one is the oldest")
+            oldest.abort("too many connections have not logged in, and this one is the oldest")
         return None
 
-    def introduce(self, connection: Guarded) -> str | None:
+    def count_address(self, connection: LimitedConnection) -> str | None:
         """Count a connection's address: None; or why it may not stay."""
         if connection.address in self._trusted:
             return None
@@ -79,18 +82,18 @@ class Guard:
             self._strangers_of_address[address] += 1
         return None
 
-    def logged_in(self, connection: Guarded) -> None:
+    def logged_in(self, connection: LimitedConnection) -> None:
         """It counts as a user's from now on."""
         self._known(connection)
 
-    def leave(self, connection: Guarded) -> None:
+    def release(self, connection: LimitedConnection) -> None:
         """It is gone."""
         self._known(connection)
         self._connections -= 1
         if (address := self._addresses.pop(connection, None)) is not None:
             _decrease(self._of_address, address)
 
-    def _known(self, connection: Guarded) -> None:
+    def _known(self, connection: LimitedConnection) -> None:
         if connection in self._strangers:
             address = self._strangers.pop(connection)
             if address is not None:

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-__all__ = ["Failing", "Gate", "Passing", "Rule"]
+__all__ = ["FailureCount", "Gate", "GateRule", "WaitingLogin"]
 
 _FORGIVEN: Final = 900.0
 """Seconds without a failure after which there has been none."""
 
 
-class Failing:
+class FailureCount:
     """What logins have failed at or from."""
 
     __slots__ = ("_failed_at", "_failures")
@@ -44,7 +44,7 @@ class Failing:
         self._failures = max(0, self._failures - failures)
 
 
-class Passing(Protocol):
+class WaitingLogin(Protocol):
     """A login on its way."""
 
     def passed(self) -> None:
@@ -53,7 +53,7 @@ class Passing(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class GateRule:
     """How gates of one kind work, in seconds.
 
     ``free``: the load up to which nobody waits; ``forgotten``: failures a second that are forgotten; ``load_max``: no
@@ -69,19 +69,19 @@ class Rule:
     later: Callable[[float, Callable[[], None]], object]
 
 
-class Gate(Failing):
-    """Logins `enter`; each that was let pass must `leave`."""
+class Gate(FailureCount):
+    """Logins `enter`; each that was let pass must `release`."""
 
     __slots__ = ("_called", "_load", "_loaded_at", "_opens", "_rule", "_under_way", "_waiting")
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: GateRule) -> None:
         super().__init__()
         self._rule = rule
         self._load, self._loaded_at = 0.0, 0.0
         self._under_way = 0
         self._opens = 0.0
         self._called = False
-        self._waiting: dict[Passing, int] = {}
+        self._waiting: dict[WaitingLogin, int] = {}
 
     @property
     def waiting(self) -> int:
@@ -93,16 +93,16 @@ class Gate(Failing):
         """How many have passed, and have not left."""
         return self._under_way
 
-    def enter(self, login: Passing, behind: int) -> None:
+    def enter(self, login: WaitingLogin, behind: int) -> None:
         """Let it pass now or later. ``behind``: how many others it lets go first; those with fewer do."""
         self._waiting[login] = behind
         self._open()
 
-    def withdraw(self, login: Passing) -> None:
+    def withdraw(self, login: WaitingLogin) -> None:
         """It waits no more, if it does."""
         self._waiting.pop(login, None)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """One that had passed was checked, or gave up."""
         self._under_way -= 1
         self._open()

@@ -31,11 +31,11 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from pop3d.abuse.addresses import Trusted, network_of, source_of
-from pop3d.abuse.attempts import MINUTE, Attempt, Known, Minute, Place, Table
-from pop3d.abuse.gates import Gate, Rule
+from pop3d.abuse.attempts import MINUTE, Attempt, AttemptPlace, AttemptTable, FailuresOfMinute, KnownPlace
+from pop3d.abuse.gates import Gate, GateRule
 from pop3d.config import Limits
 
-__all__ = ["KNOWN_FOR", "Penalties", "TooMany"]
+__all__ = ["KNOWN_FOR", "LoginThrottle", "TooMany"]
 
 _TOGETHER: Final = 4
 """Logins checked at a time where none has failed: people behind one router, or a guess of four."""
@@ -54,7 +54,7 @@ class TooMany(Exception):
     """A login is refused unchecked; the text says of what there were too many."""
 
 
-class Penalties:
+class LoginThrottle:
     """Of one server. ``trusted``: addresses of many users, see above; ``key``: for the hashes, the same for ever where
     known users are kept; ``clock``: monotonic seconds; ``later``: calls a function after so many seconds.
     """
@@ -72,17 +72,17 @@ class Penalties:
         self._trusted = trusted or Trusted()
         self._later = later or (lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call))
         self._key = hashlib.sha256(key or os.urandom(32)).digest()
-        self._places: Table[bytes, Place] = Table()
-        self._known: Table[bytes, Known] = Table()
-        self._sources: Table[bytes, Gate] = Table()
-        self._networks: Table[bytes, Gate] = Table()
-        self._accounts: Table[bytes, Minute] = Table()
+        self._places: AttemptTable[bytes, AttemptPlace] = AttemptTable()
+        self._known: AttemptTable[bytes, KnownPlace] = AttemptTable()
+        self._sources: AttemptTable[bytes, Gate] = AttemptTable()
+        self._networks: AttemptTable[bytes, Gate] = AttemptTable()
+        self._accounts: AttemptTable[bytes, FailuresOfMinute] = AttemptTable()
         self._of_source, self._of_network, of_all = self._rules()
         self._all = Gate(of_all)
         self.changed = False
         """Who is known has changed; whoever keeps it sets this back."""
 
-    def _rules(self) -> tuple[Rule, Rule, Rule]:
+    def _rules(self) -> tuple[GateRule, GateRule, GateRule]:
         longest, step = self._limits.auth_penalty_max, self._limits.auth_penalty / 2
         total, at_once = self._limits.auth_failures_total, max(1, self._limits.auth_failures_total // 60)
         each = 1.1 * MINUTE / total  # a tenth more, so that with what passes at once it stays below the limit
@@ -90,11 +90,11 @@ class Penalties:
         remembered = max(2 * _TOGETHER, int(longest / step) if step else 0)
         return (
             # of an address, longer with each user whose password was guessed there; forgotten one a minute
-            Rule(_TOGETHER, 1 / MINUTE, remembered, step, longest, clock, later),
+            GateRule(_TOGETHER, 1 / MINUTE, remembered, step, longest, clock, later),
             # of a network, a guess a second
-            Rule(_TOGETHER, 1 / step if step else 1.0, 2 * _TOGETHER, step, step, clock, later),
+            GateRule(_TOGETHER, 1 / step if step else 1.0, 2 * _TOGETHER, step, step, clock, later),
             # of all, so many a minute, and of these a second's worth at once
-            Rule(at_once, 1 / each, 2 * at_once, each, each, clock, later),
+            GateRule(at_once, 1 / each, 2 * at_once, each, each, clock, later),
         )
 
     # --- a login ---
@@ -104,7 +104,7 @@ class Penalties:
 
         ``name``: of the account; empty for a token, whose failures are not of one account. Not ``served``: by a
         mechanism that the account cannot use, which does not count against its other ways to log in.
-        What was begun must end: `accepted`, `failed` or `leave`.
+        What was begun must end: `accepted`, `failed` or `release`.
         """
         source = source_of(address)
         pair = self._hash(source, name)
@@ -124,12 +124,12 @@ class Penalties:
         self._next(attempt.place)
         return attempt
 
-    def _trusted_attempt(self, pair: bytes, account: tuple[bytes, ...], known: Known | None) -> Attempt:
+    def _trusted_attempt(self, pair: bytes, account: tuple[bytes, ...], known: KnownPlace | None) -> Attempt:
         # of who is known there, what was guessed elsewhere does not count: an attack from there must not reach here
         limiting = account if known is None else account and (pair,)
         self._check_limit(limiting)
         gates = (self._all,) if known is None else ()
-        return Attempt(Place(), gates, None, pair, tuple({*account, *limiting}), self._clock)
+        return Attempt(AttemptPlace(), gates, None, pair, tuple({*account, *limiting}), self._clock)
 
     def _stranger(self, source: str, network: str, pair: bytes, account: tuple[bytes, ...]) -> Attempt:
         gate = self._sources.use(self._hash("source", source), lambda: Gate(self._of_source))
@@ -141,7 +141,7 @@ class Penalties:
             self._check_limit(account)
         if gate.waiting >= _WAITING_MAX:
             raise TooMany("too many logins from this address wait")
-        place = self._places.use(pair, Place)
+        place = self._places.use(pair, AttemptPlace)
         return Attempt(place, (*gates, self._all), gate, pair, account, self._clock)
 
     def _check_limit(self, account: tuple[bytes, ...]) -> None:
@@ -157,7 +157,7 @@ class Penalties:
         """
         now = self._clock()
         for pair in {attempt.pair, self._hash(source_of(address), name)}:
-            known = self._known.use(pair, lambda: Known(-KNOWN_FOR))
+            known = self._known.use(pair, lambda: KnownPlace(-KNOWN_FOR))
             if now - known.since >= _RENEWED:
                 known.since, self.changed = now, True
         failures = attempt.place.failures(now)
@@ -166,7 +166,7 @@ class Penalties:
             for gate in attempt.gates[:-1]:
                 gate.take_back(failures)
             attempt.gates[0].add_load(-1)
-        self.leave(attempt)
+        self.release(attempt)
 
     def failed(self, attempt: Attempt) -> float:
         """The login was refused; seconds until this may be told. The place is free again then."""
@@ -182,27 +182,27 @@ class Penalties:
             gate.add_load(0 if number == 0 and gate is not self._all and attempt.place.failures(now) else 1)
         attempt.place.add_failure(now)
         for key in attempt.counts:
-            self._accounts.use(key, Minute).add(now)
-        self._leave_gates(attempt)
+            self._accounts.use(key, FailuresOfMinute).add(now)
+        self._release_gates(attempt)
         wait = max(0.0, attempt.begun + penalty - now)
-        self._later(wait, lambda: self._leave_place(attempt))
+        self._later(wait, lambda: self._release_place(attempt))
         return wait
 
-    def leave(self, attempt: Attempt) -> None:
+    def release(self, attempt: Attempt) -> None:
         """The login needs its place no more, or does not wait for one."""
-        self._leave_gates(attempt)
-        self._leave_place(attempt)
+        self._release_gates(attempt)
+        self._release_place(attempt)
 
-    def _leave_gates(self, attempt: Attempt) -> None:
+    def _release_gates(self, attempt: Attempt) -> None:
         gates, attempt.gates = attempt.gates, ()
         passes, attempt.passes = attempt.passes, 0
         for number, gate in enumerate(gates):
             if number < passes:
-                gate.leave()
+                gate.release()
             else:
                 gate.withdraw(attempt)
 
-    def _leave_place(self, attempt: Attempt) -> None:
+    def _release_place(self, attempt: Attempt) -> None:
         place = attempt.place
         if attempt.holds_a_place:
             attempt.holds_a_place = False
@@ -211,7 +211,7 @@ class Penalties:
         elif attempt in place.waiting:
             place.waiting.remove(attempt)
 
-    def _next(self, place: Place) -> None:
+    def _next(self, place: AttemptPlace) -> None:
         places = 1 if place.failures(self._clock()) and self._limits.auth_penalty else _TOGETHER
         while place.waiting and place.checking < places:
             attempt = place.waiting.pop(0)
@@ -229,7 +229,7 @@ class Penalties:
         """Users known before a restart: hash, and seconds since they logged in; the oldest first."""
         now = self._clock()
         for pair, age in known:
-            self._known.use(pair, lambda: Known(-KNOWN_FOR)).since = now - age
+            self._known.use(pair, lambda: KnownPlace(-KNOWN_FOR)).since = now - age
 
     def known(self) -> list[tuple[bytes, float]]:
         """What `remember` takes. For any thread: what takes long is done on a copy, which is made in one step."""

@@ -9,10 +9,10 @@ import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
 
-__all__ = ["Turns"]
+__all__ = ["FairQueue"]
 
 
-class Turns:
+class FairQueue:
     """So many places. Who waits for one is let in by how many of the same source were there before."""
 
     def __init__(self, places: int) -> None:

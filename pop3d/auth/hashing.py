@@ -27,7 +27,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar
 
 from pop3d.auth import AuthUnavailable
-from pop3d.auth.fair_queue import Turns
+from pop3d.auth.fair_queue import FairQueue
 from pop3d.auth.passwords import PLAIN, SHA256_CRYPT, SHA512_CRYPT, SSHA256, SSHA512, Secret, matches
 from pop3d.system.process import no_core
 
@@ -71,7 +71,7 @@ class Hashing:
     def __init__(self) -> None:
         self._cores = os.cpu_count() or 1
         self._threads = ThreadPoolExecutor(self._cores, thread_name_prefix="pop3d-hash", initializer=_give_way)
-        self._turns = Turns(self._cores)
+        self._turns = FairQueue(self._cores)
         self._processes: ProcessPoolExecutor | None = None
         self._waiting = 0
 

@@ -21,7 +21,7 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 
 from pop3d.auth import AuthUnavailable
 
-__all__ = ["Asker"]
+__all__ = ["HttpClient"]
 
 _SECONDS_MAX: Final = 10.0  # for one answer; a login waits for it
 _OCTETS_MAX: Final = 256 * 1024  # a set of some hundred keys
@@ -49,7 +49,7 @@ class _Timed(io.RawIOBase):
         super().close()
 
 
-class Asker:
+class HttpClient:
     """Asks one URL. ``seconds_max``: for one answer."""
 
     def __init__(self, url: str, *, seconds_max: float = _SECONDS_MAX) -> None:

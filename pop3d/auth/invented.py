@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-__all__ = ["USUAL", "Invented", "Shape"]
+__all__ = ["USUAL", "InventedUsers", "Shape"]
 
 Shape: TypeAlias = tuple[int, int]
 """Iterations, and octets of the salt."""
@@ -25,7 +25,7 @@ USUAL: Final[Shape] = (4096, 16)
 _SHAPES_MAX: Final = 16  # the most frequent ones; each costs some microseconds
 
 
-class Invented:
+class InventedUsers:
     """Salts and iterations for names, made from ``key``."""
 
     def __init__(self, key: bytes) -> None:

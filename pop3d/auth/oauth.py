@@ -38,7 +38,7 @@ from pop3d.auth import (
     KnowsSpellings,
     check_user_name,
 )
-from pop3d.auth.http_client import Asker
+from pop3d.auth.http_client import HttpClient
 from pop3d.auth.names import spelled
 from pop3d.config import OAuth
 
@@ -59,7 +59,7 @@ _FILE_OCTETS_MAX: Final = 256 * 1024
 _MALFORMED: Final = (JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
-class _Refused(Exception):
+class _RefusedToken(Exception):
     """A token is not good; the text says why, and repeats nothing of it."""
 
 
@@ -128,7 +128,7 @@ class _ServedKeys:
 
     def __init__(self, url: str, clock: Callable[[], float]) -> None:
         self._url, self._clock = url, clock
-        self._asker = Asker(url)
+        self._asker = HttpClient(url)
         self._one = asyncio.Lock()  # many logins wait for one answer
         self._keys: KeySet | None = None
         self._asked = self._failed = float("-inf")
@@ -210,7 +210,7 @@ def _key(entry: Any) -> Key | None:
 
 class _Checks(Protocol):
     async def claims(self, token: bytes) -> dict[str, Any]:
-        """What a token says, believed to come from its issuer. Raises `_Refused` and `AuthUnavailable`."""
+        """What a token says, believed to come from its issuer. Raises `_RefusedToken` and `AuthUnavailable`."""
         ...
 
     async def reload(self) -> None:
@@ -236,7 +236,7 @@ class _BySignature:
                 return self._decoded(token, keys)
         except InvalidKeyIdError:
             pass
-        raise _Refused("it is signed with a key that is not known")
+        raise _RefusedToken("it is signed with a key that is not known")
 
     def _decoded(self, token: bytes, keys: KeySet) -> dict[str, Any]:
         try:
@@ -246,7 +246,7 @@ class _BySignature:
         except _MALFORMED as fault:
             # not the text, which may repeat the token's own
             why = fault.error if isinstance(fault, JoseError) else "malformed"
-            raise _Refused(f"its signature cannot be believed ({why})") from None
+            raise _RefusedToken(f"its signature cannot be believed ({why})") from None
 
     async def reload(self) -> None:
         await self._keys.reload()
@@ -260,7 +260,7 @@ class _ByIntrospection:
 
     def __init__(self, url: str, client_id: str, secret: Path) -> None:
         self._client_id, self._path = client_id, secret
-        self._asker = Asker(url)
+        self._asker = HttpClient(url)
         self._asker.identify(client_id, self._secret())
 
     def _secret(self) -> str:
@@ -275,7 +275,7 @@ class _ByIntrospection:
     async def claims(self, token: bytes) -> dict[str, Any]:
         said = await self._asker.ask({"token": token.decode("ascii"), "token_type_hint": "access_token"})
         if said.get("active") is not True:
-            raise _Refused("its issuer does not know it, or no longer")
+            raise _RefusedToken("its issuer does not know it, or no longer")
         return said
 
     async def reload(self) -> None:
@@ -317,7 +317,7 @@ class OAuthTokens:
             claims = await self._checks.claims(credential.token)
             self._check(claims)
             return await self._account(self._user_of(claims), credential, source)
-        except _Refused as fault:
+        except _RefusedToken as fault:
             log.info("token of %r refused: %s", credential.username[:64], fault)
             return None
 
@@ -337,34 +337,34 @@ class OAuthTokens:
         try:
             wanted.validate(claims)
         except ClaimError as fault:
-            raise _Refused(f"{fault.error} ({fault.claim})") from None
+            raise _RefusedToken(f"{fault.error} ({fault.claim})") from None
         except _MALFORMED:
-            raise _Refused("its claims are malformed") from None
+            raise _RefusedToken("its claims are malformed") from None
         if config.scope is not None and config.scope not in _scopes(claims):
-            raise _Refused("it is not for the scope that is asked for")
+            raise _RefusedToken("it is not for the scope that is asked for")
 
     def _user_of(self, claims: dict[str, Any]) -> str:
         claim = self._config.user_claim
         name = claims.get(claim)
         if not isinstance(name, str):
-            raise _Refused(f"it has no claim {claim!r}")
+            raise _RefusedToken(f"it has no claim {claim!r}")
         # with many issuers anybody may give himself anybody's address, as long as it is not verified
         if claim == "email" and claims.get("email_verified") not in (True, "true"):
-            raise _Refused("its claim 'email' is not said to be verified ('email_verified')")
+            raise _RefusedToken("its claim 'email' is not said to be verified ('email_verified')")
         return name
 
     async def _account(self, name: str, token: Token, source: str) -> Account:
         if token.username not in ("", name):
-            raise _Refused("it is of another user")
+            raise _RefusedToken("it is of another user")
         try:
             check_user_name(name)
         except ValueError as fault:
-            raise _Refused(str(fault)) from None
+            raise _RefusedToken(str(fault)) from None
         if self._others is None:
             return Account(name)
         account = await self._others.authenticate(Verified(name, "", token.mechanism), source)
         if account is None:
-            raise _Refused("its user has no mailbox here")
+            raise _RefusedToken("its user has no mailbox here")
         return account
 
     async def secret(self, username: str, kind: SecretKind, server_nonce: str) -> ScramSecret | PlainSecret | NoSecret:

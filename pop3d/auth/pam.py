@@ -23,7 +23,7 @@ from pam import PAM_AUTHINFO_UNAVAIL, PAM_SUCCESS, PamAuthenticator
 
 from pop3core.events import Credential, Password, Verified
 from pop3d.auth import Account, AuthError, AuthUnavailable, check_user_name
-from pop3d.auth.fair_queue import Turns
+from pop3d.auth.fair_queue import FairQueue
 
 __all__ = ["WORKER", "PamUsers"]
 
@@ -48,7 +48,7 @@ class PamUsers:
 
     def __init__(self, service: str, *, seconds_max: float = _SECONDS_MAX) -> None:
         self._service, self._seconds_max = service, seconds_max
-        self._turns = Turns(_TOGETHER)
+        self._turns = FairQueue(_TOGETHER)
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
         self._ending: set[asyncio.Future[None]] = set()

@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 from pop3d.auth import AuthUnavailable, check_user_name
 from pop3d.auth.names import spelled
 from pop3d.auth.passwords import Secret, lacks_extra, parse_secret
-from pop3d.auth.stored import StoredPasswords, User
+from pop3d.auth.stored import StoredPasswords, StoredUser
 from pop3d.postgres import TIMEOUT, Database, DatabaseFault
 
 __all__ = ["PostgresUsers"]
@@ -46,7 +46,7 @@ class PostgresUsers(StoredPasswords):
         self._seen: OrderedDict[str, Secret] = OrderedDict()
         self._spellings: OrderedDict[str, str] = OrderedDict()
 
-    async def find(self, name: str) -> User | None:
+    async def find(self, name: str) -> StoredUser | None:
         """See `StoredPasswords.find`."""
         try:
             check_user_name(name)
@@ -71,7 +71,7 @@ class PostgresUsers(StoredPasswords):
             await cursor.execute(self._query.encode(), {"user": name})
             return await cursor.fetchmany(2)
 
-    def _user(self, name: str, row: dict[str, object]) -> User | None:
+    def _user(self, name: str, row: dict[str, object]) -> StoredUser | None:
         password, home, called = row.get("password"), row.get("home"), row.get("name") or name
         try:
             if not isinstance(password, str):
@@ -85,14 +85,14 @@ class PostgresUsers(StoredPasswords):
             self._spellings[spelled(name)] = str(called)
             if len(self._spellings) > _SPELLINGS_MAX:
                 self._spellings.popitem(last=False)
-        return User(str(called), secret, str(home) if home else None)
+        return StoredUser(str(called), secret, str(home) if home else None)
 
     def account_name(self, username: str) -> str:
         """See `pop3d.auth.KnowsSpellings`: as the database said when that name was last looked for."""
         name = spelled(username)
         return spelled(self._spellings.get(name, name))
 
-    def _logged_in(self, user: User) -> None:
+    def _logged_in(self, user: StoredUser) -> None:
         # Only of who has logged in: what can be learned by asking for a name could be seen in the answers for others.
         if not lacks_extra(user.secret.scheme) and self._seen.get(user.name) != user.secret:
             self._seen[user.name] = user.secret

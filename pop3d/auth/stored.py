@@ -22,7 +22,7 @@ from pop3core.events import Credential, Password, ProofFailed, Verified
 from pop3core.sasl.base import SecretKind
 from pop3d.auth import Account, CannotServe
 from pop3d.auth.hashing import Hashing, variants
-from pop3d.auth.invented import USUAL, Invented, Shape
+from pop3d.auth.invented import USUAL, InventedUsers, Shape
 from pop3d.auth.names import spelled
 from pop3d.auth.passwords import (
     ARGON2ID,
@@ -37,11 +37,11 @@ from pop3d.auth.passwords import (
     verifier_of,
 )
 
-__all__ = ["StoredPasswords", "User", "usual"]
+__all__ = ["StoredPasswords", "StoredUser", "usual"]
 
 
 @dataclass(frozen=True, slots=True)
-class User:
+class StoredUser:
     """A user as stored. ``fields``: which fields of a line behind the secret are filled in, by their names."""
 
     name: str
@@ -58,13 +58,13 @@ class StoredPasswords(abc.ABC):
     """
 
     def __init__(self, salts: bytes | None = None, *, latin1_passwords: bool = False) -> None:
-        self._invented = Invented(salts or os.urandom(32))
+        self._invented = InventedUsers(salts or os.urandom(32))
         self._latin1 = latin1_passwords
         self._dummy = Secret(ARGON2ID, DUMMY)
         self._hashing = Hashing()
 
     @abc.abstractmethod
-    async def find(self, name: str) -> User | None:
+    async def find(self, name: str) -> StoredUser | None:
         """The user of that name. Raises `pop3d.auth.AuthUnavailable` when that cannot be known now."""
 
     @abc.abstractmethod
@@ -94,7 +94,7 @@ class StoredPasswords(abc.ABC):
         """See `pop3d.auth.KnowsSpellings`."""
         return spelled(username)
 
-    def _logged_in(self, user: User) -> None:  # noqa: B027  # most have nothing to do
+    def _logged_in(self, user: StoredUser) -> None:  # noqa: B027  # most have nothing to do
         """A user has logged in: who cannot read all users learns from it what is usual."""
 
     def _learn(self, secrets: Collection[Secret]) -> None:
@@ -102,7 +102,7 @@ class StoredPasswords(abc.ABC):
         self._dummy = usual(secrets)
         self._invented.learn(filter(None, map(_shape, secrets)))
 
-    async def _matches(self, user: User | None, password: bytes, source: str) -> bool:
+    async def _matches(self, user: StoredUser | None, password: bytes, source: str) -> bool:
         passwords = variants(password, latin1=self._latin1)
         if user is None or lacks_extra(user.secret.scheme):
             await self._hashing.matches(self._dummy, passwords, source)

@@ -19,13 +19,13 @@ from typing import BinaryIO
 
 from pop3d.auth import AuthError, check_user_name
 from pop3d.auth.passwords import ARGON2ID, CRYPT_EXTRA, hashed, lacks_extra, parse_secret
-from pop3d.auth.stored import StoredPasswords, User
+from pop3d.auth.stored import StoredPasswords, StoredUser
 from pop3d.system.atomic_edit import edit
 
 __all__ = [
     "Line",
+    "StoredUser",
     "UnknownUser",
-    "User",
     "UserExists",
     "UsersFile",
     "add_user",
@@ -56,13 +56,13 @@ class Line:
 
     number: int
     name: str
-    user: User | None
+    user: StoredUser | None
     fault: str = ""
 
 
-def parse_users(text: str, source: str) -> dict[str, User]:
+def parse_users(text: str, source: str) -> dict[str, StoredUser]:
     """All users by name. ``source``: what a fault calls the file. Raises `AuthError` for the first faulty line."""
-    users: dict[str, User] = {}
+    users: dict[str, StoredUser] = {}
     for line in lines_of(text):
         if line.user is None:
             raise AuthError(f"{source} line {line.number}: {line.fault}")
@@ -94,7 +94,7 @@ def read_lines(path: Path) -> list[Line]:
     return list(lines_of(_read(path)))
 
 
-def _parse_line(line: str) -> User:
+def _parse_line(line: str) -> StoredUser:
     name, colon, rest = line.partition(":")
     if not colon:
         raise ValueError("a line is name:{SCHEME}secret")
@@ -102,7 +102,7 @@ def _parse_line(line: str) -> User:
     secret, *fields = rest.split(":")
     home = fields[_FIELDS.index("home")] if len(fields) > _FIELDS.index("home") else ""
     filled = tuple(field for field, value in zip(_FIELDS, fields, strict=False) if value)
-    return User(name, parse_secret(secret), home or None, filled)
+    return StoredUser(name, parse_secret(secret), home or None, filled)
 
 
 def _read(path: Path) -> str:
@@ -128,11 +128,11 @@ class UsersFile(StoredPasswords):
 
     def __init__(self, path: Path, salts: bytes | None = None, *, latin1_passwords: bool = False) -> None:
         self._path = path
-        self._users: Mapping[str, User] = parse_users(_read(path), str(path))
+        self._users: Mapping[str, StoredUser] = parse_users(_read(path), str(path))
         super().__init__(salts, latin1_passwords=latin1_passwords)
         self._learn([user.secret for user in self._users.values()])
 
-    async def find(self, name: str) -> User | None:
+    async def find(self, name: str) -> StoredUser | None:
         """See `StoredPasswords.find`."""
         return self._users.get(name)
 

@@ -27,7 +27,7 @@ from pop3d.auth.users_file import Line, read_lines
 from pop3d.commands import check_asked, check_mail, check_users
 from pop3d.commands.check_listeners import listeners
 from pop3d.commands.configured import configured
-from pop3d.commands.finding import Finding, counted
+from pop3d.commands.finding import CheckFinding, counted
 from pop3d.commands.finding import fault as _fault
 from pop3d.commands.finding import mode_faults as _mode
 from pop3d.commands.finding import warning as _warning
@@ -36,10 +36,10 @@ from pop3d.exit_status import ExitStatus
 from pop3d.net.certificates import covers, shown_by
 from pop3d.observe.log import harmless
 from pop3d.system.ownership import acting
-from pop3d.system.privileges import Doubt, Whom, become, whom
+from pop3d.system.privileges import IdentityDoubt, ProcessIdentity, become, process_identity
 from pop3d.system.state_folder import CACHE, KEEP
 
-__all__ = ["Finding", "check", "findings"]
+__all__ = ["CheckFinding", "check", "findings"]
 
 _RSA_BITS_MAX: Final = 3072  # a handshake with 4096 takes 5 ms of the event loop, with 2048 one
 _DAYS_LEFT: Final = 14  # a certificate that ends sooner should have been renewed: those of ACME last 90 days, or 47
@@ -59,24 +59,24 @@ def check(path: Path | None) -> ExitStatus:
     return ExitStatus.CONFIG if faults else ExitStatus.OK
 
 
-def findings(path: Path | None) -> list[Finding]:
+def findings(path: Path | None) -> list[CheckFinding]:
     """All there are. A process of root becomes the configured `user` on the way."""
     try:
         config = configured(path, serves=True)
     except ConfigError as fault:
-        return [Finding(True, text) for text in fault.faults]
+        return [CheckFinding(True, text) for text in fault.faults]
     found = [*_limits(config), *listeners(config), *_certificates(config)]
     with acting(config.owner):
         found += _state(config.state)
     daemon = _whom(config, found)
-    found += (Finding(True, text) for text in plugin_faults(config))
+    found += (CheckFinding(True, text) for text in plugin_faults(config))
     lines: list[Line] = []
     try:
         if config.auth.backend == "file":
             lines = read_lines(config.auth.users)
             found += check_users.users(config, lines)
     except AuthError as fault:
-        found.append(Finding(True, str(fault)))
+        found.append(CheckFinding(True, str(fault)))
     pam = (config.auth.pam or Pam()) if config.auth.backend == "pam" else None
     with acting(config.owner):
         found += check_asked.databases(config)
@@ -101,17 +101,17 @@ def findings(path: Path | None) -> list[Finding]:
 # --- configuration, certificates, state ---
 
 
-def _limits(config: Config) -> Iterator[Finding]:
+def _limits(config: Config) -> Iterator[CheckFinding]:
     if config.limits.idle_timeout < _IDLE_LEAST:
         what = f"{config.limits.idle_timeout:g} seconds is less than RFC 1939 asks for"
         yield _warning("`limits.idle_timeout`", what, f"clients may count on {_IDLE_LEAST}")
 
 
-def _certificates(config: Config) -> Iterator[Finding]:
+def _certificates(config: Config) -> Iterator[CheckFinding]:
     if config.tls is None:
         return
     if faults := tls_faults(config):
-        yield from (Finding(True, text) for text in faults)
+        yield from (CheckFinding(True, text) for text in faults)
     else:
         try:
             tls_of(config)
@@ -128,7 +128,7 @@ def _certificates(config: Config) -> Iterator[Finding]:
             yield from _mode(private_key, "the private key")
 
 
-def _certificate(certificate: Path, hosts: tuple[str, ...], *, sure: bool) -> Iterator[Finding]:
+def _certificate(certificate: Path, hosts: tuple[str, ...], *, sure: bool) -> Iterator[CheckFinding]:
     """``sure``: the names were given, and are not this machine's own, which clients may know by another."""
     try:
         shown = shown_by(certificate)
@@ -144,10 +144,10 @@ def _certificate(certificate: Path, hosts: tuple[str, ...], *, sure: bool) -> It
         if not covers(shown.names, host):
             names = ", ".join(sorted(shown.names)) or "no name at all"
             what = f"it is for {names}, not for {host!r}, so clients that connect to that will refuse it"
-            yield Finding(sure or not shown.names, f"{where}: {what}; get one with that name as subjectAltName")
+            yield CheckFinding(sure or not shown.names, f"{where}: {what}; get one with that name as subjectAltName")
 
 
-def _state(state: Path) -> Iterator[Finding]:
+def _state(state: Path) -> Iterator[CheckFinding]:
     """Looked at as whoever we are: started as root, `serve` gives the folder to `user`."""
     remedy = "make it a folder that can be written to, or set another `state`; nothing is cached or remembered"
     try:
@@ -163,27 +163,27 @@ def _state(state: Path) -> Iterator[Finding]:
         yield _fault(f"state folder {state}", f"cannot be written to: {fault.strerror}", remedy)
 
 
-def _whom(config: Config, found: list[Finding]) -> Whom:
+def _whom(config: Config, found: list[CheckFinding]) -> ProcessIdentity:
     """Whom `serve` becomes."""
     try:
-        answer = whom(config.user, config.group)
+        answer = process_identity(config.user, config.group)
     except LookupError as fault:
         found.append(_fault("`user` or `group`", str(fault), "name those that own the mail"))
-        return Whom(None)
+        return ProcessIdentity(None)
     match answer.doubt:
-        case Doubt.NOBODY:
+        case IdentityDoubt.NOBODY:
             what = "not set, and `serve`, started as root, refuses to go on without it"
             found.append(_fault("`user`", what, 'add user = "vmail" (whoever owns the mail)'))
-        case Doubt.ROOT:
+        case IdentityDoubt.ROOT:
             what = "root: every fault would have all rights"
             found.append(_warning("`user`", what, "give the mail a user of its own"))
-        case Doubt.ANOTHER:
+        case IdentityDoubt.ANOTHER:
             what = f"this was checked by another user than {config.user!r}, who may see less or more"
             found.append(_warning("`user`", what, "run it as root, or as that user"))
     return answer
 
 
-def _reloadable(config: Config) -> Iterator[Finding]:
+def _reloadable(config: Config) -> Iterator[CheckFinding]:
     """As the configured user."""
     files = [config.auth.users] if config.auth.backend == "file" else []
     if config.auth.oauth is not None:
@@ -200,7 +200,7 @@ def _reloadable(config: Config) -> Iterator[Finding]:
             pass  # told already
 
 
-def _processes() -> Iterator[Finding]:
+def _processes() -> Iterator[CheckFinding]:
     """As the configured user, who checks passwords of SHA-crypt in processes."""
     try:
         # as `serve` starts them, from a folder that is nobody else's

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from pop3d.assembly import by_pam, postgres_store, postgres_users, with_tokens
 from pop3d.auth import Authenticator, AuthError
-from pop3d.commands.finding import Finding, fault, mode_faults, warning
+from pop3d.commands.finding import CheckFinding, fault, mode_faults, warning
 from pop3d.config import Config, OAuth, Pam
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _SERVICE_OCTETS_MAX: Final = 64 * 1024
 _SECONDS_MAX: Final = 20
 
 
-def tokens(oauth: OAuth) -> Iterator[Finding]:
+def tokens(oauth: OAuth) -> Iterator[CheckFinding]:
     """Whether what tokens are checked with can be had."""
     if oauth.client_secret_file is not None:
         yield from mode_faults(oauth.client_secret_file, "our secret for introspection")
@@ -45,21 +45,21 @@ def tokens(oauth: OAuth) -> Iterator[Finding]:
     try:
         asyncio.run(ask(with_tokens(oauth, None)))
     except AuthError as found:
-        yield Finding(True, str(found))
+        yield CheckFinding(True, str(found))
 
 
-def pam(settings: Pam) -> Iterator[Finding]:
+def pam(settings: Pam) -> Iterator[CheckFinding]:
     """Whether PAM can be asked at all."""
     try:
         by_pam(settings)
     except AuthError as found:
-        yield Finding(True, str(found))
+        yield CheckFinding(True, str(found))
     if _file(settings.service) is None and any(place.is_dir() for place in PAM_PLACES):
         what = 'there is no such service of PAM, which then asks its service "other"; that refuses everybody as a rule'
         yield fault(PAM_PLACES[0] / settings.service, what, "write it, or name another in `auth.pam.service`")
 
 
-def as_user(settings: Pam) -> Iterator[Finding]:
+def as_user(settings: Pam) -> Iterator[CheckFinding]:
     """As whoever serves: whether the processes that ask PAM can run, and can do what the service wants."""
     try:
         from pop3d.auth.pam import WORKER
@@ -90,7 +90,7 @@ def as_user(settings: Pam) -> Iterator[Finding]:
         yield warning(service, what, 'use a module that asks a server, such as pam_sss, or pam_exec, or user = "root"')
 
 
-def databases(config: Config) -> Iterator[Finding]:
+def databases(config: Config) -> Iterator[CheckFinding]:
     """Whether they are there, with what is looked for in them."""
 
     async def trouble_of(database: PostgresUsers | PostgresStore) -> str | None:

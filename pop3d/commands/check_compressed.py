@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from pop3d.commands.finding import Finding, fault, warning
-from pop3d.stores.maildir.compressed import HEAD, NotMail, Refused, form_of, unpacked
+from pop3d.commands.finding import CheckFinding, fault, warning
+from pop3d.stores.maildir.compressed import HEAD, NotMail, RefusedContent, form_of, unpacked
 from pop3d.stores.maildir.content import OPEN_MESSAGE
 from pop3d.stores.maildir.folders import open_folder
 from pop3d.stores.maildir.names import OpenFolders, base_of, entries_of, name_and_inode
@@ -34,7 +34,7 @@ class CompressedMail:
         self._forms: Counter[str] = Counter()
         self._any = False  # that cannot be sent
 
-    def look_into(self, mailbox: str) -> Iterator[Finding]:
+    def look_into(self, mailbox: str) -> Iterator[CheckFinding]:
         """Its messages that cannot be served; the others are counted for `served`."""
         found: dict[str, tuple[NotMail, list[str]]] = {}
         with contextlib.suppress(OSError):  # not there, or not readable, which others tell
@@ -53,9 +53,9 @@ class CompressedMail:
         self._any = self._any or bool(found)
         for what, names in found.values():
             text = f"{_listed(sorted(names))} cannot be sent: {what.why}"
-            yield (warning if isinstance(what, Refused) else fault)(mailbox, text, what.remedy)
+            yield (warning if isinstance(what, RefusedContent) else fault)(mailbox, text, what.remedy)
 
-    def served(self, where: object) -> Iterator[Finding]:
+    def served(self, where: object) -> Iterator[CheckFinding]:
         """All that is unpacked when it is sent, and what was not looked at."""
         if self._forms:
             forms = ", ".join(f"{count} by {name}" for name, count in sorted(self._forms.items()))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pop3d.commands.finding import Finding, fault, warning
+from pop3d.commands.finding import CheckFinding, fault, warning
 from pop3d.config import Config
 from pop3d.server import ListenError
 
@@ -38,7 +38,7 @@ class _Wanted:
     addresses: tuple[tuple[int, str], ...]
 
 
-def listeners(config: Config) -> Iterator[Finding]:
+def listeners(config: Config) -> Iterator[CheckFinding]:
     """As whoever we are, who should be who starts `serve`."""
     asked = [
         (f"[[listen]] number {number}", listen.host, listen.port, listen.reuse_port)
@@ -55,7 +55,7 @@ def listeners(config: Config) -> Iterator[Finding]:
             UnicodeError,
         ) as trouble:  # UnicodeError: a name that cannot be one, which no resolver is asked
             known = trouble if isinstance(trouble, OSError) else OSError(trouble.args[-1])
-            yield Finding(True, f"{where}: {ListenError(host, port, known)}")
+            yield CheckFinding(True, f"{where}: {ListenError(host, port, known)}")
             continue
         addresses = tuple(dict.fromkeys((int(family), str(address[0])) for family, _, _, _, address in found))
         all_wanted.append(_Wanted(where, host, port, reuse_port, addresses))
@@ -75,7 +75,7 @@ def _same(one: tuple[int, str], other: tuple[int, str]) -> bool:
     return one[0] == other[0] and (one[1] == other[1] or one[1] in _ANY or other[1] in _ANY)
 
 
-def _bound(wanted: _Wanted) -> Iterator[Finding]:
+def _bound(wanted: _Wanted) -> Iterator[CheckFinding]:
     for family, address in wanted.addresses:
         try:
             _bind(family, address, wanted)
@@ -86,7 +86,7 @@ def _bound(wanted: _Wanted) -> Iterator[Finding]:
             elif trouble.errno == errno.EACCES and os.geteuid() != 0:
                 yield warning(text, "this was checked as an ordinary user", "a unit of systemd may give the capability")
             else:
-                yield Finding(True, text)
+                yield CheckFinding(True, text)
             return
 
 
@@ -101,13 +101,13 @@ def _bind(family: int, address: str, wanted: _Wanted) -> None:
         sock.bind((address, wanted.port))
 
 
-def _taken(text: str, family: int, address: str, wanted: _Wanted) -> Iterator[Finding]:
+def _taken(text: str, family: int, address: str, wanted: _Wanted) -> Iterator[CheckFinding]:
     holders = _holders(_inodes(family, address, wanted.port))
     others = sorted(f"{name} (process {pid})" for pid, (name, ours) in holders.items() if not ours)
     if others:
-        yield Finding(True, f"{text}; it is {', '.join(others)}")
+        yield CheckFinding(True, f"{text}; it is {', '.join(others)}")
     elif not holders:
-        yield Finding(False, f"{text}; all is well if it is pop3d itself, which could not be seen")
+        yield CheckFinding(False, f"{text}; all is well if it is pop3d itself, which could not be seen")
 
 
 def _inodes(family: int, address: str, port: int) -> set[str]:

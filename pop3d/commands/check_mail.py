@@ -13,10 +13,10 @@ from typing import Final
 
 from pop3d.assembly import maildir_store
 from pop3d.auth import Account
-from pop3d.auth.users_file import User
+from pop3d.auth.users_file import StoredUser
 from pop3d.commands import check_missing
 from pop3d.commands.check_compressed import CompressedMail
-from pop3d.commands.finding import Finding, counted, fault, warning
+from pop3d.commands.finding import CheckFinding, counted, fault, warning
 from pop3d.config import Config
 from pop3d.stores import MaildropBusy, StoreError
 from pop3d.stores.maildir.folders import open_folder
@@ -30,7 +30,7 @@ _FILES_MAX: Final = 100_000
 """Messages whose owner is looked at, in all mailboxes together: some seconds."""
 
 
-def mail(config: Config, users: list[User], owner: int) -> Iterator[Finding]:
+def mail(config: Config, users: list[StoredUser], owner: int) -> Iterator[CheckFinding]:
     """As the configured user, to whom, by number, all mail should belong: ``owner``."""
     yield from check_missing.kept(config)
     seen = SeenMailboxes(config.state, config.store.path)
@@ -90,7 +90,7 @@ def mail(config: Config, users: list[User], owner: int) -> Iterator[Finding]:
         yield warning(base or "mail", what, "find -not -user tells all")
 
 
-def _one_file_system(base: Path | None, config: Config) -> Iterator[Finding]:
+def _one_file_system(base: Path | None, config: Config) -> Iterator[CheckFinding]:
     folder = mailboxes_root(config.store.deleted)
     if base is None or folder is None:
         return
@@ -143,7 +143,7 @@ class _Heard(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-def _opened(config: Config, account: Account, mailbox: str) -> Iterator[Finding]:
+def _opened(config: Config, account: Account, mailbox: str) -> Iterator[CheckFinding]:
     """Open one mailbox as a login does."""
 
     async def listed() -> None:
@@ -160,4 +160,4 @@ def _opened(config: Config, account: Account, mailbox: str) -> Iterator[Finding]
         yield fault(mailbox, f"cannot be opened: {failed.detail or failed.text}", "give it to `user`")
     finally:
         log.removeHandler(heard)
-    yield from (Finding(False, text) for text in heard.lines)
+    yield from (CheckFinding(False, text) for text in heard.lines)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from pop3d.auth import Account, check_user_name
 from pop3d.auth.passwords import CRYPT_EXTRA, PLAIN, PROVED_BY, lacks_extra, serves
-from pop3d.auth.users_file import Line, User
-from pop3d.commands.finding import Finding, counted, fault, mode_faults, warning
+from pop3d.auth.users_file import Line, StoredUser
+from pop3d.commands.finding import CheckFinding, counted, fault, mode_faults, warning
 from pop3d.config import Config, are_one_mailbox
 from pop3d.stores import StoreError
 from pop3d.stores.maildir.store import mailbox_path
@@ -17,7 +17,7 @@ from pop3d.stores.maildir.store import mailbox_path
 __all__ = ["users"]
 
 
-def users(config: Config, lines: list[Line]) -> Iterator[Finding]:
+def users(config: Config, lines: list[Line]) -> Iterator[CheckFinding]:
     """As root, where `pop3d check` was started so. ``lines``: of the users file."""
     path = config.auth.users
     yield from mode_faults(path, "the secrets of users")
@@ -48,7 +48,7 @@ def _remedy(name: str, *, again: bool) -> str:
     return f"mend the line, or store another secret with `pop3d user passwd {shlex.quote(name)}`"
 
 
-def _mechanisms(where: str, user: User, mechanisms: tuple[str, ...]) -> Iterator[Finding]:
+def _mechanisms(where: str, user: StoredUser, mechanisms: tuple[str, ...]) -> Iterator[CheckFinding]:
     """A mechanism that is offered, but not for this user."""
     scheme = user.secret.scheme
     lacking = [name for name in mechanisms if name in PROVED_BY and not serves(user.secret, PROVED_BY[name])]
@@ -61,10 +61,10 @@ def _mechanisms(where: str, user: User, mechanisms: tuple[str, ...]) -> Iterator
         if len(lacking) == len(mechanisms):
             what += ": no login is possible"
         remedy = f"`pop3d user passwd {shlex.quote(user.name)}{option}` stores {stores}"
-        yield Finding(len(lacking) == len(mechanisms), f"{where}: {what}; {remedy}")
+        yield CheckFinding(len(lacking) == len(mechanisms), f"{where}: {what}; {remedy}")
 
 
-def _fields(where: str, user: User, config: Config) -> Iterator[Finding]:
+def _fields(where: str, user: StoredUser, config: Config) -> Iterator[CheckFinding]:
     if config.store.backend != "maildir":
         return
     places: list[str] = []

@@ -37,7 +37,7 @@ _PIECE = 64 * 1024  # octets
 _FLAGS = re.compile(r":2,([A-Za-z]*)$")
 
 
-class _Mailbox(Protocol):
+class _Recipient(Protocol):
     """Where a user's mail goes."""
 
     def deliver(self, content: Iterable[bytes], flags: str | None = None) -> None:
@@ -78,7 +78,7 @@ class _InPostgres:
             raise CommandError(f"not delivered: {fault}", ExitStatus.DATAERR) from None
 
 
-def _mailbox(user: str, path: Path | None) -> _Mailbox:
+def _mailbox(user: str, path: Path | None) -> _Recipient:
     """Where a user's mail is. On the way this process becomes whom the configuration says."""
     config = configured(path)
     store = config.store

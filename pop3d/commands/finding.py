@@ -8,28 +8,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Finding", "counted", "fault", "mode_faults", "warning"]
+__all__ = ["CheckFinding", "counted", "fault", "mode_faults", "warning"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckFinding:
     """One line. ``fault``: else it is a warning."""
 
     fault: bool
     text: str
 
 
-def fault(where: object, what: str, remedy: str) -> Finding:
+def fault(where: object, what: str, remedy: str) -> CheckFinding:
     """Something that keeps the daemon from serving, or somebody from the mail, or shows a secret."""
-    return Finding(True, f"{where}: {what}; {remedy}")
+    return CheckFinding(True, f"{where}: {what}; {remedy}")
 
 
-def warning(where: object, what: str, remedy: str) -> Finding:
+def warning(where: object, what: str, remedy: str) -> CheckFinding:
     """Something less."""
-    return Finding(False, f"{where}: {what}; {remedy}")
+    return CheckFinding(False, f"{where}: {what}; {remedy}")
 
 
-def mode_faults(path: Path, what: str) -> Iterator[Finding]:
+def mode_faults(path: Path, what: str) -> Iterator[CheckFinding]:
     """Whether everybody on this machine gets at a file, which holds ``what``."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)

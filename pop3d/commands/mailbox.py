@@ -40,7 +40,7 @@ class _Count:
 
 
 @dataclass(frozen=True, slots=True)
-class _Mailbox:
+class _MailboxView:
     """What is shown. ``seen``: by a login before; ``gone``: why it should be there, and is not.
 
     ``messages`` and ``octets`` (as stored) are None for one that is gone: nobody knows. ``quota``: None for no limit, 0
@@ -146,7 +146,7 @@ def _path(template: str, account: Account) -> str:
         raise CommandError(f"{account.name}: {fault.detail}", ExitStatus.CONFIG) from None
 
 
-def _looked_at(config: Config, account: Account) -> _Mailbox:
+def _looked_at(config: Config, account: Account) -> _MailboxView:
     """Raises OSError."""
     store = config.store
     path = _path(store.path, account)
@@ -154,7 +154,7 @@ def _looked_at(config: Config, account: Account) -> _Mailbox:
     there = is_there(path)
     gone = None if there else seen.gone(path)
     count = _counted(path) if gone is None else None
-    return _Mailbox(
+    return _MailboxView(
         account.name,
         path,
         there,
@@ -199,7 +199,7 @@ def _locked(path: str) -> bool:
     return False
 
 
-def _lines(found: _Mailbox) -> list[tuple[str, str, str]]:
+def _lines(found: _MailboxView) -> list[tuple[str, str, str]]:
     """Names, values and their styles."""
     if found.there:
         state, style = ("in use by a session", "yellow") if found.locked else ("there", "green")

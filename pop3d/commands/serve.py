@@ -25,7 +25,7 @@ from pop3d.observe.log_thread import beside
 from pop3d.renewal import Renewal
 from pop3d.server import ListenError, Server
 from pop3d.system.ownership import acting
-from pop3d.system.privileges import Doubt, Identity, become, whom
+from pop3d.system.privileges import Identity, IdentityDoubt, become, process_identity
 from pop3d.system.process import no_core, no_new_privileges, tune
 from pop3d.system.state_folder import prepare
 from pop3d.system.systemd import ActivationError, Notifier, activated, matched
@@ -79,19 +79,19 @@ def _metrics(config: Config) -> Metrics | None:
 
 
 def _identity(config: Config) -> Identity | None:
-    """Whom to become; None to stay who we are."""
+    """ProcessIdentity to become; None to stay who we are."""
     try:
-        found = whom(config.user, config.group)
+        found = process_identity(config.user, config.group)
     except LookupError as fault:
         raise CommandError(f"`user` or `group` in the configuration: {fault}", ExitStatus.CONFIG) from None
     match found.doubt:
-        case Doubt.NOBODY:
+        case IdentityDoubt.NOBODY:
             raise CommandError(
                 'started as root, but the configuration names no `user` to become: add user = "vmail" '
                 "(whoever owns the mail), or start as that user",
                 ExitStatus.CONFIG,
             )
-        case Doubt.ROOT:
+        case IdentityDoubt.ROOT:
             log.warning('user = "root": every fault would have all rights; give the mail a user of its own')
     if found.doubt is not None and found.becomes is None:
         raise CommandError(f"only root can become {config.user!r}: start as root, or as that user", ExitStatus.CONFIG)
@@ -208,7 +208,7 @@ class Ending:
             drain.result()
         else:
             drain.cancel()
-            server.cut()  # or a client that takes nothing would hold us up for ever
+            server.abort()  # or a client that takes nothing would hold us up for ever
         log.info("ended")
 
 

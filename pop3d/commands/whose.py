@@ -9,7 +9,7 @@ from pop3d.auth import Account, AuthError, AuthUnavailable
 from pop3d.config import Config
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
-from pop3d.system.privileges import become, whom
+from pop3d.system.privileges import become, process_identity
 
 __all__ = ["become_user", "known_account"]
 
@@ -33,7 +33,7 @@ def become_user(config: Config) -> None:
     if os.geteuid() != 0:
         return  # and whom it names does not matter
     try:
-        if (identity := whom(config.user, config.group).becomes) is not None:
+        if (identity := process_identity(config.user, config.group).becomes) is not None:
             become(identity)
     except (LookupError, OSError) as fault:
         raise CommandError(f"`user` or `group` in the configuration: {fault}", ExitStatus.CONFIG) from None

@@ -19,8 +19,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pop3d.system.ownership import open_as_root
 
 __all__ = [
+    "CertificateFacts",
     "ClientName",
-    "Shown",
     "authority_faults",
     "covers",
     "create_self_signed",
@@ -119,7 +119,7 @@ def _certificate(
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class CertificateFacts:
     """What clients look at.
 
     ``names``: subjectAltNames, lower case, addresses as text; ``ends``: in UTC; ``rsa_bits``: of the key; 0: not RSA.
@@ -130,7 +130,7 @@ class Shown:
     rsa_bits: int = 0
 
 
-def shown_by(certificate: Path) -> Shown:
+def shown_by(certificate: Path) -> CertificateFacts:
     """Of the first certificate in the file. Raises OSError, and ValueError when there is none."""
     first = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
     key = first.public_key()
@@ -138,10 +138,10 @@ def shown_by(certificate: Path) -> Shown:
     try:
         alternatives = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return Shown(frozenset(), first.not_valid_after_utc, rsa_bits)
+        return CertificateFacts(frozenset(), first.not_valid_after_utc, rsa_bits)
     names = [name.lower() for name in alternatives.get_values_for_type(x509.DNSName)]
     addresses = [str(address) for address in alternatives.get_values_for_type(x509.IPAddress)]
-    return Shown(frozenset(names + addresses), first.not_valid_after_utc, rsa_bits)
+    return CertificateFacts(frozenset(names + addresses), first.not_valid_after_utc, rsa_bits)
 
 
 def covers(names: Collection[str], host: str) -> bool:

@@ -1,6 +1,6 @@
-"""A connection, in clear text as the engine sees it: a `Wire`, with a TLS `Layer` above it or not.
+"""A connection, in clear text as the engine sees it: a `Transport`, with a TLS `Layer` above it or not.
 
-Nothing here knows time. Whoever sweeps deadlines wakes a waiting `read` with `interrupt`, or ends it all with `abort`.
+Nothing here knows time. Whoever sweeps deadlines wakes a waiting `read` with `feed_eof`, or ends it all with `abort`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pop3d.net.certificates import ClientName, identity_of
 from pop3d.net.proxy_protocol import ProxyError, ProxyHeader, ProxyParser
 from pop3d.net.tls import Bindings, Layer, ServerTls
-from pop3d.net.transport import ConnectionGone, Wire
+from pop3d.net.transport import ConnectionGone, Transport
 
 __all__ = ["Channel", "ConnectionGone", "HandshakeFailed", "ProxyError"]
 
@@ -31,15 +31,15 @@ class Channel:
     ``tls``: spoken from the first octet, behind a PROXY header; None for later, or never.
     """
 
-    def __init__(self, wire: Wire, tls: ServerTls | None) -> None:
-        self._wire = wire
+    def __init__(self, transport: Transport, tls: ServerTls | None) -> None:
+        self._transport = transport
         self._tls: Layer | None = None
         if tls is not None:
             self.begin_tls(tls)
         self._hear: Callable[[bytes], bool] | None = None  # of a `listen` that goes on
         self._proxied: ProxyHeader | None = None
         self._in_turn = 0  # octets written since others had theirs
-        self.peer = wire.peer
+        self.peer = transport.peer
 
     @property
     def tls_version(self) -> str:
@@ -54,7 +54,7 @@ class Channel:
         return self._tls.bindings if self._tls is not None else Bindings()
 
     def identity(self, field: ClientName) -> str | None:
-        """Whom that field of the client's verified certificate says it is; None without."""
+        """ProcessIdentity that field of the client's verified certificate says it is; None without."""
         certificate = self._tls.peer_certificate if self._tls is not None else None
         return identity_of(certificate, field) if certificate is not None else None
 
@@ -76,11 +76,11 @@ class Channel:
     async def read_proxy_header(self) -> ProxyHeader:
         """Read a PROXY header; before anything else. Raises `ProxyError` and `ConnectionGone`."""
         parser = ProxyParser()
-        while (header := parser.receive(data := await self._wire.read())) is None:
+        while (header := parser.receive(data := await self._transport.read())) is None:
             if not data:
                 raise ConnectionGone
         self._proxied = header
-        self._wire.put_back(parser.rest)
+        self._transport.put_back(parser.rest)
         if header.address is not None:
             self.peer = header.address
         return header
@@ -88,7 +88,7 @@ class Channel:
     @property
     def reading(self) -> bool:
         """True while a `read`, a `listen` or a `handshake` waits for the peer."""
-        return self._wire.reading
+        return self._transport.reading
 
     def begin_tls(self, tls: ServerTls) -> None:
         """From now on all that is read and written is TLS; a `handshake` comes first."""
@@ -98,7 +98,7 @@ class Channel:
         """Do the TLS handshake, when there is TLS. Raises `HandshakeFailed` and `ConnectionGone`."""
         tls = self._tls
         while tls is not None and not tls.established:
-            data = await self._wire.read()
+            data = await self._transport.read()
             if not data:
                 raise ConnectionGone
             tls.receive(data)
@@ -119,7 +119,7 @@ class Channel:
         The end of TLS is the end, whatever may follow it in clear text (RFC 2595 §2.2).
         """
         if self._tls is None:
-            return await self._wire.read()
+            return await self._transport.read()
         while True:
             data = b""
             # what came with the last octets of the handshake is read first
@@ -133,7 +133,7 @@ class Channel:
                 await self._transmit(output)
             if data or self._tls.ended:
                 return data
-            received = await self._wire.read()
+            received = await self._transport.read()
             if not received:
                 return b""
             self._tls.receive(received)
@@ -150,7 +150,7 @@ class Channel:
                 if tls is not None and (tls.has_input or tls.has_output or tls.ended):
                     self._tell(await self.read())
                 else:
-                    await self._wire.listen(self._arrived)
+                    await self._transport.listen(self._arrived)
         finally:
             self._hear = None
 
@@ -175,7 +175,7 @@ class Channel:
             self._hear = None
 
     def write(self, data: bytes, *, last: bool = False) -> bool:
-        """Send; False when `left` has to be waited for before anything else is sent. Raises `ConnectionGone`.
+        """Send; False when `drain` has to be waited for before anything else is sent. Raises `ConnectionGone`.
 
         ``last``: nothing more will be sent, and the peer is told with the same octets.
         """
@@ -188,29 +188,29 @@ class Channel:
                 self._tls.shut_down()
             data = self._tls.take_output()
         self._in_turn += len(data)
-        return self._wire.write(data) and self._in_turn < _FAIR
+        return self._transport.write(data) and self._in_turn < _FAIR
 
-    async def left(self) -> None:
+    async def drain(self) -> None:
         """Wait until all has left for the system's buffers, and others had their turn. Raises `ConnectionGone`."""
         self._in_turn = 0
-        await self._wire.left()
+        await self._transport.drain()
         await asyncio.sleep(0)
 
     async def _transmit(self, data: bytes) -> None:
-        if data and not self._wire.write(data):
-            await self._wire.left()
+        if data and not self._transport.write(data):
+            await self._transport.drain()
 
-    async def gone(self) -> None:
+    async def wait_eof(self) -> None:
         """Wait until the peer sends nothing more; for one who does not read meanwhile."""
-        await self._wire.gone()
+        await self._transport.wait_eof()
 
-    def interrupt(self) -> None:
+    def feed_eof(self) -> None:
         """Make a `read` under way, and all later ones, see the end of the stream."""
-        self._wire.interrupt()
+        self._transport.feed_eof()
 
     def abort(self) -> None:
         """Close at once; what was not sent is lost."""
-        self._wire.abort()
+        self._transport.abort()
 
     async def close(self, *, linger: bool = False) -> None:
         """Say goodbye and close; returns when all has left.
@@ -223,10 +223,10 @@ class Channel:
             if self._tls is not None:
                 self._tls.shut_down()
                 if output := self._tls.take_output():
-                    self._wire.write(output)
+                    self._transport.write(output)
             if linger:
-                self._wire.end()
+                self._transport.write_eof()
                 patience = _LINGER_OCTETS_MAX
-                while patience > 0 and (data := await self._wire.read()):
+                while patience > 0 and (data := await self._transport.read()):
                     patience -= len(data)
-        await self._wire.close()
+        await self._transport.close()

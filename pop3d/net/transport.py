@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Final, cast
 from weakref import WeakKeyDictionary
 
-__all__ = ["ConnectionGone", "Wire"]
+__all__ = ["ConnectionGone", "Transport"]
 
 _READ: Final = 16 * 1024  # octets read at a time: commands are short
 _HELD_MAX: Final = 16 * 1024  # octets that wait for a reader before no more are taken from the system
@@ -32,18 +32,18 @@ class ConnectionGone(Exception):
 
 
 class _Turn:
-    """What the wires of one event loop share."""
+    """What the connections of one event loop share."""
 
     def __init__(self) -> None:
         self.buffer = memoryview(bytearray(_READ))  # filled and emptied within one turn
-        self.last: Wire | None = None  # has written
-        self.leaving: list[Wire] = []  # have replies that leave together
+        self.last: Transport | None = None  # has written
+        self.leaving: list[Transport] = []  # have replies that leave together
 
-    def leave(self) -> None:
+    def flush(self) -> None:
         """Send what waits."""
         leaving, self.leaving = self.leaving, []
-        for wire in leaving:
-            wire.leave()
+        for one in leaving:
+            one.flush()
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turn] = WeakKeyDictionary()
@@ -56,15 +56,16 @@ def _turn_of(loop: asyncio.AbstractEventLoop) -> _Turn:
     return turn
 
 
-class Wire(asyncio.BufferedProtocol):
+class Transport(asyncio.BufferedProtocol):
     """``writer``: of a connection that has just been made, and of which nothing was read yet."""
 
     __slots__ = (
-        "_departure",
+        "_drained",
         "_ended",
+        "_eof",
+        "_eof_fed",
         "_hear",
         "_held",
-        "_interrupted",
         "_leaving",
         "_loop",
         "_lost",
@@ -73,7 +74,6 @@ class Wire(asyncio.BufferedProtocol):
         "_stopped",
         "_transport",
         "_turn",
-        "_waits_to_leave",
         "_writer",
     )
 
@@ -87,13 +87,13 @@ class Wire(asyncio.BufferedProtocol):
         self._held = b""  # received, and not read yet
         self._ended = False  # the peer sends nothing more
         self._lost = False  # nothing can be sent any more
-        self._interrupted = False
+        self._eof_fed = False
         self._stopped = False  # taking octets from the system
         self._paused = False  # some of what was written has not left
         self._reader: asyncio.Future[bool] | None = None
         self._hear: Callable[[bytes], bool] | None = None  # of a reader that listens
-        self._waits_to_leave: asyncio.Future[bool] | None = None
-        self._departure: asyncio.Future[bool] | None = None  # somebody waits for the peer to go
+        self._drained: asyncio.Future[bool] | None = None
+        self._eof: asyncio.Future[bool] | None = None  # somebody waits for the peer to go
         # `paused` then says whether all has left: a reply is made only when the last one is gone
         self._transport.set_write_buffer_limits(high=0)
         self._transport.set_protocol(self)
@@ -111,10 +111,10 @@ class Wire(asyncio.BufferedProtocol):
     # --- for whoever reads and writes ---
 
     async def read(self) -> bytes:
-        """What came since the last read; ``b""`` at the end, or when interrupted. Raises `ConnectionGone`."""
+        """What came since the last read; ``b""`` at the end, or behind a `feed_eof`. Raises `ConnectionGone`."""
         if not self._readable:
             await self._arrival()
-        if self._interrupted:
+        if self._eof_fed:
             return b""
         data, self._held = self._held, b""
         if not data and self._lost:
@@ -127,7 +127,7 @@ class Wire(asyncio.BufferedProtocol):
     async def listen(self, hear: Callable[[bytes], bool]) -> None:
         """Tell ``hear`` what comes, as soon as it comes, until it returns False. Raises what that raises.
 
-        Like `read`, it is told ``b""`` at the end, or when interrupted. Raises `ConnectionGone`.
+        Like `read`, it is told ``b""`` at the end, or behind a `feed_eof`. Raises `ConnectionGone`.
         """
         while True:
             if self._readable:
@@ -139,7 +139,7 @@ class Wire(asyncio.BufferedProtocol):
     @property
     def _readable(self) -> bool:
         """Whether a `read` has something to tell at once."""
-        return bool(self._held) or self._interrupted or self._ended or self._lost
+        return bool(self._held) or self._eof_fed or self._ended or self._lost
 
     async def _arrival(self, hear: Callable[[bytes], bool] | None = None) -> bool:
         """Wait until there is something to read; True when ``hear`` was told all, and has heard enough."""
@@ -154,7 +154,7 @@ class Wire(asyncio.BufferedProtocol):
         self._held = data + self._held
 
     def write(self, data: bytes) -> bool:
-        """Send; False when some of it has to wait: see `left`. Raises `ConnectionGone`."""
+        """Send; False when some of it has to wait: see `drain`. Raises `ConnectionGone`."""
         if self._lost:
             raise ConnectionGone
         turn = self._turn
@@ -162,57 +162,57 @@ class Wire(asyncio.BufferedProtocol):
         if self._leaving:
             self._leaving += data
             if len(self._leaving) > _TOGETHER_MAX:
-                self.leave()
+                self.flush()
         elif alone or self._paused or len(data) > _TOGETHER_MAX:
             self._transport.write(data)
         else:
             self._leaving = data
             if not turn.leaving:
-                self._loop.call_soon(turn.leave)
+                self._loop.call_soon(turn.flush)
             turn.leaving.append(self)
             if len(turn.leaving) >= _REPLIES_MAX:
-                turn.leave()
+                turn.flush()
         return not self._paused
 
-    def leave(self) -> None:
+    def flush(self) -> None:
         """Send what waits for the end of the turn."""
         data, self._leaving = self._leaving, b""
         if data and not self._transport.is_closing():
             self._transport.write(data)
 
-    async def left(self) -> None:
+    async def drain(self) -> None:
         """Wait until all that was written has left for the system's buffers. Raises `ConnectionGone`."""
-        self.leave()
+        self.flush()
         if self._paused and not self._lost:
-            self._waits_to_leave = self._loop.create_future()
+            self._drained = self._loop.create_future()
             try:
-                await self._waits_to_leave
+                await self._drained
             finally:
-                self._waits_to_leave = None
+                self._drained = None
         if self._lost:
             raise ConnectionGone
 
-    async def gone(self) -> None:
+    async def wait_eof(self) -> None:
         """Wait until the peer sends nothing more, as far as that is seen without reading. One may wait at a time."""
         if not (self._ended or self._lost):
-            self._departure = self._loop.create_future()
+            self._eof = self._loop.create_future()
             try:
-                await self._departure
+                await self._eof
             finally:
-                self._departure = None
+                self._eof = None
 
-    def interrupt(self) -> None:
+    def feed_eof(self) -> None:
         """Make a `read` under way, and all later ones, see the end of the stream."""
-        self._interrupted = True
+        self._eof_fed = True
         _wake(self._reader)
 
-    def end(self) -> None:
-        """Send nothing more; what comes can be read, also behind an `interrupt`."""
-        self.leave()
+    def write_eof(self) -> None:
+        """Send nothing more; what comes can be read, also behind a `feed_eof`."""
+        self.flush()
         if not self._lost and self._transport.can_write_eof():
             with contextlib.suppress(OSError):  # the peer has reset the connection, and asyncio does not know it yet
                 self._transport.write_eof()
-        self._interrupted = False
+        self._eof_fed = False
 
     def abort(self) -> None:
         """Close at once; what was not sent is lost."""
@@ -220,10 +220,10 @@ class Wire(asyncio.BufferedProtocol):
 
     async def close(self) -> None:
         """Close when all has left."""
-        self.leave()
+        self.flush()
         self._transport.close()
         with contextlib.suppress(ConnectionGone):
-            await self.left()
+            await self.drain()
 
     # --- for the transport ---
 
@@ -253,7 +253,7 @@ class Wire(asyncio.BufferedProtocol):
         """See `asyncio.BaseProtocol`: we may still have something to say."""
         self._ended = True
         _wake(self._reader)
-        _wake(self._departure)
+        _wake(self._eof)
         return True
 
     def pause_writing(self) -> None:
@@ -263,7 +263,7 @@ class Wire(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
         self._paused = False
-        _wake(self._waits_to_leave)
+        _wake(self._drained)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
@@ -271,8 +271,8 @@ class Wire(asyncio.BufferedProtocol):
         if self._turn.last is self:
             self._turn.last = None  # nothing keeps a connection that is gone
         _wake(self._reader)
-        _wake(self._departure)
-        _wake(self._waits_to_leave)
+        _wake(self._eof)
+        _wake(self._drained)
 
 
 def _wake(waiter: asyncio.Future[bool] | None) -> None:

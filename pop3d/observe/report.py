@@ -42,13 +42,13 @@ class SessionReport:
 
 
 class Observer:
-    """Whom server and sessions tell what happens, for metrics; this one does not listen."""
+    """ProcessIdentity server and sessions tell what happens, for metrics; this one does not listen."""
 
     def connected(self) -> None:
         """A connection was let in."""
 
     def refused(self, reason: str) -> None:
-        """A connection was not let in. ``reason``: what `pop3d.abuse.connection_limits.Guard.admit` said."""
+        """A connection was not let in. ``reason``: what `pop3d.abuse.connection_limits.ConnectionLimits.admit` said."""
 
     def login(self, answer: LoginAccepted | LoginRejected, seconds: float) -> None:
         """A login was answered, so long after the credential had come."""

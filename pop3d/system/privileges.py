@@ -8,7 +8,7 @@ import pwd
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["Doubt", "Identity", "Whom", "become", "resolve", "whom"]
+__all__ = ["Identity", "IdentityDoubt", "ProcessIdentity", "become", "process_identity", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Identity:
     gid: int
 
 
-class Doubt(Enum):
+class IdentityDoubt(Enum):
     """Why a daemon should not run like that."""
 
     NOBODY = "root, and the configuration names nobody to become"
@@ -28,11 +28,11 @@ class Doubt(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Whom:
+class ProcessIdentity:
     """Whom a process becomes. ``named``: whom the configuration names; ``doubt``: what each command judges itself."""
 
     named: Identity | None
-    doubt: Doubt | None = None
+    doubt: IdentityDoubt | None = None
 
     @property
     def becomes(self) -> Identity | None:
@@ -40,15 +40,15 @@ class Whom:
         return self.named if os.geteuid() == 0 else None
 
 
-def whom(user: str | None, group: str | None) -> Whom:
+def process_identity(user: str | None, group: str | None) -> ProcessIdentity:
     """Whom this process becomes, by the configuration's `user` and `group`. Raises LookupError as `resolve` does."""
     root = os.geteuid() == 0
     if user is None:
-        return Whom(None, Doubt.NOBODY if root else None)
+        return ProcessIdentity(None, IdentityDoubt.NOBODY if root else None)
     named = resolve(user, group)
     if named.uid == 0:
-        return Whom(named, Doubt.ROOT)
-    return Whom(named, None if root or named.uid == os.geteuid() else Doubt.ANOTHER)
+        return ProcessIdentity(named, IdentityDoubt.ROOT)
+    return ProcessIdentity(named, None if root or named.uid == os.geteuid() else IdentityDoubt.ANOTHER)
 
 
 def resolve(user: str, group: str | None) -> Identity:

@@ -70,7 +70,7 @@ FEATURES = {
     "deadlines": Feature(
         "taken out",
         before="import pop3d.server, pop3d.session\npop3d.server._SWEEP; pop3d.server._SWEEP = 1e6\n"
-        f"pop3d.session.Session._until; pop3d.session.Session._until = {NOTHING}",
+        f"pop3d.session.ServerSession._until; pop3d.session.ServerSession._until = {NOTHING}",
     ),
     "a ticket to resume TLS": Feature(
         "taken out",

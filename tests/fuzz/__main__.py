@@ -28,8 +28,8 @@ def main() -> None:
     except ImportError:
         sys.exit("atheris is missing: pip install atheris")
     with atheris.instrument_imports(include=["pop3core"]):
-        from tests.core.play import transcripts
         from tests.fuzz import harness
+        from tests.pop3core.play import transcripts
     folder = CORPUS / options.side
     folder.mkdir(parents=True, exist_ok=True)
     one_input = harness.server_input if options.side == "server" else harness.client_input

@@ -12,7 +12,7 @@ from pop3core.errors import LocalProtocolError, RemoteProtocolError
 from pop3core.events import Challenged, Closed, Disconnected, NeedData, SendData, TlsReady
 from pop3core.syntax import parse
 from pop3core.table import RULES
-from tests.core.play import EVERYTHING, TIMESTAMP, Dialogue
+from tests.pop3core.play import EVERYTHING, TIMESTAMP, Dialogue
 
 EVENTS_MAX = 100_000  # of one input: more would be an engine that never waits
 ROADS = (b"", b"USER alice\r\n", b"USER alice\r\nPASS s e c\r\n", b"AUTH PLAIN\r\n", b"AUTH LOGIN\r\n",

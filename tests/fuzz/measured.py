@@ -2,7 +2,7 @@
 
 It listens three times on loopback: in clear text, behind TLS, and behind a PROXY header. Mailboxes: ``alice`` has a
 Maildir with messages made to cost much, and many small ones; ``million`` has as many as a session may see. Limits that
-would end an attack early (failed logins, penalties) are out of the way; those of a connection hold.
+would end an attack early (failed logins, throttle) are out of the way; those of a connection hold.
 """
 
 import asyncio

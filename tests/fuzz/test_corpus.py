@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.play import transcripts
 from tests.fuzz.harness import client_input, server_input
+from tests.pop3core.play import transcripts
 
 CORPUS = Path(__file__).parent / "corpus"
 

@@ -11,7 +11,7 @@ import pytest
 from pop3d.store_contract import ALICE, content
 from pop3d.stores.maildir.delivery import deliver
 from pop3d.stores.maildir.store import MaildirStore
-from tests.daemon.test_maildir import make_maildir
+from tests.maildirs import make_maildir
 
 
 @contextlib.contextmanager

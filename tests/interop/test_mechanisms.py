@@ -24,7 +24,7 @@ from pop3d.auth.passwords import hashed
 from pop3d.config import Config
 from pop3d.net.certificates import create_self_signed
 from pop3d.stores.maildir.store import MaildirStore
-from tests.daemon.test_maildir import make_maildir
+from tests.maildirs import make_maildir
 
 MECHANISMS = ["plain", "login", "apop", "scram-sha-256", "scram-sha-256-plus"]
 

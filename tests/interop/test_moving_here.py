@@ -10,8 +10,8 @@ import pytest
 
 from pop3d.store_contract import ALICE, content
 from pop3d.stores.maildir.store import MaildirOptions, MaildirStore
-from tests.daemon.test_maildir import make_maildir
 from tests.interop import dovecot
+from tests.maildirs import make_maildir
 
 COURIER = Path("/usr/lib/courier/courier/courierpop3d")
 BOX = {

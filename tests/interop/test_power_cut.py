@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from pop3cli.accounts.url import Settings, parse_account
-from pop3cli.auth.oauth import PRESETS, Client, Tokens
-from pop3cli.auth.token_store import Kept, keep
+from pop3cli.auth.oauth import PRESETS, OAuthClient, Tokens
+from pop3cli.auth.token_store import StoredTokens, keep
 from pop3d.store_contract import ALICE, content
 from pop3d.stores.maildir.delivery import deliver
 from pop3d.stores.maildir.store import MaildirStore
-from tests.daemon.test_maildir import make_maildir
+from tests.maildirs import make_maildir
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system takes root")
 
@@ -119,7 +119,7 @@ async def test_what_was_delivered_is_there_and_whole(image: Path, tmp_path: Path
 def test_a_token_that_was_renewed_is_there(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     account = parse_account("pop3s://alice@mail.example.org")
     settings = Settings(title="work", oauth="google")
-    provider, client = PRESETS["google"], Client("id", "scope")
+    provider, client = PRESETS["google"], OAuthClient("id", "scope")
 
     def refresh_token(home: Path) -> str:
         found = json.loads((home / "pop3cli/tokens/work.json").read_text())
@@ -127,9 +127,9 @@ def test_a_token_that_was_renewed_is_there(image: Path, tmp_path: Path, monkeypa
 
     with mounted(image) as disk:
         monkeypatch.setenv("XDG_STATE_HOME", str(disk))
-        keep("work", settings, Kept(account.url, provider, client, Tokens("access", "old")))
+        keep("work", settings, StoredTokens(account.url, provider, client, Tokens("access", "old")))
         os.sync()
-        keep("work", settings, Kept(account.url, provider, client, Tokens("access", "rotated")))
+        keep("work", settings, StoredTokens(account.url, provider, client, Tokens("access", "rotated")))
         shutil.copyfile(image, tmp_path / "renewed.img")  # here, the provider takes the old one no more
     with mounted(tmp_path / "renewed.img") as disk:
         assert refresh_token(disk) == "rotated"

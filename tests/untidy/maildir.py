@@ -82,6 +82,7 @@ class Maildir(Sessions, OtherPrograms):
         if without_cache and os.path.isdir(self.world.state):
             for name in set(os.listdir(self.world.state)) - {"keep"}:
                 shutil.rmtree(f"{self.world.state}/{name}")
+            self.ids.cache_removed()
         self.stores[which] = self.new_store()
 
     @step(calls=st.sampled_from([CHANGING, (), *((name,) for name in CHANGING)]), full=st.booleans())

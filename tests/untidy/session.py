@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pop3core.maildrop import is_unique_id
 from pop3d.stores.maildir.store import MaildirMaildrop
 from tests.untidy.kinds import Resurrected, UniqueIdMoved, WrongListing, WrongSize
-from tests.untidy.world import File
+from tests.untidy.world import File, World
 
 
 @dataclass(eq=False)
@@ -115,34 +115,35 @@ class IdBook:
         self._told: dict[bytes, set[bytes]] = {}
         self._owner: dict[bytes, bytes] = {}
         self._gone: dict[bytes, bytes] = {}
+        self._unsure: set[bytes] = set()  # told before the cache was removed
 
-    def check(self, groups: list[Group], ancestors: dict[bytes, set[bytes]], *, binding: bool) -> None:
+    def check(self, groups: list[Group], world: World, *, binding: bool) -> None:
         """Compare a listing with those before it. ``binding``: it will be held against those to come."""
         everything = [file for group in groups for file in group.files]
+        survivors = {file.content.sent for file in everything if file.told}
         for group in groups:
             texts = {file.content.sent for file in group.files}
             names = {file.unique for file in group.files}
             # one that undelete has put back under another unique part left its own, and the id, to whoever is there now
-            present = {file.content.sent for file in everything if file.told or file.unique in names}
+            present = survivors | {file.content.sent for file in everything if file.unique in names}
             if len(texts) == 1:
-                self._check(group, texts.pop(), present, ancestors, binding=binding)
+                self._check(group, texts.pop(), present, survivors, world, binding=binding)
 
     def _check(
-        self, group: Group, text: bytes, present: set[bytes], ancestors: dict[bytes, set[bytes]], *, binding: bool
+        self, group: Group, text: bytes, present: set[bytes], survivors: set[bytes], world: World, *, binding: bool
     ) -> None:
         uids = {entry.uid for entry in group.entries}
         known = self._told.get(text, set())
-        survivors = sum(file.told for file in group.files)
         what = f"{[sorted(file.names) for file in group.files]}, listed as {sorted(uids)}"
-        if len(known & uids) < survivors:
+        if len(known & uids) < sum(file.told for file in group.files):
             raise UniqueIdMoved(f"{what}: it was {sorted(known)}")
         for uid in uids:
             owner = self._owner.get(uid, text)
             if (
                 owner != text
-                and owner not in ancestors.get(text, ())
+                and owner not in world.ancestors.get(text, ())
                 and uid not in known
-                and (known or owner in present)
+                and (known or owner in (survivors if uid in self._unsure else present))
             ):
                 raise UniqueIdMoved(f"{what}: {uid!r} stood for another message, {owner[:14]!r}")
             if self._gone.get(uid) == text:
@@ -153,7 +154,12 @@ class IdBook:
             self._told[text] = known | uids
             self._owner.update(dict.fromkeys(uids, text))
             for file in group.files:
-                file.told = True
+                # a change in place is noticed later, and then the id that was told for the old content is not its own
+                file.told = not (file.rewritten and file.unique in world.shared)
+
+    def cache_removed(self) -> None:
+        """Nobody knows any more who had an id, but for the file itself, which is older than others of its name."""
+        self._unsure.update(self._owner)
 
     def removed(self, uid: bytes, text: bytes) -> None:
         """A removal was confirmed, of the only files that held the message."""

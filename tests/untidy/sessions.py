@@ -82,7 +82,7 @@ class Sessions(Machine):
         self.session = Session(drop, world.files)
         steady = not self.process.failing  # else a process cannot remember what it has seen and told
         try:
-            self.ids.check(self.session.groups, world.ancestors, binding=steady)
+            self.ids.check(self.session.groups, world, binding=steady)
         except Fault as fault:
             if isinstance(fault, self.kinds):
                 raise  # else the run goes on: all other accounts are in order

@@ -49,11 +49,11 @@ from hypothesis.stateful import (
 from pop3cli.errors import OutputFailed
 from pop3cli.mailbox.index import Reconnect
 from pop3cli.net.session import Session
-from pop3cli.sync.filters import Filter, Verdict
+from pop3cli.sync.filters import Filter, FilterVerdict
 from pop3cli.sync.maildir import Maildir
 from pop3cli.sync.mbox import Mbox
-from pop3cli.sync.plan import Wishes
-from pop3cli.sync.run import Report, Run
+from pop3cli.sync.plan import SyncOptions
+from pop3cli.sync.run import SyncReport, SyncRun
 from pop3core.client import ClientConfig
 from tests.untidy.crash import CHANGING, Clock, Crash, System, patched
 from tests.untidy.pop3 import Faults, Mail, Server
@@ -86,13 +86,13 @@ class Judge(Filter):
     def __init__(self) -> None:
         self.refused: set[bytes] = set()
 
-    def judge(self, fd: int) -> Verdict:
+    def judge(self, fd: int) -> FilterVerdict:
         os.lseek(fd, 0, os.SEEK_SET)
         text = os.read(fd, 4096)
         if b"spam" in text:
             self.refused.add(text)
-            return Verdict.DELETE
-        return Verdict.SKIP if b"later" in text else Verdict.KEEP
+            return FilterVerdict.DELETE
+        return FilterVerdict.SKIP if b"later" in text else FilterVerdict.KEEP
 
 
 class NoMeter:
@@ -326,7 +326,7 @@ class Sync(RuleBasedStateMachine):
         faults = Faults(refused, cut, cut_behind, lambda place: place % 3 in removes, quit_reply, pipelining)
         delete_after = {"delete": 0.0, "delete later": 7.0 * DAY}.get(how)
         judge = self.judge if filtering else None
-        self.run_once(Wishes(delete_after, headers_only=how == "headers", filter=judge), faults, System())
+        self.run_once(SyncOptions(delete_after, headers_only=how == "headers", filter=judge), faults, System())
 
     @rule(
         arrivals=st.lists(ARRIVAL, max_size=3),
@@ -353,11 +353,11 @@ class Sync(RuleBasedStateMachine):
         self.mail_arrives(arrivals, again)
         call, at = death
         system = System(at, call, error=error, behind=behind)
-        self.run_once(Wishes(0.0 if delete else None, filter=self.judge if filtering else None), Faults(), system)
+        self.run_once(SyncOptions(0.0 if delete else None, filter=self.judge if filtering else None), Faults(), system)
         if (system.crashed or system.failed) and delivery:
             self.another_program_delivers()
 
-    def run_once(self, wishes: Wishes, faults: Faults, system: System) -> Report | None:
+    def run_once(self, wishes: SyncOptions, faults: Faults, system: System) -> SyncReport | None:
         self.server.begin_run(faults)
         if self.fragile:
             self.doubled |= {mail.serial for mail in self.server.mails if mail.hidden}
@@ -377,7 +377,7 @@ class Sync(RuleBasedStateMachine):
             assert self.box.mbox or not os.listdir(self.box.path / "tmp")
         return report
 
-    async def session(self, wishes: Wishes) -> Report:
+    async def session(self, wishes: SyncOptions) -> SyncReport:
         served: list[asyncio.Task[None]] = []
 
         async def dial(host: str, port: int) -> socket.socket:
@@ -394,7 +394,7 @@ class Sync(RuleBasedStateMachine):
 
         headers = wishes.headers_only
         destination = Mbox(self.box.path) if self.box.mbox else Maildir(self.box.path, ACCOUNT, headers_only=headers)
-        run = Run(
+        run = SyncRun(
             ACCOUNT, log_in, destination, self.folder / "state", wishes, NoMeter(), reconnect=Reconnect(1, 0.0, 0.0)
         )
         try:
@@ -440,7 +440,7 @@ class Sync(RuleBasedStateMachine):
                 self.doubled.add(mail.serial)
                 mail.uid = f"id-{self.number()}"
         for _ in range(3):
-            report = self.run_once(Wishes(0.0), Faults(), System())
+            report = self.run_once(SyncOptions(0.0), Faults(), System())
             assert report is not None
             assert report.error is None, str(report.error)
         left = [mail.serial for mail in self.server.mails if b"later" not in mail.content]

@@ -11,8 +11,8 @@ from pop3cli.errors import refusal
 from pop3cli.mailbox.index import Index
 from pop3cli.net.session import Session
 from pop3cli.sync import mbox, plan
-from pop3cli.sync.run import Run
-from pop3cli.sync.state import Entry, Kind, Pending, State
+from pop3cli.sync.run import SyncRun
+from pop3cli.sync.state import Kind, LogEntry, PendingAppend, SyncState
 from pop3core.commands import Dele
 from pop3core.events import Replied
 
@@ -20,10 +20,10 @@ from pop3core.events import Replied
 def mbox_room(patch: pytest.MonkeyPatch) -> None:
     """An append grows as it is written, and is cut back unless a line behind it begins another program's message."""
 
-    def claim(fd: int, pending: Pending) -> None:
+    def claim(fd: int, pending: PendingAppend) -> None:
         mbox.os.pwrite(fd, b"\n" * pending.padding, pending.offset)
 
-    def cut_back(fd: int, pending: Pending) -> bool:
+    def cut_back(fd: int, pending: PendingAppend) -> bool:
         ours = f"From pop3cli-{pending.token} ".encode()
         tail = mbox.os.pread(fd, 1 << 20, pending.offset)
         if any(line.startswith(b"From ") and not line.startswith(ours) for line in tail.splitlines()):
@@ -38,20 +38,20 @@ def mbox_room(patch: pytest.MonkeyPatch) -> None:
 def reused_ids(patch: pytest.MonkeyPatch) -> None:
     """A unique-id that is known names the message that is known."""
 
-    def forget(self: State, uids: Iterable[str], now: int) -> None:
+    def forget(self: SyncState, uids: Iterable[str], now: int) -> None:
         self._move(((uid, False) for uid in uids), now)
 
-    def doubtful(entry: Entry) -> bool:
+    def doubtful(entry: LogEntry) -> bool:
         return entry.kind is Kind.ODD
 
-    patch.setattr(State, "forget", forget)
+    patch.setattr(SyncState, "forget", forget)
     patch.setattr(plan, "_doubtful", doubtful)
 
 
 def refused_deletions(patch: pytest.MonkeyPatch) -> None:
     """What is asked of the server is changed while it is asked."""
 
-    async def delete(self: Run, session: Session, index: Index, uids: list[str]) -> list[str]:
+    async def delete(self: SyncRun, session: Session, index: Index, uids: list[str]) -> list[str]:
         by_number = {index.places[uid].number: uid for uid in uids}
         async for said in session.pipeline(Dele(number) for number in by_number):
             if isinstance(said, Replied) and isinstance(said.command, Dele) and not said.ok:
@@ -59,12 +59,12 @@ def refused_deletions(patch: pytest.MonkeyPatch) -> None:
                 del by_number[said.command.number]
         return list(by_number.values())
 
-    patch.setattr(Run, "_delete", delete)
+    patch.setattr(SyncRun, "_delete", delete)
 
 
 def quit_in_doubt(patch: pytest.MonkeyPatch) -> None:
     """What a QUIT without an answer was to remove is still taken for the message that is known."""
-    patch.setattr(State, "leaving", lambda *_: None)
+    patch.setattr(SyncState, "leaving", lambda *_: None)
 
 
 def lost_state(patch: pytest.MonkeyPatch) -> None:
@@ -72,10 +72,10 @@ def lost_state(patch: pytest.MonkeyPatch) -> None:
     from pop3cli.sync import maildir
 
     class Sure:
-        def __call__(self, *arguments: Any, away: bool = False, **named: Any) -> Entry:
-            return Entry(*arguments, **named)
+        def __call__(self, *arguments: Any, away: bool = False, **named: Any) -> LogEntry:
+            return LogEntry(*arguments, **named)
 
-    patch.setattr(maildir, "Entry", Sure())
+    patch.setattr(maildir, "LogEntry", Sure())
 
 
 UNDO: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

@@ -34,6 +34,8 @@ class File:
     """The unique part of all its names, also when it has none any more."""
     told: bool = False
     """Its message was listed to a client, from this very file and with this content."""
+    rewritten: bool = False
+    """It was changed in place."""
     stale: set[int] = field(default_factory=set)
     """Sizes of before it was changed in place, which a cache may still have; and of another file that had the same name
     and inode number once, for a listing does not look at the files."""
@@ -292,7 +294,7 @@ class World:
         self.descends(content, file.content)
         file.stale = file.stale | {len(file.content.sent)}
         self._sizes[file.unique, file.inode].add(len(content.sent))
-        file.content, file.told = content, False
+        file.content, file.told, file.rewritten = content, False, True
         if file.inode in self.kept:  # a kill has left it in both places
             self.kept[file.inode] = content
         self.past.append((content, file.unique, self.modified(file)))

@@ -26,7 +26,17 @@ from typing import Final, Protocol, TypeAlias
 
 from pop3d.stores.maildir import dovecot_lz4
 
-__all__ = ["BEGINNINGS", "HEAD", "Form", "NotMail", "Refused", "form_of", "known_forms", "unpacked", "verified"]
+__all__ = [
+    "BEGINNINGS",
+    "HEAD",
+    "NotMail",
+    "RefusedContent",
+    "StoredForm",
+    "form_of",
+    "known_forms",
+    "unpacked",
+    "verified",
+]
 
 HEAD: Final = 32
 """Octets of a file that are enough to know how it is stored."""
@@ -55,7 +65,7 @@ class NotMail(Exception):
         self.why, self.remedy = why, remedy
 
 
-class Refused(NotMail):
+class RefusedContent(NotMail):
     """A message that could be unpacked, but shall not be."""
 
 
@@ -64,7 +74,7 @@ Read: TypeAlias = Callable[[], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class StoredForm:
     """How a file is stored, other than as the message itself. ``name``: for people.
 
     ``magic``: what it begins with. ``unpack``: gives its content in pieces; raises EOFError where the file is
@@ -77,7 +87,7 @@ class Form:
     compressed: bool = True
 
 
-def form_of(head: bytes) -> Form | None:
+def form_of(head: bytes) -> StoredForm | None:
     """How a file is stored that begins with ``head``, which has `HEAD` octets or is all of it; None: as the message."""
     return next((form for form in _FORMS if form.magic.match(head)), None)
 
@@ -92,13 +102,15 @@ def known_forms() -> tuple[str, ...]:
     return tuple(form.name for form in _FORMS if form.compressed and form.name not in lacking)
 
 
-def unpacked(descriptor: int, form: Form, *, refuse: bool = False) -> Iterator[bytes]:
-    """The content of a file, in pieces of at most 64 KiB, none of them empty. ``refuse``: all of it is `Refused`.
+def unpacked(descriptor: int, form: StoredForm, *, refuse: bool = False) -> Iterator[bytes]:
+    """The content of a file, in pieces of at most 64 KiB, none of them empty.
+
+    ``refuse``: all of it is `RefusedContent`.
 
     Raises OSError when the file cannot be read, `NotMail` when it cannot be unpacked: perhaps only behind other pieces.
     """
     if refuse and form.compressed:
-        raise Refused(f"it is compressed ({form.name})", '`compressed` in [store] is "refuse"')
+        raise RefusedContent(f"it is compressed ({form.name})", '`compressed` in [store] is "refuse"')
     octets = 0
     try:
         for piece in form.unpack(_reading(descriptor)):
@@ -114,7 +126,7 @@ def unpacked(descriptor: int, form: Form, *, refuse: bool = False) -> Iterator[b
         raise NotMail(f"its compressed octets ({form.name}) are damaged: {fault}", _RESTORE) from None
 
 
-def verified(descriptor: int, form: Form, *, refuse: bool = False) -> Iterator[bytes]:
+def verified(descriptor: int, form: StoredForm, *, refuse: bool = False) -> Iterator[bytes]:
     """As `unpacked`, but raises `NotMail` at once: all of the file is unpacked before, for nothing.
 
     A client that was told +OK could not be told any more that a message is damaged.
@@ -248,13 +260,13 @@ _CRYPTED: Final = re.compile(rb"CRYPTED\x03\x07")
 _FOREIGN: Final = re.compile(rb"\x1f\x9d|\x04\x22\x4d\x18")  # compress(1), LZ4 by its own program
 
 _FORMS: Final = (
-    Form("gzip", _GZIP, _gzip),
-    Form("bzip2", _BZIP2, _bzip2),
-    Form("xz", _XZ, _xz),
-    Form("zstd", _ZSTD, _zstd),
-    Form("LZ4", _LZ4, dovecot_lz4.unpacked_lz4),
-    Form("mail_crypt", _CRYPTED, _encrypted, compressed=False),
-    Form("unknown", _FOREIGN, _unknown, compressed=False),
+    StoredForm("gzip", _GZIP, _gzip),
+    StoredForm("bzip2", _BZIP2, _bzip2),
+    StoredForm("xz", _XZ, _xz),
+    StoredForm("zstd", _ZSTD, _zstd),
+    StoredForm("LZ4", _LZ4, dovecot_lz4.unpacked_lz4),
+    StoredForm("mail_crypt", _CRYPTED, _encrypted, compressed=False),
+    StoredForm("unknown", _FOREIGN, _unknown, compressed=False),
 )
 
 BEGINNINGS: Final = frozenset((b"\x1f\x8b", b"BZ", b"\xfd7", b"\x28\xb5", b"Do", b"CR", b"\x1f\x9d", b"\x04\x22"))

@@ -32,7 +32,7 @@ from pop3d.stores.maildir.memory_cache import Stamps
 from pop3d.stores.maildir.scan import Scan, UniqueIds, announced
 from pop3d.system.state_folder import make_folders
 
-__all__ = ["Kept", "KeptListing"]
+__all__ = ["CachedListing", "ListingFile"]
 
 _HEADER_MAX: Final = 64  # octets
 _SIZE_IN_NAME = re.compile(rb",[SW]=[0-9]")
@@ -40,14 +40,14 @@ _HEADER = re.compile(rb"pop3d listing ([45]) ([0-9a-f]{8})\n")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedListing:
     """A listing, and how the folders were before it was made; ``()`` when that could not be trusted."""
 
     stamps: Stamps
     scan: Scan
 
 
-class KeptListing:
+class ListingFile:
     """The listing of one Maildir. ``cache``: the folder for what can be rebuilt; ``maildir``: its path.
 
     ``ways``: how sizes and unique-ids were found, by a word for each way that is not the usual one.
@@ -62,7 +62,7 @@ class KeptListing:
         name = hashlib.sha256(os.fsencode(self._maildir)).hexdigest()
         return self._cache / "listings" / ".".join((name, *self._ways))
 
-    def load(self) -> Kept | None:
+    def load(self) -> CachedListing | None:
         """What is kept; None when nothing usable is there."""
         try:
             with self._path.open("rb") as file:
@@ -105,8 +105,8 @@ class KeptListing:
             self._path.unlink()
 
 
-def _read(file: BinaryIO) -> Kept:
-    """Raises ValueError, KeyError, TypeError or EOFError for what is not of `KeptListing.save` on such a machine.
+def _read(file: BinaryIO) -> CachedListing:
+    """Raises ValueError, KeyError, TypeError or EOFError for what is not of `ListingFile.save` on such a machine.
 
     Each part is read to where it stays: memory is dear when it is used for the first time.
     """
@@ -135,8 +135,8 @@ def _read(file: BinaryIO) -> Kept:
     others = {int(place): uid.encode("ascii") for place, uid in about["others"].items()}
     found = Scan(packed, Listing(sizes, UniqueIds(packed, others)), inodes)
     if tuple(about.get("forms", ())) != known_forms():
-        return Kept((), _sure(found))
-    return Kept(tuple(None if stamp is None else tuple(stamp) for stamp in about["stamps"]), found)
+        return CachedListing((), _sure(found))
+    return CachedListing(tuple(None if stamp is None else tuple(stamp) for stamp in about["stamps"]), found)
 
 
 def _sure(found: Scan) -> Scan:

@@ -20,12 +20,12 @@ from aiofiles.threadpool.binary import AsyncFileIO
 
 from pop3core.answers import Content
 from pop3core.framing import normalized
-from pop3d.stores.maildir.compressed import BEGINNINGS, HEAD, Form, NotMail, form_of, unpacked, verified
+from pop3d.stores.maildir.compressed import BEGINNINGS, HEAD, NotMail, StoredForm, form_of, unpacked, verified
 from pop3d.stores.maildir.content import OPEN_MESSAGE, text_of
 from pop3d.stores.maildir.identity import ListedFiles
 from pop3d.stores.maildir.names import OpenFolders
 from pop3d.stores.maildir.nowait import fstat_local, open_cached, read_cached
-from pop3d.stores.maildir.scan import Ways
+from pop3d.stores.maildir.scan import ScanOptions
 from pop3d.stores.read_ahead import PIECE, Pieces, behind
 from pop3d.stores.threads import POOL, hop, to_its_end
 
@@ -120,7 +120,7 @@ class MessageReader:
     order (`pop3d.stores.Maildrop.read`).
     """
 
-    def __init__(self, files: ListedFiles, room: memoryview, ways: Ways, *, at_once: bool) -> None:
+    def __init__(self, files: ListedFiles, room: memoryview, ways: ScanOptions, *, at_once: bool) -> None:
         self._files, self._room = files, room
         self._surrogates, self._refuse, self._believes = ways.surrogates, ways.refuse, ways.believe_names
         self._at_once = at_once and not self._surrogates
@@ -239,7 +239,7 @@ class MessageReader:
         content = text.feed(data) + text.finish()
         return content if len(content) <= PIECE else None
 
-    def _small_unpacked(self, descriptor: int, form: Form) -> bytes | None:
+    def _small_unpacked(self, descriptor: int, form: StoredForm) -> bytes | None:
         text, content = text_of(surrogate=self._surrogates), b""
         for piece in unpacked(descriptor, form, refuse=self._refuse):
             content += text.feed(piece)

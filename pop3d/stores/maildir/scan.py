@@ -42,7 +42,7 @@ from pop3d.stores.maildir.names import (
     unique_part,
 )
 
-__all__ = ["Scan", "Sizes", "UniqueIds", "Ways", "announced", "scan"]
+__all__ = ["Scan", "ScanOptions", "Sizes", "UniqueIds", "announced", "scan"]
 
 _READINGS_MAX: Final = 10
 """Of the folders, once more, in one scan; bounds the time that a busy neighbour can cost."""
@@ -170,7 +170,7 @@ Sizes = Iterator[tuple[bytes, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class ScanOptions:
     """How sizes and unique-ids are found.
 
     ``surrogates``: what is sent is these. ``believe_names``: ``W=`` in a file's name is its size (unless it is of
@@ -192,7 +192,7 @@ def announced(name: bytes) -> int | None:
     return None if found is None else int(found[1])
 
 
-def scan(root: int, before: Scan | None = None, ways: Ways | None = None) -> Scan:
+def scan(root: int, before: Scan | None = None, ways: ScanOptions | None = None) -> Scan:
     """List the messages below ``root``, a descriptor of the Maildir. ``before``: as they were, in the same ways.
 
     Raises OSError when a folder cannot be listed: an error never shows as an empty mailbox. A file that cannot be read
@@ -202,7 +202,7 @@ def scan(root: int, before: Scan | None = None, ways: Ways | None = None) -> Sca
     # Sorted twice, and never as pairs: of a million freed pairs the interpreter keeps some for later, one here, one
     # there, and with them nearly all the memory that they had.
     entries = all_entries(root)
-    ways = ways or Ways()
+    ways = ways or ScanOptions()
     if before is not None and not ways.uids and not ways.told and (left := before.only(entries)) is not None:
         return left
     entries = sorted_in_slices(entries)
@@ -259,7 +259,9 @@ class _Known:
 class _Collector:
     """A scan as it grows. ``found``: all entries, ascending by the unique part."""
 
-    def __init__(self, root: int, folders: OpenFolders, found: Sequence[bytes], known: _Known, ways: Ways) -> None:
+    def __init__(
+        self, root: int, folders: OpenFolders, found: Sequence[bytes], known: _Known, ways: ScanOptions
+    ) -> None:
         self._root, self._folders, self._found, self._known, self._ways = root, folders, found, known, ways
         self._keyed = known.any or bool(ways.uids)  # else nothing is kept under the names
         self._believes = ways.believe_names and not ways.surrogates
@@ -327,15 +329,16 @@ class _Collector:
         self.told[unique] = list(by_uid.values())
 
     def _first_before(self, same: list[SameName], inode: int, octets: int) -> list[SameName]:
-        """Which of the files was listed alone before, and has the plain id: by inode number and by its octets as sent.
+        """Which of the files was listed alone before, and has the plain id: one with its octets as sent.
 
-        A program that rewrites a message, to compress it say, makes a file that is younger than a copy beside it. Where
-        another file has the octets than the inode number, they decide: file systems give a freed number out again.
+        A program that rewrites a message, to compress it say, makes a file that is younger than a copy beside it. The
+        inode number alone says nothing: file systems give a freed one out again. A file that was changed in place is
+        still the oldest.
         """
-        same_number = [file for file in same if name_and_inode(file.entry)[1] == inode]
         as_long = [file for file in same if file.digest and self._counted_wherever(file.entry)[1] == octets]
-        was_it = [file for file in same_number if file in as_long] or as_long or same_number
-        return [replace(file, made=-1) if was_it == [file] else file for file in same]
+        same_file = [file for file in as_long if name_and_inode(file.entry)[1] == inode]
+        first = min(same_file or as_long, default=None)
+        return [replace(file, made=-1) if file is first else file for file in same]
 
     def _is_taken(self, uid: bytes) -> bool:
         return uid in self._taken or self._is_a_unique_part(uid)

@@ -30,7 +30,7 @@ from pop3core.answers import Content
 from pop3d.auth import Account, check_user_name
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
 from pop3d.stores.maildir.compressed import NotMail
-from pop3d.stores.maildir.disk_cache import KeptListing
+from pop3d.stores.maildir.disk_cache import ListingFile
 from pop3d.stores.maildir.folders import open_folder
 from pop3d.stores.maildir.foreign_uids import UidSource, foreign_uids, list_files
 from pop3d.stores.maildir.identity import ListedFiles, listed_now
@@ -38,7 +38,7 @@ from pop3d.stores.maildir.memory_cache import RecentScans, Stamps, at_rest, stam
 from pop3d.stores.maildir.nowait import is_local, open_cached
 from pop3d.stores.maildir.reader import MessageReader, scratch
 from pop3d.stores.maildir.removal import Removal, SoftDelete, mark_seen
-from pop3d.stores.maildir.scan import Scan, Ways, scan
+from pop3d.stores.maildir.scan import Scan, ScanOptions, scan
 from pop3d.stores.maildir.seen_mailboxes import SeenMailboxes
 from pop3d.stores.threads import hop
 from pop3d.system.state_folder import CACHE
@@ -115,12 +115,12 @@ class MaildirStore:
         options = self._options
         path = mailbox_path(self._path, account)
         soft = SoftDelete(mailbox_path(options.deleted, account), options.retention_days) if options.deleted else None
-        ways = Ways(
+        ways = ScanOptions(
             surrogates=options.utf8_downgrade and not utf8,
             believe_names=options.sizes_in_names,
             refuse=options.refuse_compressed,
         )
-        cache = None if self._cache is None else KeptListing(self._cache, path, *_unusual(ways, options.uidl))
+        cache = None if self._cache is None else ListingFile(self._cache, path, *_unusual(ways, options.uidl))
         folder = _Folder(path, self._held)
         try:
             found, stamps = await self._locked_and_scanned(folder, cache, ways)
@@ -148,7 +148,7 @@ class MaildirStore:
             folder, found, files, cache, soft, ways, self._recent, self._room, mark_as_seen=options.mark_seen
         )
 
-    async def _locked_and_scanned(self, folder: _Folder, cache: KeptListing | None, ways: Ways) -> _Found:
+    async def _locked_and_scanned(self, folder: _Folder, cache: ListingFile | None, ways: ScanOptions) -> _Found:
         loop = asyncio.get_running_loop()
         patience = loop.time() + _LOCK_PATIENCE
         while True:
@@ -161,7 +161,7 @@ class MaildirStore:
                 raise MaildropBusy
             await asyncio.sleep(_LOCK_PAUSE)
 
-    def _opened_at_once(self, folder: _Folder, ways: Ways) -> _Found | None:
+    def _opened_at_once(self, folder: _Folder, ways: ScanOptions) -> _Found | None:
         """Lock a mailbox and find that nothing in it has changed; None when that takes a hop."""
         device = self._recent.device(key := _key(folder, ways))
         if device is None or not is_local(device) or not folder.lock_at_once():
@@ -171,7 +171,7 @@ class MaildirStore:
         recent = None if stamps is None else self._recent.find(key, stamps)
         return None if stamps is None or recent is None else (recent, stamps)
 
-    def _scan(self, folder: _Folder, cache: KeptListing | None, ways: Ways) -> _Found:
+    def _scan(self, folder: _Folder, cache: ListingFile | None, ways: ScanOptions) -> _Found:
         """Lock a mailbox and list it. In a thread."""
         folder.lock()
         stamps = () if folder.root is None else stamps_of(folder.root, self._watched)
@@ -207,7 +207,7 @@ class MaildirStore:
         return found, stamps
 
 
-def _unusual(ways: Ways, uidl: UidSource) -> Iterator[str]:
+def _unusual(ways: ScanOptions, uidl: UidSource) -> Iterator[str]:
     if ways.surrogates:
         yield "surrogates"
     if ways.believe_names:
@@ -218,7 +218,7 @@ def _unusual(ways: Ways, uidl: UidSource) -> Iterator[str]:
         yield uidl
 
 
-def _key(folder: _Folder, ways: Ways) -> tuple[str, bool]:
+def _key(folder: _Folder, ways: ScanOptions) -> tuple[str, bool]:
     return folder.path, ways.surrogates
 
 
@@ -292,9 +292,9 @@ class MaildirMaildrop:
         folder: _Folder,
         found: Scan,
         files: ListedFiles,
-        cache: KeptListing | None,
+        cache: ListingFile | None,
         soft: SoftDelete | None,
-        ways: Ways,
+        ways: ScanOptions,
         recent: RecentScans,
         room: memoryview,
         *,

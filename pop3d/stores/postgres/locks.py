@@ -14,7 +14,7 @@ import logging
 from collections import Counter
 from typing import Final
 
-from pop3d.postgres import Connection, Database, DatabaseFault, silent
+from pop3d.postgres import Database, DatabaseConnection, DatabaseFault, silent
 from pop3d.stores import MaildropBusy
 
 __all__ = ["Locks", "key", "removal_key"]
@@ -50,12 +50,12 @@ class Locks:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._newest: Connection | None = None
-        self._held: Counter[Connection] = Counter()  # how many locks a connection holds
+        self._newest: DatabaseConnection | None = None
+        self._held: Counter[DatabaseConnection] = Counter()  # how many locks a connection holds
         self._connecting = asyncio.Lock()
         self._asking: set[asyncio.Task[bool]] = set()
 
-    async def take(self, mailbox: str, deadline: float) -> Connection:
+    async def take(self, mailbox: str, deadline: float) -> DatabaseConnection:
         """Returns the connection that holds the lock now. Raises `MaildropBusy` and `DatabaseFault`."""
         for pause in (_LOCK_PATIENCE, None):
             connection = await self._connected(deadline)
@@ -72,7 +72,7 @@ class Locks:
                 await asyncio.sleep(pause)
         raise MaildropBusy
 
-    async def _connected(self, deadline: float) -> Connection:
+    async def _connected(self, deadline: float) -> DatabaseConnection:
         try:
             async with asyncio.timeout_at(deadline):
                 await self._connecting.acquire()
@@ -89,7 +89,7 @@ class Locks:
         finally:
             self._connecting.release()
 
-    async def _is_there(self, connection: Connection) -> bool:
+    async def _is_there(self, connection: DatabaseConnection) -> bool:
         """Whether it answers soon. One with locks is given up only when it is closed, or stays silent."""
         asking = asyncio.create_task(connection.answers(self._database.deadline()))
         self._asking.add(asking)
@@ -101,7 +101,7 @@ class Locks:
             connection.give_up()
         return False
 
-    async def free(self, connection: Connection, mailbox: str, deadline: float) -> None:
+    async def free(self, connection: DatabaseConnection, mailbox: str, deadline: float) -> None:
         """Let the next session in; of a lost connection, the database has done it, or does it soon."""
         try:
             with contextlib.suppress(DatabaseFault), connection.until(deadline) as lease:

@@ -23,7 +23,7 @@ from pop3core.answers import Content
 from pop3core.framing import CrlfNormalizer
 from pop3core.maildrop import Listing, PackedOctets
 from pop3d.auth import Account
-from pop3d.postgres import DURABLE, TIMEOUT, Connection, Database, DatabaseFault
+from pop3d.postgres import DURABLE, TIMEOUT, Database, DatabaseConnection, DatabaseFault
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
 from pop3d.stores.postgres.locks import Locks, removal_key
 from pop3d.stores.read_ahead import AHEAD_OCTETS, PIECE, Pieces, behind
@@ -62,7 +62,7 @@ class PostgresStore:
         if mailbox in self._held:
             raise MaildropBusy
         self._held.add(mailbox)
-        holder: Connection | None = None
+        holder: DatabaseConnection | None = None
         deadline = self.database.deadline()
         try:
             holder = await self._locks.take(mailbox, deadline)
@@ -98,7 +98,9 @@ class PostgresStore:
         listing = _listed(sizes, uids) if len(uids) <= _ROWS else await hop(_listed, sizes, uids)
         return listing, ids
 
-    async def remove(self, mailbox: str, holder: Connection, batches: Iterable[list[int]], deadline: float) -> None:
+    async def remove(
+        self, mailbox: str, holder: DatabaseConnection, batches: Iterable[list[int]], deadline: float
+    ) -> None:
         """Remove messages of a mailbox whose lock ``holder`` has; all or none. Raises `DatabaseFault`.
 
         The database has until ``deadline`` for the first of ``batches`` of ids, and its timeout for each that follows.
@@ -120,7 +122,7 @@ class PostgresStore:
             if ended.statusmessage != "COMMIT":
                 raise DatabaseFault("the removal was rolled back")
 
-    async def release(self, mailbox: str, holder: Connection | None, deadline: float | None = None) -> None:
+    async def release(self, mailbox: str, holder: DatabaseConnection | None, deadline: float | None = None) -> None:
         """Free a mailbox's lock. ``deadline``: of what failed before, for which the client waits already."""
         try:
             if holder is not None:
@@ -154,7 +156,7 @@ class PostgresMaildrop:
     """One session's view of a mailbox; see `pop3d.stores.Maildrop`."""
 
     def __init__(
-        self, store: PostgresStore, mailbox: str, holder: Connection, listing: Listing, ids: array[int]
+        self, store: PostgresStore, mailbox: str, holder: DatabaseConnection, listing: Listing, ids: array[int]
     ) -> None:
         self._store, self._mailbox, self._holder = store, mailbox, holder
         self.messages = listing

@@ -1,0 +1,101 @@
+"""Users in a real PostgreSQL."""
+
+import base64
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from pop3core.answers import NoSecret
+from pop3core.events import Password, Verified
+from pop3d.auth import Account, AuthUnavailable
+from pop3d.auth.passwords import hashed
+from pop3d.auth.postgres import PostgresUsers
+from tests.postgres import execute
+
+QUERY = "select password, home from pop3_users where name = %(user)s"
+
+
+@pytest.fixture
+async def users(database: str) -> AsyncIterator[PostgresUsers]:
+    execute(
+        database,
+        "insert into pop3_users values ('alice', %s, '/home/alice'), ('bob', '{PLAIN}bob', null), ('eve', 'x', null)",
+        hashed("secret"),
+    )
+    made = PostgresUsers(database, QUERY)
+    yield made
+    await made.close()
+
+
+async def test_users_log_in(users: PostgresUsers) -> None:
+    assert await users.authenticate(Password("alice", "", b"secret")) == Account("alice", "/home/alice")
+    assert await users.authenticate(Password("bob", "", b"bob")) == Account("bob")
+    assert await users.authenticate(Verified("bob", "", "SCRAM-SHA-256")) == Account("bob")
+    for name, authzid, secret in (
+        ("alice", "", b"Secret"),
+        ("alice", "bob", b"secret"),
+        ("nobody", "", b"secret"),
+        ("eve", "", b"x"),
+        ("bob' or true --", "", b"bob"),
+        ("bob\0", "", b"bob"),
+        ("../bob", "", b"bob"),
+        ("\udc80", "", b"bob"),
+    ):
+        assert await users.authenticate(Password(name, authzid, secret)) is None
+    assert await users.account("alice") == Account("alice", "/home/alice")
+    assert await users.trouble() is None
+
+
+async def test_another_spelling_opens_the_same_mailbox(database: str, users: PostgresUsers) -> None:
+    query = "select password, name from pop3_users where lower(name) = lower(%(user)s)"
+    lenient = PostgresUsers(database, query)
+    assert lenient.account_name("bobby") == "bobby"
+    assert await lenient.authenticate(Password("BOB", "", b"bob")) == Account("bob")
+    assert lenient.account_name("BoB ") == "bob"
+    execute(database, "insert into pop3_users values ('Bob', '{PLAIN}bob', null)")
+    with pytest.raises(AuthUnavailable, match="2 rows"):
+        await lenient.authenticate(Password("bob", "", b"bob"))
+    await lenient.close()
+
+
+async def test_limits_go_by_the_name_that_the_database_gives(users: PostgresUsers, database: str) -> None:
+    query = "select password, name from pop3_users where name = split_part(%(user)s, '@', 1)"
+    by_address = PostgresUsers(database, query)
+    assert await by_address.authenticate(Password("Bob@example.org", "", b"bob")) is None
+    assert await by_address.authenticate(Password("bob@example.org", "", b"wrong")) is None
+    assert by_address.account_name("bob@example.org") == by_address.account_name("bob") == "bob"
+    await by_address.close()
+
+
+async def test_unknown_users_look_like_those_who_have_logged_in(users: PostgresUsers, database: str) -> None:
+    verifier = base64.b64encode(b"s" * 24).decode() + ",c2E=,c2E="
+    execute(database, f"insert into pop3_users values ('carol', '{{SCRAM-SHA-256}}15000,{verifier}', null)")
+    before = await users.secret("nobody", "SCRAM-SHA-256", "")
+    await users.secret("carol", "SCRAM-SHA-256", "")
+    assert await users.secret("nobody", "SCRAM-SHA-256", "") == before  # asking teaches nothing
+    assert await users.authenticate(Verified("carol", "", "SCRAM-SHA-256")) == Account("carol")
+    after = await users.secret("nobody", "SCRAM-SHA-256", "")
+    assert isinstance(after, NoSecret)
+    assert (after.iterations, len(after.salt)) == (15_000, 24)
+
+
+@pytest.mark.parametrize(
+    ("query", "trouble"),
+    [
+        ("select passwort from pop3_users where name = %(user)s", "passwort"),
+        ("select home from pop3_users where name = %(user)s", "no column `password`"),
+        ("selct", "syntax"),
+    ],
+)
+async def test_a_faulty_query_lets_nobody_in_and_is_found(database: str, query: str, trouble: str) -> None:
+    faulty = PostgresUsers(database, query)
+    assert trouble in str(await faulty.trouble())
+    await faulty.close()
+
+
+async def test_who_cannot_be_looked_up_is_not_refused(tmp_path: Path) -> None:
+    nowhere = PostgresUsers(f"host={tmp_path} user=owner dbname=mail", QUERY)
+    with pytest.raises(AuthUnavailable, match="users in PostgreSQL"):
+        await nowhere.authenticate(Password("alice", "", b"secret"))
+    await nowhere.close()
