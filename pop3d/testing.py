@@ -19,11 +19,11 @@ from pop3d.net.tls import server_tls
 from pop3d.server import Server
 from pop3d.stores.memory import MemoryStore
 
-__all__ = ["Running", "serving"]
+__all__ = ["RunningServer", "serving"]
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningServer:
     """A server that runs. ``certificate``: the file a client should trust; ``store``: deliver and look here."""
 
     host: str
@@ -36,7 +36,7 @@ class Running:
 @asynccontextmanager
 async def serving(
     mailboxes: Mapping[str, Iterable[bytes]], *, password: str = "secret", limits: Mapping[str, float] | None = None
-) -> AsyncIterator[Running]:
+) -> AsyncIterator[RunningServer]:
     """Serve ``mailboxes`` (messages by user, oldest first), each with the same password.
 
     ``limits``: keys of the configuration's ``[limits]``; without ``auth_penalty`` a refused login is told at once here.
@@ -63,6 +63,6 @@ async def serving(
         await server.start()
         try:
             (host, port), *_ = server.addresses
-            yield Running(host, port, certificate, store, server)
+            yield RunningServer(host, port, certificate, store, server)
         finally:
             await server.drain(1)

@@ -61,7 +61,7 @@ CLIENT = [
     {"", "__main__"},
 ]
 # What stands inside the daemon's stores, likewise: no store knows another one.
-STORES = [{"", "quota", "threads", "mbox"}, {"maildir", "memory", "postgres"}]
+STORES = [{"", "quota", "threads", "mbox", "read_ahead"}, {"maildir", "memory", "postgres"}]
 FLOORS = {"pop3core": ENGINE, "pop3d": DAEMON, "pop3cli": CLIENT, "pop3d.stores": STORES}
 
 NEVER_IN_THE_ENGINE = {

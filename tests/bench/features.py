@@ -80,7 +80,7 @@ FEATURES = {
     ),
     "reading ahead": Feature(
         "taken out",
-        before="import pop3d.stores.maildir.reader as reading\nreading._AHEAD_MESSAGES; reading._AHEAD_MESSAGES = 1",
+        before="import pop3d.stores.read_ahead as reading\nreading._AHEAD_MESSAGES; reading._AHEAD_MESSAGES = 1",
     ),
     "mailboxes known from before": Feature(
         "taken out",

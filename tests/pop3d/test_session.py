@@ -15,7 +15,7 @@ from pop3core.maildrop import Listing
 from pop3d.auth import Account
 from pop3d.net.channel import Channel
 from pop3d.stores import RemovalFailed, StoreError
-from pop3d.testing import Running, serving
+from pop3d.testing import RunningServer, serving
 
 
 class Wire:
@@ -34,7 +34,7 @@ class Wire:
 
 
 @asynccontextmanager
-async def connected(server: Running):
+async def connected(server: RunningServer):
     context = ssl.create_default_context(cafile=server.certificate)
     reader, writer = await asyncio.open_connection(
         server.host, server.port, ssl=context, server_hostname="localhost", limit=1 << 24
@@ -257,7 +257,7 @@ async def test_a_session_that_was_cut_leaves_no_circle_behind() -> None:
 async def test_a_hundred_sessions_at_once() -> None:
     mailboxes = {f"u{number}": [b"x" * 10_000 + b"\n"] for number in range(100)}
 
-    async def session(server: Running, user: str) -> None:
+    async def session(server: RunningServer, user: str) -> None:
         async with connected(server) as wire:
             replies = await wire.ask(f"USER {user}", "PASS secret", "STAT", "RETR 1")
             assert replies[2] == "+OK 1 10002"
@@ -305,7 +305,7 @@ async def test_what_needs_no_waiting_is_answered_without_a_task() -> None:
 
 
 @asynccontextmanager
-async def talking(server: Running, *options: str):
+async def talking(server: RunningServer, *options: str):
     """OpenSSL's own client behind the greeting; what it reads by itself: K for a key update, R to negotiate again."""
     address = f"{server.host}:{server.port}"
     client = await asyncio.create_subprocess_exec(

@@ -4,8 +4,8 @@ A hop to a thread costs as much as reading ten small messages does, and a call t
 on the event loop. So what the kernel has in memory is read on the loop, by calls that never wait
 (`pop3d.stores.maildir.nowait`). Where they would have to, a message is read in a hop, and small ones that follow it in
 the same hop, for they are nearly always asked for next; they are then given without any call to the system. A large
-message is read in pieces, on the loop or by aiofiles in a thread. So size costs no memory, and a session holds at most
-`_AHEAD_OCTETS` read ahead.
+message is read in pieces, on the loop or by aiofiles in a thread. So size costs no memory. What the store of a database
+does alike is in `pop3d.stores.read_ahead`.
 """
 
 from __future__ import annotations
@@ -20,82 +20,57 @@ from aiofiles.threadpool.binary import AsyncFileIO
 
 from pop3core.answers import Content
 from pop3core.framing import normalized
-from pop3core.limits import DEFAULT_LIMITS
 from pop3d.stores.maildir.compressed import BEGINNINGS, HEAD, NotMail, StoredForm, form_of, unpacked, verified
 from pop3d.stores.maildir.content import OPEN_MESSAGE, text_of
 from pop3d.stores.maildir.identity import ListedFiles
 from pop3d.stores.maildir.names import OpenFolders
 from pop3d.stores.maildir.nowait import fstat_local, open_cached, read_cached
 from pop3d.stores.maildir.scan import ScanOptions
+from pop3d.stores.read_ahead import PIECE, Pieces, behind
 from pop3d.stores.threads import POOL, hop, to_its_end
 
 __all__ = ["MessageReader", "scratch"]
 
-_PIECE: Final = DEFAULT_LIMITS.content_octets_max
-_READ: Final = (
-    _PIECE - _PIECE // 16
-)  # octets of a file at a time: with CRs added, text of usual lines is still one piece
-_AHEAD_OCTETS: Final = 256 * 1024  # held for a session; 64 messages of 4 KiB make the hop's cost vanish
-_AHEAD_MESSAGES: Final = 128
+_READ: Final = PIECE - PIECE // 16  # octets of a file at a time: with CRs added, text of usual lines is one piece
 
 
 def scratch() -> memoryview:
     """Room for what is read on an event loop and at once copied: one for all mailboxes of a store."""
-    return memoryview(bytearray(_PIECE))
+    return memoryview(bytearray(PIECE))
 
 
-class _Cursor:
-    """One message being read in pieces: a descriptor, and what was read but not given yet."""
+class _Cursor(Pieces):
+    """One message being read in pieces, by a descriptor."""
 
     def __init__(self, number: int, descriptor: int, size: int, room: memoryview, *, surrogate: bool) -> None:
-        self.number = number
-        self.offset = 0  # of content given, CRLF counted
-        self._descriptor = descriptor
-        self._size, self._room = size, room
-        self._position = 0  # in the file
-        self._text = text_of(surrogate=surrogate)
-        self._waiting = b""  # content read and not given
-        self._ended = False
+        super().__init__(number, text_of(surrogate=surrogate), size)
+        self._descriptor, self._room = descriptor, room
         self._file: AsyncFileIO | None = None
 
     def read_here(self) -> None:
         """Read the first piece, in the thread that has opened the file."""
-        self._take(os.pread(self._descriptor, _READ, 0))
+        self.take(os.pread(self._descriptor, _READ, 0))
 
     def read_now(self) -> Content | None:
         """The next piece, or None when the disk has to be waited for."""
-        while not self._waiting and not self._ended:
-            octets = read_cached(self._descriptor, self._room[:_READ], self._position)
+        while not self.waiting and not self.ended:
+            octets = read_cached(self._descriptor, self._room[:_READ], self.position)
             if octets is None:
                 return None
-            self._take(bytes(self._room[:octets]))
-        return self._give()
+            self.take(bytes(self._room[:octets]))
+        return self.give()
 
     async def read(self) -> Content:
         """The next piece, from the disk if need be."""
-        while not self._waiting and not self._ended:
-            self._take(await to_its_end(self._read_file()))
-        return self._give()
+        while not self.waiting and not self.ended:
+            self.take(await to_its_end(self._read_file()))
+        return self.give()
 
     async def _read_file(self) -> bytes:
         if self._file is None:
             self._file = await aiofiles.open(self._descriptor, "rb", buffering=0, closefd=False, executor=POOL)
-        await self._file.seek(self._position)
+        await self._file.seek(self.position)
         return await self._file.read(_READ)
-
-    def _take(self, data: bytes) -> None:
-        self._position += len(data)
-        self._waiting = self._text.feed(data)
-        # A short read is no end: the page cache may hold only a part. The size saves the read that returns nothing.
-        if not data or self._position >= self._size:
-            self._waiting += self._text.finish()
-            self._ended = True
-
-    def _give(self) -> Content:
-        piece = self._waiting[:_PIECE]
-        self._waiting = self._waiting[_PIECE:]
-        self.offset += len(piece)
-        return Content(piece, last=self._ended and not self._waiting)
 
     def close(self) -> None:
         os.close(self._descriptor)  # of a file that was only read: nothing is flushed
@@ -105,22 +80,22 @@ class _Converting(_Cursor):
     """The same for a message that is sent as its surrogate: it is made in a thread, for a piece can take 20 ms."""
 
     def read_here(self) -> None:
-        self._take(self._more())
+        self.take(self._more())
 
     def read_now(self) -> Content | None:
-        return self._give() if self._waiting or self._ended else None
+        return self.give() if self.waiting or self.ended else None
 
     async def read(self) -> Content:
-        if not self._waiting and not self._ended:
+        if not self.waiting and not self.ended:
             await hop(self._read_on)
-        return self._give()
+        return self.give()
 
     def _read_on(self) -> None:
-        while not self._waiting and not self._ended:
-            self._take(self._more())
+        while not self.waiting and not self.ended:
+            self.take(self._more())
 
     def _more(self) -> bytes:
-        return os.pread(self._descriptor, _READ, self._position)
+        return os.pread(self._descriptor, _READ, self.position)
 
 
 class _Unpacking(_Converting):
@@ -190,18 +165,18 @@ class MessageReader:
 
     def _has_begun(self, number: int) -> bool:
         """Opened already, and nothing of it given."""
-        return self._cursor is not None and (self._cursor.number, self._cursor.offset) == (number, 0)
+        return self._cursor is not None and self._cursor.is_at(number, 0)
 
     def _under_way(self, number: int, offset: int) -> _Cursor:
         cursor = self._cursor
-        assert cursor is not None and (cursor.number, cursor.offset) == (number, offset), "read out of order"
+        assert cursor is not None and cursor.is_at(number, offset), "read out of order"
         return cursor
 
     def _read_cached(self, number: int) -> bytes | None:
         """A small message that is in memory as it was listed. Whatever else it is, a thread finds out."""
         files = self._files
         size = files.sizes[number - 1]
-        if not self._at_once or size >= _PIECE:
+        if not self._at_once or size >= PIECE:
             return None
         descriptor = open_cached(files.name(number), OPEN_MESSAGE, files.root)
         if descriptor is None:
@@ -239,13 +214,10 @@ class MessageReader:
                     os.close(descriptor)
             self._ahead[number] = whole
             if in_order:
-                self._read_ahead(number + 1, folders)
+                self._read_ahead(number, folders)
 
     def _read_ahead(self, first: int, folders: OpenFolders) -> None:
-        octets = len(self._ahead[first - 1])
-        for number in range(first, min(len(self._files) + 1, first + _AHEAD_MESSAGES - 1)):
-            if octets >= _AHEAD_OCTETS:
-                return
+        for number in behind(first, self._files.sizes):
             try:
                 descriptor, size = self._files.open(number, folders)
                 try:
@@ -257,11 +229,10 @@ class MessageReader:
             if whole is None:
                 return
             self._ahead[number] = whole
-            octets += len(whole)
 
     def _small(self, descriptor: int, size: int) -> bytes | None:
         """The content of an open file, when it is one piece."""
-        if size > _PIECE:
+        if size > PIECE:
             return None
         data = os.read(descriptor, size + 1)
         if len(data) != size:
@@ -270,16 +241,16 @@ class MessageReader:
             return self._small_unpacked(descriptor, form)
         text = text_of(surrogate=self._surrogates)
         content = text.feed(data) + text.finish()
-        return content if len(content) <= _PIECE else None
+        return content if len(content) <= PIECE else None
 
     def _small_unpacked(self, descriptor: int, form: StoredForm) -> bytes | None:
         text, content = text_of(surrogate=self._surrogates), b""
         for piece in unpacked(descriptor, form, refuse=self._refuse):
             content += text.feed(piece)
-            if len(content) > _PIECE:
+            if len(content) > PIECE:
                 return None
         content += text.finish()
-        return content if len(content) <= _PIECE else None
+        return content if len(content) <= PIECE else None
 
     def _begun(self, number: int, descriptor: int, size: int) -> _Cursor:
         form = form_of(os.pread(descriptor, HEAD, 0))

@@ -21,20 +21,18 @@ from typing import Final
 
 from pop3core.answers import Content
 from pop3core.framing import CrlfNormalizer
-from pop3core.limits import DEFAULT_LIMITS
 from pop3core.maildrop import Listing, PackedOctets
 from pop3d.auth import Account
 from pop3d.postgres import DURABLE, TIMEOUT, Database, DatabaseConnection, DatabaseFault
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
 from pop3d.stores.postgres.locks import Locks, removal_key
+from pop3d.stores.read_ahead import AHEAD_OCTETS, PIECE, Pieces, behind
 from pop3d.stores.threads import hop
 
 __all__ = ["PostgresMaildrop", "PostgresStore"]
 
 _CONNECTIONS: Final = 8  # for reading; a query takes less than a millisecond
-_PIECE: Final = DEFAULT_LIMITS.content_octets_max
-_FETCH: Final = 256 * 1024  # octets of a large message in one query, and of small ones read ahead
-_AHEAD_MESSAGES: Final = 128
+_FETCH: Final = AHEAD_OCTETS  # of a large message in one query, as of small ones
 _ROWS: Final = 1_000  # of a listing at a time: the event loop is held up for two milliseconds
 _FETCH_ROWS: Final = f"fetch {_ROWS} from pop3_listing".encode()
 _BATCH_MESSAGES: Final = 1_000  # removed by one statement, which has an end in time like all
@@ -154,30 +152,6 @@ def _listed(sizes: array[int], uids: list[bytes]) -> Listing:
     return listing
 
 
-class _RowCursor:
-    """A message being read: ``waiting`` is content fetched and not given, ``position`` how far it was fetched."""
-
-    def __init__(self, number: int, *, whole: bytes | None = None) -> None:
-        self.number = number
-        self.offset = 0
-        self.position = 0
-        self.waiting = whole or b""
-        self.ended = whole is not None
-        self._text = CrlfNormalizer()
-
-    def take(self, data: bytes, *, last: bool) -> None:
-        self.position += len(data)
-        self.waiting += self._text.feed(data)
-        if last:
-            self.waiting += self._text.finish()
-            self.ended = True
-
-    def give(self) -> Content:
-        piece, self.waiting = self.waiting[:_PIECE], self.waiting[_PIECE:]
-        self.offset += len(piece)
-        return Content(piece, last=self.ended and not self.waiting)
-
-
 class PostgresMaildrop:
     """One session's view of a mailbox; see `pop3d.stores.Maildrop`."""
 
@@ -189,7 +163,7 @@ class PostgresMaildrop:
         self._ids = ids
         self._ahead: dict[int, bytes] = {}  # whole messages that were read before they were asked for
         self._next = 1  # whoever asks for this one reads the mailbox in order
-        self._cursor: _RowCursor | None = None
+        self._cursor: Pieces | None = None
         self._deadline: float | None = None  # of a removal that failed: QUIT has one in all
         self._open = True
 
@@ -200,7 +174,8 @@ class PostgresMaildrop:
             if whole is None:
                 return None
             self._next = number + 1
-            self._cursor = _RowCursor(number, whole=whole)
+            self._cursor = self._begun(number)
+            self._cursor.waiting, self._cursor.ended = whole, True
         cursor = self._cursor
         assert cursor is not None and self._is_at(number, offset), "read out of order"
         return cursor.give() if cursor.waiting or cursor.ended else None
@@ -221,16 +196,20 @@ class PostgresMaildrop:
         return content
 
     def _is_at(self, number: int, offset: int) -> bool:
-        return self._cursor is not None and (self._cursor.number, self._cursor.offset) == (number, offset)
+        return self._cursor is not None and self._cursor.is_at(number, offset)
+
+    def _begun(self, number: int) -> Pieces:
+        return Pieces(number, CrlfNormalizer())
 
     async def _load(self, number: int) -> None:
         """Fetch a message that is small, and those behind it; the beginning of one that is large."""
         self._ahead.clear()
-        if self.messages.sizes[number - 1] > _PIECE:
-            self._cursor = _RowCursor(number)
+        if self.messages.sizes[number - 1] > PIECE:
+            self._cursor = self._begun(number)
             await self._fetch()
             return
-        wanted = {self._ids[one - 1]: one for one in self._together(number)}
+        together = [number, *(behind(number, self.messages.sizes) if number == self._next else ())]
+        wanted = {self._ids[one - 1]: one for one in together}
         rows = await self._store.database.rows(
             "select id, content from pop3_messages where mailbox = %s and id = any(%s::bigint[])",
             (self._mailbox, list(wanted)),
@@ -240,16 +219,6 @@ class PostgresMaildrop:
             self._ahead[wanted[identity]] = text.feed(content) + text.finish()
         if number not in self._ahead:
             raise self._gone(number)
-
-    def _together(self, number: int) -> Iterable[int]:
-        octets, last = 0, min(len(self._ids), number + _AHEAD_MESSAGES - 1)
-        if number != self._next:
-            last = number
-        for one in range(number, last + 1):
-            octets += self.messages.sizes[one - 1]
-            if one > number and (octets > _FETCH or self.messages.sizes[one - 1] > _PIECE):
-                return
-            yield one
 
     async def _fetch(self) -> None:
         """The next octets of the message under way."""
@@ -264,8 +233,8 @@ class PostgresMaildrop:
             if not rows:
                 self._cursor = None
                 raise self._gone(cursor.number)
-            data, octets = rows[0]
-            cursor.take(data, last=cursor.position + len(data) >= octets)
+            data, cursor.size = rows[0]
+            cursor.take(data)
             self._next = cursor.number + 1
 
     def _gone(self, number: int) -> StoreError:
