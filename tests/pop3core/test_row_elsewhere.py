@@ -211,3 +211,10 @@ def test_each_command_cites_what_its_row_does(rule: Rule) -> None:
     said = sections(rule.command.__doc__ or "")
     assert said, f"{rule.command.__name__} in pop3core/commands.py: its docstring cites no section: ({rule.rfc})"
     assert said <= sections(rule.rfc), f"pop3core/commands.py: {rule.command.__name__} cites {said}, its row {rule.rfc}"
+
+
+@each
+def test_each_command_stands_in_the_changelog(rule: Rule) -> None:
+    text = (ENGINE.parent / "CHANGELOG.md").read_text()
+    what = f"{rule.keyword} stands nowhere in CHANGELOG.md: say there, below Added, what a user notices of it"
+    assert re.search(rf"\b{rule.keyword}\b", text), what
