@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from pop3d.auth.users_file import add_user
 from pop3d.net.certificates import create_self_signed
-from tests.site import Daemon, Site, free_port
+from tests.site import Daemon, Site, free_port, site_configuration
 
 pytest.register_assert_rewrite("pop3d.store_contract")
 
@@ -46,20 +46,7 @@ def site(tmp_path: Path) -> Site:
     port = free_port()
     create_self_signed(["localhost", "127.0.0.1"], tmp_path)
     add_user(tmp_path / "users", "alice", "secret", scheme="PLAIN")
-    (tmp_path / "pop3d.toml").write_text(f"""
-hostname = "localhost"
-{'user = "root"' if os.geteuid() == 0 else ""}
-[[listen]]
-host = "127.0.0.1"
-port = {port}
-[tls]
-certificate = "cert.pem"
-private_key = "key.pem"
-[auth]
-users = "users"
-[store]
-path = "mail/{{user}}"
-""")
+    (tmp_path / "pop3d.toml").write_text(site_configuration(port))
     return Site(tmp_path, port)
 
 

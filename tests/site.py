@@ -6,7 +6,8 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,24 @@ class Site:
 
     def context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=self.certificate)
+
+
+def site_configuration(port: int) -> str:
+    """`pop3d.toml` of a `Site`: TLS, users in a file, Maildirs; more tables may follow it."""
+    return f"""
+hostname = "localhost"
+{'user = "root"' if os.geteuid() == 0 else ""}
+[[listen]]
+host = "127.0.0.1"
+port = {port}
+[tls]
+certificate = "cert.pem"
+private_key = "key.pem"
+[auth]
+users = "users"
+[store]
+path = "mail/{{user}}"
+"""
 
 
 def free_port() -> int:
@@ -79,3 +98,13 @@ class Daemon:
         _, rest = self.process.communicate(timeout=20)
         self.log += rest
         return self.process.returncode
+
+
+@contextmanager
+def served(site: Site) -> Iterator[Daemon]:
+    """pop3d, that is to end well."""
+    daemon = Daemon(site)
+    try:
+        yield daemon
+    finally:
+        assert daemon.end() == 0

@@ -29,22 +29,8 @@ from rich.table import Table
 
 from pop3d.net.certificates import create_self_signed
 from tests.interop import dovecot
-from tests.site import Daemon, Site, free_port
+from tests.site import Daemon, Site, free_port, site_configuration
 
-CONFIGURATION = """
-hostname = "localhost"
-{user}
-[[listen]]
-host = "127.0.0.1"
-port = {port}
-[tls]
-certificate = "cert.pem"
-private_key = "key.pem"
-[auth]
-users = "users"
-[store]
-path = "mail/{{user}}"
-"""
 SCRIPT = """
 import os, poplib, ssl, sys
 user, port, cert, out = sys.argv[1:]
@@ -289,7 +275,7 @@ def make(folder: Path, count: int) -> int:
 @contextmanager
 def pop3d(root: Path) -> Iterator[int]:
     port = free_port()
-    (root / "pop3d.toml").write_text(CONFIGURATION.format(port=port, user='user = "root"' if os.geteuid() == 0 else ""))
+    (root / "pop3d.toml").write_text(site_configuration(port))
     daemon = Daemon(Site(root, port))
     said = daemon.process.stderr
     assert said is not None

@@ -32,24 +32,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pop3d.net.certificates import create_self_signed
-from tests.site import Site, free_port
+from tests.site import Site, free_port, site_configuration
 
-CONFIGURATION = """
-hostname = "localhost"
-{user}
-[[listen]]
-host = "127.0.0.1"
-port = {port}
-[tls]
-certificate = "cert.pem"
-private_key = "key.pem"
-[auth]
-users = "users"
-[store]
-path = "mail/{{user}}"
-[log]
-level = "error"
-"""
 SEPARATOR = re.compile(rb"^From (?:pop3cli-[0-9a-f]{16}|eve) .*\n", re.MULTILINE)
 
 
@@ -107,9 +91,8 @@ class SyncCrash:
     def __enter__(self) -> "SyncCrash":
         self.root = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="sync-crash-")))
         port = free_port()
-        user = 'user = "root"' if os.geteuid() == 0 else ""
         create_self_signed(["localhost"], self.root)
-        (self.root / "pop3d.toml").write_text(CONFIGURATION.format(port=port, user=user))
+        (self.root / "pop3d.toml").write_text(f'{site_configuration(port)}[log]\nlevel = "error"\n')
         (self.root / "users").write_text("".join(f"{box.user}:{{PLAIN}}secret\n" for box in self.boxes))
         self.site = Site(self.root, port)
         for box in self.boxes:

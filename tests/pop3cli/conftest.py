@@ -331,16 +331,6 @@ def server(serve: Serve, mailbox: Mailbox) -> Server:
 # --- the command line ---
 
 
-@contextlib.contextmanager
-def served(site: Site) -> Iterator[Daemon]:
-    """pop3d, that is to end well."""
-    daemon = Daemon(site)
-    try:
-        yield daemon
-    finally:
-        assert daemon.end() == 0
-
-
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folders of a user who has no file yet; where his configuration is to be."""

@@ -6,8 +6,6 @@ import signal
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from pop3d.config import load
 from pop3d.net.certificates import identity_of
 from tests.pki import Authority
 from tests.pop3d.net.test_proxy_protocol import IPV4, TLS13, v2
-from tests.site import Daemon, Site
+from tests.site import Site, served
 
 Pair = tuple[Path, Path]
 USERS = ("alice", "alice@example.org", "host.example.org")
@@ -37,15 +35,6 @@ def configure(site: Site, authority: Authority, name: str = "cn", tls: str = "im
     text = text.replace("[auth]", f'client_ca = "{authority.certificate}"\nclient_name = "{name}"\n[auth]')
     text = text.replace("[store]", 'mechanisms = ["plain", "external"]\n[store]')
     site.config.write_text(f"{text}\n[limits]\nauth_penalty = 0.1\n")
-
-
-@contextmanager
-def served(site: Site) -> Iterator[Daemon]:
-    daemon = Daemon(site)
-    try:
-        yield daemon
-    finally:
-        assert daemon.end() == 0
 
 
 class Client:

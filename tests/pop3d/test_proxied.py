@@ -13,6 +13,7 @@ from tests.pop3d.abuse.test_connection_limits import Connection
 from tests.pop3d.net.test_proxy_protocol import IPV4, IPV6, TLS13, v2
 from tests.pop3d.net.test_proxy_protocol import ssl as ssl_tlv
 from tests.site import Daemon, Site
+from tests.site import served as site_served
 
 V1 = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 995\r\n"
 LOCAL = v2(b"", 0x00, 0x20)
@@ -27,11 +28,8 @@ def served(
     keys = f'tls = "{tls}"\nproxy_protocol = true\ntrusted_proxies = ["{trusted}"]'
     keys += "\ninsecure = true\n[tls]" if insecure else "\n[tls]"
     site.config.write_text(site.config.read_text().replace("[tls]", keys) + f"\n[limits]\n{limits}\n")
-    daemon = Daemon(site)
-    try:
+    with site_served(site) as daemon:
         yield daemon
-    finally:
-        assert daemon.end() == 0
 
 
 class Client:

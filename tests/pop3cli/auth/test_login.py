@@ -26,8 +26,8 @@ from pop3cli.net.session import Session
 from pop3cli.net.tls import client_context, pin_of
 from pop3core.sasl import scram
 from tests.pki import Authority
-from tests.pop3cli.conftest import Certificate, Cli, Liar, Mailbox, Serve, Server, served
-from tests.site import Site
+from tests.pop3cli.conftest import Certificate, Cli, Liar, Mailbox, Serve, Server
+from tests.site import Site, served
 
 pytestmark = pytest.mark.usefixtures("home")
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.pop3cli.conftest import Cli, Loop, Mailbox, Serve, served
-from tests.site import Site
+from tests.pop3cli.conftest import Cli, Loop, Mailbox, Serve
+from tests.site import Site, served
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -36,16 +36,25 @@ class Socks:
         if self.answer:
             return
         there, back = await asyncio.open_connection("127.0.0.1", self.port)
-        tasks = [asyncio.create_task(pump(reader, back)), asyncio.create_task(pump(there, writer))]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            back.transport.abort()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            with contextlib.suppress(OSError):
-                await back.wait_closed()
+        await relayed((reader, writer), (there, back))
+
+
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def relayed(client: Ends, server: Ends) -> None:
+    """What each says goes to the other, until one of them ends."""
+    back = server[1]
+    tasks = [asyncio.create_task(pump(client[0], back)), asyncio.create_task(pump(server[0], client[1]))]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        back.transport.abort()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(OSError):
+            await back.wait_closed()
 
 
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -121,16 +130,7 @@ class Connecting:
                 await asyncio.sleep(0.001)
         else:
             writer.write(self.answer + await there.readline())
-        tasks = [asyncio.create_task(pump(reader, back)), asyncio.create_task(pump(there, writer))]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            back.transport.abort()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            with contextlib.suppress(OSError):
-                await back.wait_closed()
+        await relayed((reader, writer), (there, back))
 
 
 def test_through_an_http_proxy(pop3cli: Cli, serve: Serve) -> None:

@@ -22,6 +22,7 @@ from pop3d.auth import hashing as hashing_module
 from pop3d.auth.hashing import Hashing, variants
 from pop3d.auth.passwords import hashed, parse_secret
 from pop3d.auth.users_file import UsersFile
+from tests.loops import more_turns_than
 from tests.pop3d.auth.test_passwords import MADE_ELSEWHERE, SHA512
 from tests.site import Daemon, Site
 
@@ -74,18 +75,8 @@ async def test_what_holds_the_lock_runs_in_a_process(hashing: Hashing) -> None:
     assert not await hashing.matches(stored, (b"x",))
     workers = multiprocessing.active_children()
     assert workers
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    counter = asyncio.create_task(count())
-    assert not any(await asyncio.gather(*(hashing.matches(stored, (b"x",)) for _ in range(20))))
-    counter.cancel()
-    assert turns > 20
+    async with more_turns_than(20):
+        assert not any(await asyncio.gather(*(hashing.matches(stored, (b"x",)) for _ in range(20))))
 
 
 async def test_a_worker_that_dies_is_replaced(hashing: Hashing) -> None:

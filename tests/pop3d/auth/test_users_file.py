@@ -26,6 +26,7 @@ from pop3d.auth.users_file import (
     set_password,
 )
 from pop3d.system.secret import secret_of
+from tests.loops import more_turns_than
 
 
 def users_file(folder: Path, text: str) -> UsersFile:
@@ -168,18 +169,8 @@ async def test_an_unknown_user_costs_a_hash_where_hashes_are_used(
 
 async def test_hashing_does_not_stop_the_event_loop(tmp_path: Path) -> None:
     users = users_file(tmp_path, f"alice:{hashed('x')}\n")
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    counter = asyncio.create_task(count())
-    await asyncio.gather(*(check(users, "alice", b"y") for _ in range(4)))
-    counter.cancel()
-    assert turns > 20
+    async with more_turns_than(20):
+        await asyncio.gather(*(check(users, "alice", b"y") for _ in range(4)))
     await users.close()
 
 

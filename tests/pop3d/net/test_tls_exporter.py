@@ -20,8 +20,8 @@ from pop3d.net.tls import ServerTls, TlsLayer, server_tls
 from tests.pki import Authority
 from tests.pop3d.net.test_tls import Client as Peer
 from tests.pop3d.net.test_tls import client_context, connect
-from tests.pop3d.test_external import Client, authority, configure, served
-from tests.site import Daemon, Site, without_pyopenssl
+from tests.pop3d.test_external import Client, authority, configure
+from tests.site import Daemon, Site, served, without_pyopenssl
 
 tls_exporter = pytest.importorskip("pop3d.net.tls_exporter", reason="pyOpenSSL is missing: the extra channel-binding")
 
