@@ -29,8 +29,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces an
 
 TIMEOUT = float(os.environ.get("POP3_DATABASE_TIMEOUT", "5"))  # seconds
 LONGEST = 20 * TIMEOUT  # seconds; what takes that long hangs
-DATABASE, DATABASE_NODE = "10.213.71.1", "10.213.71.2"
-CLIENTS, CLIENTS_NODE = "10.213.72.1", "10.213.72.2"
+NET = f"10.213.{os.getpid() % 250}"  # of this process: another one on this machine may run the same
+DATABASE, DATABASE_NODE = f"{NET}.1", f"{NET}.2"
+CLIENTS, CLIENTS_NODE = f"{NET}.5", f"{NET}.6"
 PORT = 8995
 
 
