@@ -121,7 +121,9 @@ settings.load_profile("mutation")
 """
 
 LAUNCH = """
-import resource, runpy, sys
+import ctypes, resource, runpy, signal, sys
+if sys.platform == "linux":  # a mutant may go on for ever: it ends with who started it (PR_SET_PDEATHSIG)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 resource.setrlimit(resource.RLIMIT_AS, ({memory}, {memory}))
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 runpy.run_module("pytest", run_name="__main__", alter_sys=True)
