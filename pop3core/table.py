@@ -19,11 +19,11 @@ dictionary. If you touch a cell, run these; the second says in two seconds what 
 
     python docs/make_protocol.py                                             docs/protocol.md: the table, the diagram
     python -m pytest tests/pop3core/test_table.py tests/pop3core/test_row_elsewhere.py
-    python -m pytest tests/pop3core tests/fuzz tests/test_rfc.py tests/test_docs.py
+    python -m pytest -n 4 tests/pop3core tests/fuzz tests/test_rfc.py tests/test_docs.py
 
 `tests/pop3core/test_table.py` says a second time, from the RFCs, what the cells hold. A new row needs more: a class in
 `pop3core.commands`, a handler in `pop3core.server`, translations in `pop3core.texts`, bad lines, a step of the model's
-walk, a dialogue, a section of an RFC that defines it. `tests/pop3core/test_row_elsewhere.py` names what is missing.
+walk, a dialogue, a section of an RFC that defines it, what announces it, a line of the changelog. `tests/pop3core/test_row_elsewhere.py` names what is missing.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 
 from pop3core import commands
+from pop3core.capabilities import server_capabilities
 from pop3core.server import ServerConnection
 from pop3core.table import RULES, Rule, State
 from pop3core.texts import _TEXTS
@@ -17,6 +18,7 @@ from tests.fuzz.__main__ import dictionary
 from tests.pop3core import test_model
 from tests.pop3core.play import server_in, transcripts
 from tests.pop3core.test_syntax import BAD
+from tests.test_rfc import RFCS
 
 ENGINE = Path(commands.__file__).parent
 OPEN = [State.AUTHORIZATION, State.IDENTIFIED, State.TRANSACTION]
@@ -121,8 +123,29 @@ def test_each_reply_follows_lang(rule: Rule) -> None:
         if said["en"].strip() and rule.keyword not in SAME:
             assert said["en"] != said["de"], (
                 f"{rule.keyword} says{said['en']} in {state.value}, whatever LANG asked for: say it by self._ok or "
-                "self._err, and translate it in _TEXTS of pop3core/texts.py"
+                "self._err, and translate it in _TEXTS of pop3core/texts.py; or say in SAME, above this test, why it "
+                "is the same in each language"
             )
+
+
+ANNOUNCED = {
+    "USER": "USER", "PASS": "USER", "TOP": "TOP", "UIDL": "UIDL", "AUTH": "SASL", "STLS": "STLS", "LANG": "LANG",
+    "UTF8": "UTF8", "APOP": "", "QUIT": "", "STAT": "", "LIST": "", "RETR": "", "DELE": "", "NOOP": "", "RSET": "",
+    "CAPA": "",
+}  # fmt: skip
+"""By which capability CAPA announces a command; empty for what each server has, and for APOP: the greeting tells it."""
+
+
+def test_each_command_is_announced() -> None:
+    check(
+        ANNOUNCED,
+        "{keyword} is not announced (RFC 2449 §5): say in ANNOUNCED, above this test, by which capability CAPA tells "
+        "of it, and add that to server_capabilities in pop3core/capabilities.py; or why by none",
+        "{keyword} is in ANNOUNCED and has no row in pop3core/table.py",
+    )
+    told = server_capabilities(passwords=True, mechanisms=["PLAIN"], stls=True, utf8=True, languages=True)
+    missing = {name for name in ANNOUNCED.values() if name} - {line.split()[0] for line in told}
+    assert not missing, f"{missing}: add to server_capabilities in pop3core/capabilities.py"
 
 
 # --- in tests and docs ---
@@ -159,7 +182,8 @@ def test_each_command_is_said_in_a_dialogue() -> None:
     said = {line.split()[0].decode() for transcript in transcripts() for turn in transcript.turns
             for line in turn[0].upper().splitlines() if line.strip()}  # fmt: skip
     missing = [
-        f"no dialogue says {keyword}: write one as its RFC does, tests/pop3core/transcripts/rfc<number>-<§>-<name>.txt"
+        f"no dialogue says {keyword}: write one as its RFC does, in the form of those there, "
+        "tests/pop3core/transcripts/rfc<number>-<§>-<name>.txt"
         for keyword in sorted(KEYWORDS - said)
     ]
     assert not missing, "\n".join(missing)
@@ -191,6 +215,8 @@ def sections(text: str) -> set[str]:
 
 @each
 def test_each_citation_is_of_a_section_that_defines_the_command(rule: Rule) -> None:
+    unread = {section for section in DEFINED if section.split()[1] not in RFCS}
+    assert not unread, f"{unread}: DEFINED takes sections of the RFCs of tests/test_rfc.py alone"
     cited = sections(rule.rfc)
     assert cited, f"{rule.keyword}: the last column of pop3core/table.py cites no section, as “RFC 1939 §5” does"
     for section in cited:

@@ -20,7 +20,10 @@ def test_every_text_is_there_in_every_language(text: str) -> None:
 
 
 def test_each_column_is_filled() -> None:
-    assert all(len(columns) == len(LANGUAGES) - 1 for columns in _TEXTS.values())
+    short = [text for text, columns in _TEXTS.items() if len(columns) != len(LANGUAGES) - 1]
+    assert not short, (
+        f"a column for each of {', '.join(LANGUAGES)} but the first, in _TEXTS of pop3core/texts.py: {short}"
+    )
 
 
 def test_a_text_that_nobody_translated_stays() -> None:
