@@ -13,7 +13,7 @@ import secrets
 from pop3core.answers import LoginRejected, NoSecret
 from pop3core.events import Credential, ProofFailed, Verified
 from pop3core.sasl.base import SecretKind, Stored
-from pop3d.abuse.addresses import source_of
+from pop3d.abuse.addresses import is_within, source_of
 from pop3d.abuse.attempts import Attempt
 from pop3d.abuse.login_throttle import LoginThrottle, TooMany
 from pop3d.auth import Account, Authenticator, AuthUnavailable, CannotServe, KeepsSecrets
@@ -78,8 +78,8 @@ class Logins:
     async def _account(self, credential: Credential) -> Account | LoginRejected:
         if isinstance(credential, Verified) and credential.mechanism == "EXTERNAL":
             # nothing was guessed: the certificate's owner proved himself in the handshake
-            found = await self._authenticator.authenticate(credential)
-            return found if found is not None else self._refused(credential, served=True)
+            found, reason = self._permitted(await self._authenticator.authenticate(credential))
+            return found if found is not None else self._refused(credential, reason, served=True)
         served = self._served or not isinstance(credential, ProofFailed)
         try:
             await self._begin(credential.username, served=served)
@@ -90,13 +90,14 @@ class Logins:
             return _TOO_MANY
         attempt = self._attempt
         assert attempt is not None
-        found = await self._authenticator.authenticate(credential, source_of(self._channel.peer))
+        proved = await self._authenticator.authenticate(credential, source_of(self._channel.peer))
+        found, reason = self._permitted(proved)
         self._attempt = None
         if found is not None:
             self._throttle.accepted(attempt, self._channel.peer, self._account_name(found.name))
             return found
         wait = self._throttle.failed(attempt)
-        refusal = self._refused(credential, served=served)
+        refusal = self._refused(credential, reason, served=served)
         await self._pause(wait)
         return refusal
 
@@ -115,9 +116,20 @@ class Logins:
         name: str = getattr(self._authenticator, "account_name", spelled)(username)
         return name
 
-    def _refused(self, credential: Credential, *, served: bool) -> LoginRejected:
+    def _permitted(self, account: Account | None) -> tuple[Account | None, str]:
+        """The account; or None, and why somebody who proved to be its user may not log in."""
+        if account is None:
+            return None, ""
+        if account.forbidden:
+            return None, account.forbidden
+        if account.networks and not is_within(self._channel.peer, account.networks):
+            return None, "not from this network"
+        return account, ""
+
+    def _refused(self, credential: Credential, reason: str, *, served: bool) -> LoginRejected:
+        """The same to the client whatever the ``reason``, which only the log has."""
         if served:
-            failed_login(self._channel.peer, credential.username)
+            failed_login(self._channel.peer, credential.username, reason)
         else:
             unserved_login(self._channel.peer, credential.username, getattr(credential, "mechanism", ""))
         return LoginRejected(None, "wrong user name or password")

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 import pop3core.table
 from pop3cli.cli.app import app as pop3cli_app
+from pop3d.auth.extra_fields import FIELDS
 from pop3d.cli import app as pop3d_app
 from pop3d.config import (
     Auth,
@@ -62,6 +63,12 @@ def test_every_key_of_the_configuration_is_documented(model: type[BaseModel]) ->
         default = row[1].strip(' `"')
         if isinstance(field.default, (int, float)) and not isinstance(field.default, bool):
             assert float(default) == field.default
+
+
+def test_every_extra_field_of_a_passwd_file_is_documented() -> None:
+    page = (ROOT / "docs/configuration.md").read_text()
+    table = page.partition("### Extra fields of a Dovecot passwd-file")[2].partition("\n### ")[0]
+    assert [row.name for row in FIELDS if f"`{row.name}`" not in table] == []
 
 
 @pytest.mark.parametrize("page", ["docs/configuration.md", "docs/plugins.md", "docs/running.md"])

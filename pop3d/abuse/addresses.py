@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-__all__ = ["Trusted", "network_of", "source_of"]
+__all__ = ["Trusted", "is_within", "network_of", "source_of"]
 
 _KEPT: Final = 4096  # addresses whose networks are remembered; an address has 45 characters at most
 
@@ -59,7 +59,10 @@ class Trusted:
         self._networks = tuple(networks)
 
     def __contains__(self, address: str) -> bool:
-        if not self._networks:
-            return False
-        ip = _parsed(address)
-        return ip is not None and any(ip in network for network in self._networks)
+        return bool(self._networks) and is_within(address, self._networks)
+
+
+def is_within(address: str, networks: Iterable[Network]) -> bool:
+    """Whether an address is in one of ``networks``; what is no IP address is in none."""
+    ip = _parsed(address)
+    return ip is not None and any(ip in network for network in networks)

@@ -8,7 +8,8 @@ the user exists or not, and never says which of the two was wrong. One that has 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from ipaddress import IPv4Network, IPv6Network
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from pop3core.answers import NoSecret, PlainSecret, ScramSecret
 from pop3core.events import Credential
@@ -23,10 +24,14 @@ __all__ = [
     "KeepsSecrets",
     "KnowsSpellings",
     "KnowsUsers",
+    "Network",
     "check_user_name",
 ]
 
 _NAME_OCTETS_MAX: Final = 255  # what fits into one component of a path
+
+
+Network: TypeAlias = IPv4Network | IPv6Network
 
 
 class AuthError(Exception):
@@ -39,10 +44,17 @@ class AuthUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user who has logged in. ``home``: from the users file, for ``{home}`` in the path of the mailbox."""
+    """A user, as somebody who has proved to be it, or to whom mail is delivered.
+
+    ``home``: from the users file, for ``{home}`` in the path of the mailbox. Two things forbid a login in spite of the
+    proof, and `pop3d.logins` sees to them: ``forbidden``, why there is none at all (``""``: there is), and
+    ``networks``, the only ones that it may come from (none: from everywhere). Neither keeps mail from being delivered.
+    """
 
     name: str
     home: str | None = None
+    networks: tuple[Network, ...] = ()
+    forbidden: str = ""
 
 
 @dataclass(frozen=True, slots=True)

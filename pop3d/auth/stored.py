@@ -15,12 +15,13 @@ import abc
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pop3core.answers import NoSecret, PlainSecret, ScramSecret
 from pop3core.events import Credential, Password, ProofFailed, Verified
 from pop3core.sasl.base import SecretKind
 from pop3d.auth import Account, CannotServe
+from pop3d.auth.extra_fields import ExtraFields
 from pop3d.auth.hashing import Hashing, variants
 from pop3d.auth.invented import USUAL, InventedUsers, Shape
 from pop3d.auth.names import spelled
@@ -42,12 +43,21 @@ __all__ = ["StoredPasswords", "StoredUser", "usual"]
 
 @dataclass(frozen=True, slots=True)
 class StoredUser:
-    """A user as stored. ``fields``: which fields of a line behind the secret are filled in, by their names."""
+    """A user as stored. ``fields``: which fields of a line behind the secret are filled in, by their names.
+
+    ``extra``: what restricts the user.
+    """
 
     name: str
     secret: Secret
     home: str | None
     fields: tuple[str, ...] = ()
+    extra: ExtraFields = field(default_factory=ExtraFields)
+
+    @property
+    def account(self) -> Account:
+        """Who that is, with what may forbid a login."""
+        return Account(self.name, self.home, self.extra.networks, self.extra.forbidden)
 
 
 class StoredPasswords(abc.ABC):
@@ -74,7 +84,7 @@ class StoredPasswords(abc.ABC):
     async def account(self, name: str) -> Account | None:
         """A user by name, to whom mail is delivered; None when there is no such. Raises as `find` does."""
         user = await self.find(name)
-        return None if user is None else Account(user.name, user.home)
+        return None if user is None else user.account
 
     async def authenticate(self, credential: Credential, source: str = "") -> Account | None:
         """See `pop3d.auth.Authenticator.authenticate`. To act as somebody else is refused."""
@@ -88,7 +98,7 @@ class StoredPasswords(abc.ABC):
         if user is None or credential.authzid not in ("", user.name):
             return None
         self._logged_in(user)
-        return Account(user.name, user.home)
+        return user.account
 
     def account_name(self, username: str) -> str:
         """See `pop3d.auth.KnowsSpellings`."""

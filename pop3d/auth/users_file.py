@@ -1,6 +1,7 @@
 """Users in a passwd-file: ``name:{SCHEME}secret[:uid:gid:gecos:home:shell:extra]``, one to a line.
 
-The fields of a Dovecot passwd-file are accepted; of those behind the secret only the home is used. Blanks and any of
+The fields of a Dovecot passwd-file are accepted; of those behind the secret the home and the extra fields are used, for
+which see `pop3d.auth.extra_fields`. Blanks and any of
 ``,=%+/`` in a secret stand for themselves, a ``:`` ends it. Comments begin with ``#`` at the start of a line. UTF-8.
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pop3d.auth import AuthError, check_user_name
+from pop3d.auth.extra_fields import ExtraFields, read_extra_fields
 from pop3d.auth.passwords import ARGON2ID, CRYPT_EXTRA, hashed, lacks_extra, parse_secret
 from pop3d.auth.stored import StoredPasswords, StoredUser
 from pop3d.system.atomic_edit import edit
@@ -99,10 +101,11 @@ def _parse_line(line: str) -> StoredUser:
     if not colon:
         raise ValueError("a line is name:{SCHEME}secret")
     check_user_name(name)
-    secret, *fields = rest.split(":")
+    secret, *fields = rest.split(":", len(_FIELDS))  # the last one may have a ":" in it
     home = fields[_FIELDS.index("home")] if len(fields) > _FIELDS.index("home") else ""
     filled = tuple(field for field, value in zip(_FIELDS, fields, strict=False) if value)
-    return StoredUser(name, parse_secret(secret), home or None, filled)
+    extra = read_extra_fields(fields[-1], name) if len(fields) == len(_FIELDS) else ExtraFields()
+    return StoredUser(name, parse_secret(secret), home or None, filled, extra)
 
 
 def _read(path: Path) -> str:

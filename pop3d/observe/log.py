@@ -170,9 +170,14 @@ def unraisable(fault: sys.UnraisableHookArgs) -> None:
     log.warning("ignored %s: %s", fault.exc_type.__name__, fault.exc_value)
 
 
-def failed_login(address: str, username: str) -> None:
-    """One line of stable form for a refused login, that examples/fail2ban reads; the name is cut, so it stays short."""
-    log.warning(Event("authentication failed", ip=address, user=_clipped(username, _NAME_OCTETS_MAX)))
+def failed_login(address: str, username: str, reason: str = "") -> None:
+    """One line of stable form for a refused login, that examples/fail2ban reads; the name is cut, so it stays short.
+
+    ``reason``: why a login was refused whose proof was good.
+    """
+    name = _clipped(username, _NAME_OCTETS_MAX)
+    more = {"reason": reason} if reason else {}
+    log.warning(Event("authentication failed", ip=address, user=name, **more))
 
 
 def unserved_login(address: str, username: str, mechanism: str) -> None:
