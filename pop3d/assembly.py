@@ -12,8 +12,8 @@ from pop3d.auth import Account, Authenticator, AuthError, KeepsSecrets, KnowsUse
 from pop3d.auth.passwords import PROVED_BY
 from pop3d.auth.users_file import UsersFile
 from pop3d.config import Config, ConfigError, OAuth, Pam
-from pop3d.net.certificates import authority_faults, load_faults
-from pop3d.net.tls import ServerTls, server_tls
+from pop3d.key_pairs import tls_of
+from pop3d.net.tls import ServerTls
 from pop3d.observe.report import Observer
 from pop3d.plugins import AUTHENTICATORS, STORES, PluginError, plugin
 from pop3d.server import Server
@@ -35,19 +35,16 @@ __all__ = [
     "plugin_faults",
     "postgres_store",
     "postgres_users",
-    "tls_faults",
-    "tls_of",
     "with_tokens",
 ]
 
 T = TypeVar("T")
 
 
-def assemble(config: Config, observer: Observer | None = None) -> Server:
-    """A server that is not started yet. ``observer``: told what happens.
+def assemble(config: Config, observer: Observer | None = None, tls: ServerTls | None = None) -> Server:
+    """A server that is not started yet. ``observer``: told what happens; ``tls``: where it was read already.
 
-    Raises `pop3d.auth.AuthError` for a users file that is not usable, OSError for such a certificate, `ConfigError` for
-    plug-ins.
+    Raises `pop3d.auth.AuthError` for a users file that is not usable, `ConfigError` for certificates and plug-ins.
     """
     faults: list[str] = []
     with acting(config.owner):
@@ -57,7 +54,7 @@ def assemble(config: Config, observer: Observer | None = None) -> Server:
         store = _collected(faults, config, _store)
     if authenticator is None or store is None:
         raise ConfigError(faults)
-    tls = tls_of(config)
+    tls = tls or tls_of(config)
     with acting(config.owner):
         return Server(config, authenticator, store, tls, observer, KnownUsers(config.state), secret)
 
@@ -79,38 +76,6 @@ def _collected(faults: list[str], config: Config, make: Callable[[Config], T]) -
     except ConfigError as fault:
         faults += fault.faults
     return None
-
-
-def tls_of(config: Config) -> ServerTls | None:
-    """TLS as configured; None when no listener has it. Raises OSError (ssl.SSLError is one)."""
-    if config.tls is None or all(listen.tls == "none" for listen in config.listen):
-        return None
-    first, *more = config.tls.pairs
-    names = {host: sni.pairs for sni in config.tls.sni for host in sni.hosts}
-    make = _exporter_tls() if "scram-sha-256-plus" in config.auth.mechanisms else None
-    return (make or server_tls)(
-        *first, config.tls.minimum_version, more=more, names=names, client_ca=config.tls.client_ca
-    )
-
-
-def _exporter_tls() -> Callable[..., ServerTls] | None:
-    try:
-        from pop3d.net.tls_exporter import exporter_tls
-    except ModuleNotFoundError:
-        return None  # then -PLUS is offered behind TLS 1.2 only
-    return exporter_tls
-
-
-def tls_faults(config: Config) -> list[str]:
-    """What makes files of ``[tls]`` unusable, one line each; empty when nothing does."""
-    faults: list[str] = []
-    for files in (config.tls, *config.tls.sni) if config.tls is not None else ():
-        beside = files.certificate_rsa is not None
-        for number, pair in enumerate(files.pairs):
-            faults += load_faults(*pair, rsa=number == 1 if beside else None)
-    if config.tls is not None and config.tls.client_ca is not None:
-        faults += authority_faults(config.tls.client_ca)
-    return list(dict.fromkeys(faults))  # two names may share a file
 
 
 def _authenticator(config: Config, salts: bytes | None = None) -> Authenticator:

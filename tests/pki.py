@@ -16,20 +16,22 @@ NOW = datetime.datetime.now(datetime.UTC)
 class Authority:
     """Issues certificates; its own is ``folder/NAME.pem``."""
 
-    def __init__(self, folder: Path, name: str = "authority") -> None:
+    def __init__(self, folder: Path, name: str = "authority", above: "Authority | None" = None) -> None:
+        """``above``: who signs its certificate; None: itself."""
         self.folder, self.name = folder, name
         self._key = ec.generate_private_key(ec.SECP256R1())
+        self._above = above or self
         folder.mkdir(exist_ok=True)
         usage = x509.KeyUsage(
             digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
             data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
         )  # fmt: skip
         own = (
-            self._builder(name, self._key.public_key(), 365)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            self._above._builder(name, self._key.public_key(), 365)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(usage, critical=True)
         )
-        self.certificate = self._write(f"{name}.pem", own)
+        self.certificate = self._above._write(folder / f"{name}.pem", own)
 
     def issue(
         self,
@@ -61,7 +63,7 @@ class Authority:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
         )
-        return self._write(f"{file}.pem", builder), secret
+        return self._write(self.folder / f"{file}.pem", builder), secret
 
     def _builder(self, cn: str | Sequence[str], public, days: float) -> x509.CertificateBuilder:
         names = [cn] if isinstance(cn, str) else cn
@@ -78,7 +80,6 @@ class Authority:
         own = x509.SubjectKeyIdentifier.from_public_key(public)
         return builder.add_extension(by, critical=False).add_extension(own, critical=False)
 
-    def _write(self, name: str, builder: x509.CertificateBuilder) -> Path:
-        path = self.folder / name
+    def _write(self, path: Path, builder: x509.CertificateBuilder) -> Path:
         path.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         return path

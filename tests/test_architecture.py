@@ -37,7 +37,7 @@ ENGINE = [
 DAEMON = [
     {"exit_status", "observe", "postgres", "system"},
     {"config", "errors", "net"},
-    {"abuse", "auth"},
+    {"abuse", "auth", "key_pairs"},
     {"logins", "plugins", "stores"},
     {"session", "store_contract"},
     {"server"},

@@ -20,7 +20,7 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from pop3d.assembly import plugin_faults, tls_faults, tls_of
+from pop3d.assembly import plugin_faults
 from pop3d.auth import AuthError
 from pop3d.auth.hashing import HOLDS_THE_LOCK
 from pop3d.auth.users_file import Line, read_lines
@@ -33,7 +33,9 @@ from pop3d.commands.finding import mode_faults as _mode
 from pop3d.commands.finding import warning as _warning
 from pop3d.config import Config, ConfigError, Pam
 from pop3d.exit_status import ExitStatus
+from pop3d.key_pairs import KeyPairs
 from pop3d.net.certificates import covers, shown_by
+from pop3d.net.pem import chain_fault, closed_to_us
 from pop3d.observe.log import sanitized
 from pop3d.system.ownership import acting
 from pop3d.system.privileges import IdentityDoubt, ProcessIdentity, become, process_identity
@@ -110,11 +112,11 @@ def _limits(config: Config) -> Iterator[CheckFinding]:
 def _certificates(config: Config) -> Iterator[CheckFinding]:
     if config.tls is None:
         return
-    if faults := tls_faults(config):
-        yield from (CheckFinding(True, text) for text in faults)
-    else:
+    pairs = KeyPairs.read(config)
+    yield from (CheckFinding(True, text) for text in (*pairs.faults, *pairs.dates()))
+    if not pairs.faults:
         try:
-            tls_of(config)
+            pairs.tls()
         except OSError as fault:
             what = getattr(fault, "reason", None) or fault.strerror or type(fault).__name__
             yield _fault("[tls]", f"OpenSSL refuses certificate or key: {what}", "make or request new ones")
@@ -132,6 +134,7 @@ def _certificate(certificate: Path, hosts: tuple[str, ...], *, sure: bool) -> It
     """``sure``: the names were given, and are not this machine's own, which clients may know by another."""
     try:
         shown = shown_by(certificate)
+        chain = chain_fault(certificate)
     except (OSError, ValueError):
         return  # told already
     where, left = f"certificate {certificate}", shown.ends - datetime.datetime.now(datetime.UTC)
@@ -140,6 +143,8 @@ def _certificate(certificate: Path, hosts: tuple[str, ...], *, sure: bool) -> It
     if shown.rsa_bits > _RSA_BITS_MAX:
         what = f"its RSA key has {shown.rsa_bits} bits, and each handshake holds up all connections for milliseconds"
         yield _warning(where, what, "request one with an ECDSA key (P-256), or RSA of 2048 bits")
+    if chain is not None:
+        yield _warning(where, *chain)
     for host in hosts:
         if not covers(shown.names, host):
             names = ", ".join(sorted(shown.names)) or "no name at all"
@@ -188,14 +193,14 @@ def _reloadable(config: Config) -> Iterator[CheckFinding]:
     files = [config.auth.users] if config.auth.backend == "file" else []
     if config.auth.oauth is not None:
         files += config.auth.oauth.files
-    if config.tls is not None:
-        files += config.tls.files
-    for file in dict.fromkeys(files):
+    pem = config.tls.files if config.tls is not None else []
+    for file in dict.fromkeys(files + pem):
         try:
             os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
         except PermissionError:
             what = f"{config.user!r} cannot read it, so a new one is not taken without a restart"
-            yield _warning(file, what, "let that user's group read it, and reach its folder (chgrp, chmod 0640)")
+            remedy = "let that user's group read it, and reach its folder (chgrp, chmod 0640)"
+            yield _warning(file, what, closed_to_us(file) if file in pem else remedy)
         except OSError:
             pass  # told already
 

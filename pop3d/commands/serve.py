@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pop3d.assembly import assemble, tls_faults
+from pop3d.assembly import assemble
 from pop3d.auth import AuthError
 from pop3d.commands.configured import configured
 from pop3d.config import Config, is_loopback
@@ -51,13 +51,12 @@ def serve(path: Path | None) -> None:
     except ActivationError as fault:
         raise CommandError(str(fault), ExitStatus.CONFIG) from None
     identity = _identity(config)
-    if faults := tls_faults(config):
-        raise CommandError("\n".join(faults), ExitStatus.CONFIG)
-    _prepare_state(config, identity)
-    renewal = Renewal(config)
     metrics = _metrics(config)
+    renewal = Renewal(config, metrics)
     try:
-        server = assemble(config, metrics)
+        tls = renewal.begin()
+        _prepare_state(config, identity)
+        server = assemble(config, metrics, tls)
     except (AuthError, OSError) as fault:
         raise CommandError(str(fault), ExitStatus.CONFIG) from None
     tune()

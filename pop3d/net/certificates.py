@@ -21,11 +21,9 @@ from pop3d.system.ownership import open_as_root
 __all__ = [
     "CertificateFacts",
     "ClientName",
-    "authority_faults",
     "covers",
     "create_self_signed",
     "identity_of",
-    "load_faults",
     "shown_by",
 ]
 
@@ -151,42 +149,6 @@ def covers(names: Collection[str], host: str) -> bool:
     return host in names or f"*.{host.partition('.')[2]}" in names
 
 
-def load_faults(certificate: Path, private_key: Path, *, rsa: bool | None = None) -> list[str]:
-    """What makes the two files unusable, one line each; empty when nothing does.
-
-    ``rsa``: whether the key must be an RSA one, or must not be one; None: as it is.
-    """
-    faults: list[str] = []
-    chain = _read_chain(certificate, faults)
-    key = _read_key(private_key, faults)
-    if chain and key is not None:
-        form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-        if chain[0].public_key().public_bytes(*form) != key:
-            faults.append(
-                f"private key {private_key}: does not belong to certificate {certificate}; give the right pair"
-            )
-    if chain and rsa is not None and isinstance(chain[0].public_key(), RSAPublicKey) is not rsa:
-        faults.append(
-            f"certificate {certificate}: its key is {'not ' if rsa else ''}RSA; "
-            "`certificate_rsa` is the RSA one, `certificate` beside it another"
-        )
-    if chain:
-        now = datetime.datetime.now(datetime.UTC)
-        if chain[0].not_valid_after_utc < now:
-            faults.append(f"certificate {certificate}: expired on {chain[0].not_valid_after_utc:%Y-%m-%d}; renew it")
-        if chain[0].not_valid_before_utc > now:
-            begin = f"{chain[0].not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
-            faults.append(f"certificate {certificate}: not valid before {begin}; check this machine's clock")
-    return faults
-
-
-def authority_faults(path: Path) -> list[str]:
-    """What makes a file of certificate authorities unusable, one line each; empty when nothing does."""
-    faults: list[str] = []
-    _read_chain(path, faults, remedy="give the certificate of whoever signs those of clients")
-    return faults
-
-
 def identity_of(certificate: bytes, field: ClientName) -> str | None:
     """Whom a client's certificate (DER, verified already) proves it to be; None when the field does not say.
 
@@ -215,31 +177,3 @@ def identity_of(certificate: bytes, field: ClientName) -> str | None:
         return None
     name = found[0]
     return name if name and name.isprintable() and len(name) <= _IDENTITY_MAX else None
-
-
-def _read_chain(
-    path: Path, faults: list[str], *, remedy: str = "`pop3d cert create --host NAME` makes one"
-) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(path.read_bytes())
-    except OSError as fault:
-        faults.append(f"certificate {path}: {fault.strerror}; {remedy}")
-    except ValueError:
-        faults.append(f"certificate {path}: no certificate in PEM form")
-    return []
-
-
-def _read_key(path: Path, faults: list[str]) -> bytes | None:
-    """The public half of a private key."""
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except OSError as fault:
-        faults.append(f"private key {path}: {fault.strerror}; `pop3d cert create --host NAME` makes one")
-    except TypeError:
-        faults.append(f"private key {path}: it is encrypted; a server cannot ask for its passphrase, so decrypt it")
-    except ValueError:
-        faults.append(f"private key {path}: no private key in PEM form")
-    else:
-        form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-        return key.public_key().public_bytes(*form)
-    return None

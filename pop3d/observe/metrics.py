@@ -7,7 +7,7 @@ while it runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
@@ -77,6 +77,12 @@ class Metrics(Observer):
         self._limits = counter("limits", "Connections refused or ended by a limit.", "limit", LIMIT_OF.values())
         self._login_seconds = histogram("login_seconds", "From a credential to its answer, the mailbox open.")
         self._opening_seconds = histogram("mailbox_opening_seconds", "Opening and listing a mailbox.")
+        self._not_after = Gauge(
+            "pop3d_certificate_not_after_seconds",
+            "When each certificate that is served ends, in Unix time; 0: none is.",
+            ["name", "certificate"],
+            registry=registry,
+        )
         self._lag_seconds = histogram("event_loop_lag_seconds", "How late the event loop is, looked at each second.")
 
     def connected(self) -> None:
@@ -108,6 +114,11 @@ class Metrics(Observer):
     def opened(self, seconds: float) -> None:
         """See `Observer.opened`."""
         self._opening_seconds.observe(seconds)
+
+    def certificates(self, ends: Sequence[tuple[str, str, float]]) -> None:
+        """See `Observer.certificates`."""
+        for name, file, end in ends:
+            self._not_after.labels(name, file).set(end)
 
     def ended(self, report: SessionReport) -> None:
         """See `Observer.ended`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pop3core.answers import LoginAccepted, LoginRejected
@@ -55,6 +55,9 @@ class Observer:
 
     def opened(self, seconds: float) -> None:
         """A mailbox was opened, in that time."""
+
+    def certificates(self, ends: Sequence[tuple[str, str, float]]) -> None:
+        """Certificates were read: name, file, and Unix time of the end of each; 0 where none is served."""
 
     def ended(self, report: SessionReport) -> None:
         """A session that was let in has ended."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pop3d.assembly import tls_faults
 from pop3d.config import load
+from pop3d.key_pairs import KeyPairs
 from pop3d.net.certificates import identity_of
 from tests.pki import Authority
 from tests.pop3d.net.test_proxy_protocol import IPV4, TLS13, v2
@@ -228,7 +228,7 @@ def test_sighup_takes_another_authority(site: Site, authority: Authority) -> Non
 def test_faults_of_client_ca(site: Site, authority: Authority, run_pop3d) -> None:
     configure(site, authority)
     authority.certificate.write_bytes(b"garbage")
-    (fault,) = tls_faults(load(site.config))
+    (fault,) = KeyPairs.read(load(site.config)).faults
     assert re.search(r"authority\.pem: no certificate in PEM form$", fault)
     authority.certificate.unlink()
     result = run_pop3d("serve", "--config", str(site.config))

@@ -47,7 +47,7 @@ def config(tmp_path: Path) -> Config:
 @asynccontextmanager
 async def watched(config: Config) -> AsyncIterator[Server]:
     renewal = Renewal(config)
-    server = assemble(config)
+    server = assemble(config, tls=renewal.begin())
     await server.start()
     watch = asyncio.create_task(renewal.watch(server, SECONDS))
     try:
@@ -79,7 +79,7 @@ async def several_looks() -> None:
     await asyncio.sleep(10 * SECONDS)
 
 
-async def test_files_that_changed_are_taken_together(
+async def test_files_that_changed_are_taken_pair_by_pair(
     config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "pop3d.renewal")
@@ -88,8 +88,9 @@ async def test_files_that_changed_are_taken_together(
         assert caplog.text == ""  # nothing has changed
         for name in ("own.pem", "own.key", "a.pem"):
             shutil.copy(tmp_path / "new" / name, tmp_path / name)
-        await said(caplog, "does not belong to certificate")  # a.pem
-        await shown(server, tmp_path / "authority.pem", "localhost")
+        await said(caplog, "all other certificates reloaded")
+        assert "does not belong to certificate" in caplog.text  # a.pem
+        await shown(server, tmp_path / "new/authority.pem", "localhost")
         await shown(server, tmp_path / "authority.pem", "a.example.org")
         await several_looks()
         assert caplog.text.count("not reloaded") == 1
@@ -101,13 +102,37 @@ async def test_files_that_changed_are_taken_together(
                 await shown(server, tmp_path / "authority.pem", name)
 
 
+async def test_what_is_wrong_is_tried_and_told_again_after_a_day(
+    config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "pop3d.renewal")
+    Authority(tmp_path).issue("a", dns=["a.example.org"], days=-1)
+    (tmp_path / "own.pem").rename(tmp_path / "kept")
+    (tmp_path / "own.pem").symlink_to("kept")
+    renewal = Renewal(config)
+    server = assemble(config, tls=renewal.begin())
+    assert caplog.text.count("a.pem: expired on") == 1
+    for _ in range(3):
+        await renewal.look(server)
+    assert caplog.text.count("a.pem: expired on") == 1
+    (tmp_path / "kept").unlink()
+    for _ in range(3):
+        await renewal.look(server)
+    assert caplog.text.count("own.pem: No such file") == 1
+    monkeypatch.setattr("pop3d.renewal.REMIND", 0.0)
+    await renewal.look(server)
+    assert caplog.text.count("own.pem: No such file") == 2
+    assert caplog.text.count("a.pem: expired on") == 3
+    await server.authenticator.close()
+
+
 async def test_what_is_being_written_is_not_taken(
     config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A file that changes at each look, though it is without a fault each time."""
     caplog.set_level(logging.INFO, "pop3d.renewal")
     renewal = Renewal(config)
-    server = assemble(config)
+    server = assemble(config, tls=renewal.begin())
     before = server.tls
     own = tmp_path / "own.pem"
     text = own.read_text()

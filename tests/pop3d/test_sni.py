@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from pop3core.sasl.scram import client as scram
-from pop3d.assembly import tls_faults
 from pop3d.config import ConfigError, load
+from pop3d.key_pairs import KeyPairs
 from tests.pki import Authority
 from tests.site import Daemon, Site
 
@@ -144,7 +144,7 @@ def test_a_server_name_of_strange_octets_is_no_fault_of_ours(site: Site, authori
     assert all(re.match(r"\d{4}-\d\d-\d\d ", line) for line in daemon.log.splitlines()), daemon.log
 
 
-def test_sighup_takes_all_certificates_or_none(site: Site, authority: Authority) -> None:
+def test_a_faulty_pair_stays_and_the_others_are_taken(site: Site, authority: Authority) -> None:
     configure(site, SNI, RSA)
     daemon = Daemon(site)
     try:
@@ -155,29 +155,95 @@ def test_sighup_takes_all_certificates_or_none(site: Site, authority: Authority)
         shutil.copy(site.root / "other/cert.pem", site.root / "cert.pem")
         shutil.copy(site.root / "other/cert.key", site.root / "key.pem")
         shutil.copy(site.root / "other/a.pem", site.root / "a.pem")  # its key is still the old one
+        (site.root / "rsa.key").rename(site.root / "gone")
         daemon.send(signal.SIGHUP)
-        daemon.wait_for("certificate not reloaded, the old one stays")
+        daemon.wait_for("all other certificates reloaded")
+        assert daemon.log.count("certificate not reloaded, the old one stays: ") == 2
         for path, text in before.items():
-            (site.root / f"old-{path.name}").write_bytes(text)
-        assert shown(site, authority, "localhost").name == "old-cert.pem"
+            if path.name in ("a.pem", "rsa.pem"):
+                (site.root / f"old-{path.name}").write_bytes(text)
+        (site.root / "rsa.pem").rename(site.root / "rsa")
+        assert shown(site, other, "localhost").name == "cert.pem"
+        assert shown(site, authority, "localhost", "ECDHE+aRSA").name == "old-rsa.pem"
         assert shown(site, authority, "a.example.org").name == "old-a.pem"
+        (site.root / "gone").rename(site.root / "rsa.key")
+        (site.root / "rsa").rename(site.root / "rsa.pem")
         shutil.copy(site.root / "other/a.key", site.root / "a.key")
         daemon.send(signal.SIGHUP)
         daemon.wait_for("certificate reloaded")
         assert shown(site, other, "localhost").name == "cert.pem"
         assert shown(site, other, "a.example.org").name == "a.pem"
-        assert "a.key" in daemon.log
+    finally:
+        assert daemon.end() == 0
+    assert re.search(r"stays: private key .*a\.key: does not belong to certificate", daemon.log)
+    assert re.search(r"stays: private key .*rsa\.key: No such file or directory", daemon.log)
+
+
+def test_one_expired_among_several_is_served_with_a_warning(site: Site, authority: Authority) -> None:
+    configure(site, SNI)
+    authority.issue("a", dns=["a.example.org"], days=-1)
+    daemon = Daemon(site)
+    try:
+        assert re.search(r"WARNING certificate .*/a\.pem: expired on \S+, and clients refuse it; renew it", daemon.log)
+        assert shown(site, authority, "localhost").name == "cert.pem"
+        with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
+            shown(site, authority, "a.example.org")
+        with closing(socket.create_connection(("127.0.0.1", site.port), timeout=20)) as plain:
+            context = ssl._create_unverified_context()  # who does not look gets in
+            with context.wrap_socket(plain, server_hostname="a.example.org") as sock:
+                der = sock.getpeercert(binary_form=True)
+        assert der in certificates_in(site.root / "a.pem")
+        daemon.log = ""
+        authority.issue("wild", dns=["*.example.org"])
+        daemon.send(signal.SIGHUP)  # the expired one does not hold up the other
+        daemon.wait_for("certificate reloaded")
+        assert "a.pem: expired on" in daemon.log
+        assert shown(site, authority, "b.example.org").name == "wild.pem"
+        authority.issue("a", dns=["a.example.org"])
+        daemon.send(signal.SIGHUP)
+        daemon.wait_for("certificate reloaded")
+        assert shown(site, authority, "a.example.org").name == "a.pem"
     finally:
         assert daemon.end() == 0
 
 
+def test_a_faulty_pair_of_a_name_does_not_stop_the_start(site: Site, authority: Authority) -> None:
+    configure(site, SNI)
+    key = (site.root / "wild.key").read_bytes()
+    (site.root / "wild.key").write_bytes(b"garbage")
+    daemon = Daemon(site)
+    try:
+        assert "certificate not loaded: private key " in daemon.log
+        assert "clients that ask for *.example.org are shown the certificate of [tls], and refuse it" in daemon.log
+        assert shown(site, authority, "a.example.org").name == "a.pem"
+        assert shown(site, authority, "b.example.org").name == "cert.pem"
+        (site.root / "wild.key").write_bytes(key)
+        daemon.send(signal.SIGHUP)
+        daemon.wait_for("certificate reloaded")
+        assert shown(site, authority, "b.example.org").name == "wild.pem"
+    finally:
+        assert daemon.end() == 0
+
+
+def test_without_any_pair_of_its_own_there_is_nothing_to_serve(site: Site, authority: Authority, run_pop3d) -> None:
+    configure(site, SNI)
+    (site.root / "key.pem").write_bytes(b"garbage")
+    (site.root / "a.pem").unlink()
+    done = run_pop3d("serve", "--config", str(site.config))
+    assert done.returncode == 78
+    assert [re.search(r"(key|a)\.pem: (.{11})", line)[2] for line in done.stderr.splitlines()[-2:]] == [  # type: ignore[index]
+        "no private ",
+        "No such fil",
+    ]
+
+
 def test_faults_of_all_files_are_found_at_once(site: Site, authority: Authority) -> None:
     configure(site, SNI, RSA)
-    assert tls_faults(load(site.config)) == []
+    assert KeyPairs.read(load(site.config)).faults == ()
     shutil.copy(site.root / "a.pem", site.root / "rsa.pem")
     shutil.copy(site.root / "a.key", site.root / "rsa.key")
     (site.root / "wild.key").write_bytes(b"garbage")
-    first, second = tls_faults(load(site.config))
+    first, second = KeyPairs.read(load(site.config)).faults
     assert "rsa.pem: its key is not RSA" in first
     assert "wild.key: no private key" in second
 

@@ -17,6 +17,7 @@ from pop3d.commands.check import CheckFinding, findings
 from pop3d.config import load
 from pop3d.exit_status import ExitStatus
 from pop3d.net.certificates import create_self_signed
+from tests.pki import Authority
 from tests.pop3d.auth.test_passwords import MADE_ELSEWHERE
 from tests.pop3d.commands.findings import as_root, change, checked, found, only
 from tests.site import Site
@@ -112,6 +113,19 @@ def test_dates_of_a_certificate(site: Site) -> None:
     only(site, "fault", "not valid before")
 
 
+def test_a_certificate_without_that_of_its_issuer(site: Site) -> None:
+    root = Authority(site.root, "root")
+    issuer = Authority(site.root, "issuer", root)
+    own, key = issuer.issue("own", dns=["localhost"])
+    (site.root / "key.pem").write_bytes(key.read_bytes())
+    site.certificate.write_bytes(own.read_bytes() + issuer.certificate.read_bytes() + root.certificate.read_bytes())
+    assert found(site) == []
+    site.certificate.write_bytes(own.read_bytes())
+    only(site, "warning", "the certificate of its issuer, CN=issuer, is not in the file, .*fullchain.pem")
+    site.certificate.write_bytes(own.read_bytes() + root.certificate.read_bytes())
+    only(site, "warning", "certificate 2 in the file has not signed certificate 1; put each one before that of its ")
+
+
 @pytest.mark.parametrize(("bits", "warned"), [(2048, False), (3072, False), (4096, True)])
 def test_a_long_rsa_key_is_warned_of(site: Site, bits: int, warned: bool) -> None:
     certify(site, key=rsa.generate_private_key(65537, bits))
@@ -163,7 +177,7 @@ def test_check_finds_private_keys_that_others_can_read(site: Site) -> None:
 
 def test_what_openssl_refuses(site: Site) -> None:
     certify(site, key=rsa.generate_private_key(65537, 1024))
-    only(site, "fault", r"\[tls\]: OpenSSL refuses certificate or key: EE_KEY_TOO_SMALL; ")
+    only(site, "fault", r"certificate .*/cert\.pem: OpenSSL refuses it or its key: EE_KEY_TOO_SMALL; ")
 
 
 def test_check_finds_an_unusable_state_folder(site: Site) -> None:

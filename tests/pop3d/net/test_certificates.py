@@ -1,17 +1,15 @@
 """Certificates as they are made, against strict verification; and what is found wrong with others."""
 
-import shutil
 import socket
 import ssl
 import stat
-import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
-from pop3d.net.certificates import covers, create_self_signed, load_faults, shown_by
+from pop3d.net.certificates import covers, create_self_signed, shown_by
 
 
 def handshake(certificate: Path, private_key: Path, name: str) -> None:
@@ -71,42 +69,6 @@ def test_no_certificate_is_made_for_an_invalid_host(tmp_path: Path, host: str) -
     with pytest.raises(ValueError, match="host"):
         create_self_signed([host], tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_faults_of_a_certificate_and_its_key_are_found(tmp_path: Path) -> None:
-    certificate, key = create_self_signed(["localhost"], tmp_path)
-    assert load_faults(certificate, key) == []
-    _, other_key = create_self_signed(["localhost"], tmp_path / "other")
-    (fault,) = load_faults(certificate, other_key)
-    assert "does not belong" in fault
-    nowhere = tmp_path / "nowhere.pem"
-    both = load_faults(nowhere, nowhere)
-    assert len(both) == 2
-    assert all("pop3d cert create" in fault for fault in both)
-    garbage = tmp_path / "garbage.pem"
-    garbage.write_bytes(b"garbage")
-    assert ["PEM form" in fault for fault in load_faults(garbage, garbage)] == [True, True]
-
-
-def test_an_expired_certificate(tmp_path: Path) -> None:
-    certificate, key = create_self_signed(["localhost"], tmp_path, days=-1)
-    (fault,) = load_faults(certificate, key)
-    assert "expired on" in fault
-
-
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is missing; install it")
-def test_openssls_own_and_an_encrypted_key(tmp_path: Path) -> None:
-    key, certificate = tmp_path / "k.pem", tmp_path / "c.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate,
-               "-subj", "/CN=server", "-addext", "subjectAltName=IP:10.0.0.1"]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True)
-    assert load_faults(certificate, key) == []
-    handshake(certificate, key, "10.0.0.1")
-    locked = tmp_path / "locked.pem"
-    command = ["openssl", "rsa", "-aes256", "-passout", "pass:x", "-in", key, "-out", locked]
-    subprocess.run(command, check=True, capture_output=True)
-    (fault,) = load_faults(certificate, locked)
-    assert "encrypted" in fault
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import pytest
 
 from pop3core.sasl import scram
 from pop3core.sasl.base import ClientSteps
-from pop3d.assembly import tls_of
 from pop3d.config import load
+from pop3d.key_pairs import tls_of
 from pop3d.net.tls import ServerTls, TlsLayer, server_tls
 from tests.pki import Authority
 from tests.pop3d.net.test_tls import Client as Peer

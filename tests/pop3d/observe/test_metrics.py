@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pop3core.table import RULES
 from pop3d.config import ConfigError, Limits, load
 from pop3d.observe.metrics import LIMIT_OF, Metrics
+from tests.pki import NOW, Authority
 from tests.site import Daemon, Site, free_port
 
 ROOT = Path(__file__).parents[3]
@@ -188,11 +189,13 @@ def test_no_label_has_values_that_a_client_chooses() -> None:
 
 def test_the_page_lists_every_metric() -> None:
     text = (ROOT / "docs/metrics.md").read_text()
-    listed = re.findall(r"^\| `(pop3d_\w+)(?:\{(\w+)\})?` \| (\w+) \|", text, re.MULTILINE)
-    families = {family.name: family for family in Metrics().registry.collect()}
+    listed = re.findall(r"^\| `(pop3d_\w+)(?:\{([\w,]+)\})?` \| (\w+) \|", text, re.MULTILINE)
+    metrics = Metrics()
+    metrics.certificates([("localhost", "cert.pem", 0.0)])  # which has no series of its own before
+    families = {family.name: family for family in metrics.registry.collect()}
     made = set()
     for name, family in families.items():
-        (label,) = {label for s in family.samples for label in s.labels if label != "le"} or {""}
+        label = ",".join(dict.fromkeys(label for s in family.samples for label in s.labels if label != "le"))
         made.add((name + ("_total" if family.type == "counter" else ""), label, family.type))
     assert set(listed) == made
     for name in LIMIT_OF.values():
@@ -238,3 +241,41 @@ def test_metrics_without_the_extra_say_what_to_install(site: Site, monkeypatch: 
         load(site.config)
     (fault,) = caught.value.faults
     assert fault.endswith("`metrics`: prometheus-client is missing: pip install 'pop3core[metrics]'")
+
+
+def test_when_each_certificate_ends(site: Site) -> None:
+    authority = Authority(site.root)
+    for name in ("a", "faulty", "expired"):
+        authority.issue(name, dns=[f"{name}.example.org"], days=-1 if name == "expired" else 30)
+    authority.issue("rsa", dns=["localhost"], key="rsa", days=20)
+    (site.root / "faulty.key").write_bytes(b"garbage")
+    sni = "".join(
+        f'[[tls.sni]]\nhosts = ["{name}.example.org"]\ncertificate = "{name}.pem"\nprivate_key = "{name}.key"\n'
+        for name in ("a", "faulty", "expired")
+    )
+    text = site.config.read_text()
+    beside = 'certificate_rsa = "rsa.pem"\nprivate_key_rsa = "rsa.key"\n'
+    site.config.write_text(text.replace("[auth]", f"{beside}{sni}[auth]"))
+    watched = Watched(site)
+
+    def ends(name: str, file: str) -> float:
+        labels = {("name", name), ("certificate", str(site.root / file))}
+        return watched.values()[("pop3d_certificate_not_after_seconds", frozenset(labels))]
+
+    def in_days(days: float) -> object:
+        return pytest.approx(NOW.timestamp() + days * 86400, abs=1)
+
+    try:
+        assert ends("a.example.org", "a.pem") == in_days(30)
+        assert ends("localhost", "rsa.pem") == in_days(20)
+        assert ends("localhost", "cert.pem") > time.time() + 300 * 86400
+        assert ends("expired.example.org", "expired.pem") == in_days(-1)
+        assert ends("faulty.example.org", "faulty.pem") == 0  # nothing is served for it
+        authority.issue("expired", dns=["expired.example.org"], days=60)
+        (site.root / "a.key").write_bytes(b"garbage")
+        watched.daemon.send(signal.SIGHUP)
+        watched.daemon.wait_for("all other certificates reloaded")
+        assert ends("expired.example.org", "expired.pem") == in_days(60)
+        assert ends("a.example.org", "a.pem") == in_days(30)  # the old one, which is served
+    finally:
+        assert watched.daemon.end() == 0

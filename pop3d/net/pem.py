@@ -1,0 +1,241 @@
+"""PEM files of certificates and keys: read whole, octet for octet, and judged before clients see them.
+
+What is served is what was judged: OpenSSL gets these octets, and does not read the files again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import os
+import pwd
+import ssl
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from pop3d.net.tls import server_context
+
+__all__ = [
+    "KeyPair",
+    "PemError",
+    "as_file",
+    "chain_fault",
+    "closed_to_us",
+    "date_fault",
+    "read_authorities",
+    "read_pair",
+]
+
+_PUBLIC = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+_MAKE = "name the file that is there, or make one with `pop3d cert create --host NAME`"
+_OCTETS_MAX = 1024 * 1024  # of a file: a chain has some 10 KiB; a slip must not fill the memory
+
+
+class PemError(Exception):
+    """Files cannot be used. ``faults``: one line each, saying which file, what is wrong and what to do."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A certificate with its chain, and its key: PEM, as in the files. ``begins``, ``ends``: in UTC."""
+
+    certificate: bytes = field(repr=False)
+    private_key: bytes = field(repr=False)
+    begins: datetime.datetime
+    ends: datetime.datetime
+
+
+def read_pair(certificate: Path, private_key: Path, *, rsa: bool | None = None) -> KeyPair:
+    """Both files, which belong together. Raises `PemError`; dates are no fault here, see `date_fault`.
+
+    ``rsa``: whether the key must be an RSA one, or must not be one; None: as it is.
+    """
+    faults: list[str] = []
+    octets = _read(f"certificate {certificate}", certificate, faults, _MAKE)
+    chain = _chain(certificate, octets, faults) if octets is not None else []
+    secret = _read(f"private key {private_key}", private_key, faults, _MAKE)
+    public = _public_half(private_key, secret, faults) if secret is not None else None
+    if chain and public is not None and chain[0].public_key().public_bytes(*_PUBLIC) != public:
+        faults.append(_mismatch(certificate, private_key, chain, public))
+    if chain and rsa is not None and isinstance(chain[0].public_key(), RSAPublicKey) is not rsa:
+        faults.append(
+            f"certificate {certificate}: its key is {'not ' if rsa else ''}RSA; "
+            "`certificate_rsa` is the RSA one, `certificate` beside it another"
+        )
+    if faults or octets is None or secret is None:
+        raise PemError(faults)
+    pair = KeyPair(octets, secret, chain[0].not_valid_before_utc, chain[0].not_valid_after_utc)
+    try:
+        with as_file(octets) as first, as_file(secret) as second:
+            server_context(first, second)
+    except OSError as fault:
+        what = getattr(fault, "reason", None) or fault.strerror or type(fault).__name__
+        raise PemError(
+            [f"certificate {certificate}: OpenSSL refuses it or its key: {what}; make or request new ones"]
+        ) from None
+    return pair
+
+
+def read_authorities(path: Path) -> bytes:
+    """A file of certificate authorities. Raises `PemError`."""
+    faults: list[str] = []
+    remedy = "give the certificate of whoever signs those of clients"
+    octets = _read(f"certificate {path}", path, faults, remedy)
+    if octets is None or not _chain(path, octets, faults):
+        raise PemError(faults)
+    return octets
+
+
+def date_fault(certificate: Path, pair: KeyPair) -> str | None:
+    """One line for a certificate that is not valid today, which clients refuse; None for one that is."""
+    now = datetime.datetime.now(datetime.UTC)
+    if pair.ends < now:
+        return f"certificate {certificate}: expired on {pair.ends:%Y-%m-%d}, and clients refuse it; renew it"
+    if pair.begins > now:
+        begins = f"{pair.begins:%Y-%m-%d %H:%M} UTC"
+        return (
+            f"certificate {certificate}: not valid before {begins}, and clients refuse it; check this machine's clock"
+        )
+    return None
+
+
+def chain_fault(certificate: Path) -> tuple[str, str] | None:
+    """What is wrong with the chain behind the first certificate, and what to do; None when nothing is.
+
+    It should lead, each certificate signed by the next one, to an authority that this system trusts, or to one that
+    signs itself. Raises OSError and ValueError.
+    """
+    chain = x509.load_pem_x509_certificates(certificate.read_bytes())
+    for number, (one, above) in enumerate(pairwise(chain), 1):
+        if not _signed(one, above):
+            what = f"certificate {number + 1} in the file has not signed certificate {number}"
+            return what, "put each one before that of its issuer, beginning with the server's own"
+    last = chain[-1]
+    if last.issuer == last.subject or any(_signed(last, root) for root in _system_roots(last.issuer)):
+        return None
+    issuer = last.issuer.rfc4514_string()
+    what = f"the certificate of its issuer, {issuer}, is not in the file, and this system does not know it either"
+    return what, (
+        "clients without that certificate refuse the server: give the file with the whole chain (certbot's "
+        "fullchain.pem), unless your clients have it"
+    )
+
+
+def closed_to_us(path: Path) -> str:
+    """What to do about a file that this process may not read."""
+    me = _me()
+    effective = os.access in os.supports_effective_ids
+    for folder in (above for place in (path, Path(os.path.realpath(path))) for above in reversed(place.parents)):
+        if folder.exists() and not os.access(folder, os.X_OK, effective_ids=effective):
+            return (
+                f"{me} cannot enter {folder}: let certbot's deploy hook copy certificate and key, or systemd hand them "
+                "over by LoadCredential= (docs/running.md, «With certbot»)"
+            )
+    return f"{me} cannot read it: give it a group of {me} (chgrp) and mode 0640"
+
+
+@contextlib.contextmanager
+def as_file(octets: bytes) -> Iterator[Path]:
+    """A path under which OpenSSL finds these octets, for a while: it loads files only. On Linux it is on no disk."""
+    if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
+        with open(os.memfd_create("pem"), "wb") as memory:
+            memory.write(octets)
+            memory.flush()
+            yield Path(f"/proc/self/fd/{memory.fileno()}")
+    else:
+        with tempfile.NamedTemporaryFile() as file:  # mode 0600
+            file.write(octets)
+            file.flush()
+            yield Path(file.name)
+
+
+def _me() -> str:
+    try:
+        return repr(pwd.getpwuid(os.geteuid()).pw_name)
+    except KeyError:
+        return f"user {os.geteuid()}"
+
+
+def _read(what: str, path: Path, faults: list[str], remedy: str) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            octets = file.read(_OCTETS_MAX + 1)
+    except OSError as fault:
+        if fault.errno in (errno.EACCES, errno.EPERM):
+            remedy = closed_to_us(path)
+        faults.append(f"{what}: {fault.strerror}; {remedy}")
+        return None
+    if len(octets) > _OCTETS_MAX:
+        faults.append(f"{what}: larger than 1 MiB; {remedy}")
+        return None
+    return octets
+
+
+def _chain(path: Path, octets: bytes, faults: list[str]) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(octets)
+    except ValueError:
+        faults.append(f"certificate {path}: no certificate in PEM form")
+    return []
+
+
+def _public_half(path: Path, octets: bytes, faults: list[str]) -> bytes | None:
+    try:
+        key = serialization.load_pem_private_key(octets, password=None)
+    except TypeError:
+        faults.append(f"private key {path}: it is encrypted; a server cannot ask for its passphrase, so decrypt it")
+    except ValueError:
+        faults.append(f"private key {path}: no private key in PEM form")
+    else:
+        return key.public_key().public_bytes(*_PUBLIC)
+    return None
+
+
+def _mismatch(certificate: Path, private_key: Path, chain: list[x509.Certificate], public: bytes) -> str:
+    for number, one in enumerate(chain[1:], 2):
+        if one.public_key().public_bytes(*_PUBLIC) == public:
+            return (
+                f"private key {private_key}: belongs to certificate {number} in {certificate}; "
+                "put that one first, and each before that of its issuer"
+            )
+    return f"private key {private_key}: does not belong to certificate {certificate}; give the right pair"
+
+
+def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _system_roots(name: x509.Name) -> Iterator[x509.Certificate]:
+    """Authorities of that name which this system trusts."""
+    places = ssl.get_default_verify_paths()
+    files = {Path(places.cafile or places.openssl_cafile)}
+    with contextlib.suppress(OSError):
+        files.update(Path(places.capath or places.openssl_capath).iterdir())
+    for file in sorted(files):
+        try:
+            with warnings.catch_warnings(action="ignore"):  # about old authorities that are not by today's rules
+                found = x509.load_pem_x509_certificates(file.read_bytes())
+        except (OSError, ValueError):
+            continue
+        for root in found:
+            with contextlib.suppress(ValueError):  # an authority of old whose name is in no form of today
+                if root.subject == name:
+                    yield root
