@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from pop3d.abuse.known_users import KnownUsers
 from pop3d.auth import Account, Authenticator, AuthError, KeepsSecrets, KnowsUsers, check_user_name
+from pop3d.auth.names import UserNames
 from pop3d.auth.passwords import PROVED_BY
 from pop3d.auth.users_file import UsersFile
 from pop3d.config import Config, ConfigError, OAuth, Pam
@@ -83,7 +84,7 @@ def _authenticator(config: Config, salts: bytes | None = None) -> Authenticator:
 
     Raises `pop3d.auth.AuthError`, and `ConfigError` for a plug-in.
     """
-    auth = config.auth
+    auth, names = config.auth, UserNames.of(config.auth)
     others: Authenticator | None = None
     guessable = [name for name in auth.mechanisms if name in PROVED_BY]
     if auth.is_plugin:
@@ -94,36 +95,37 @@ def _authenticator(config: Config, salts: bytes | None = None) -> Authenticator:
     elif auth.backend == "pam":
         others = by_pam(auth.pam or Pam())
     elif auth.backend == "file":
-        others = users = UsersFile(auth.users, salts, latin1_passwords=auth.latin1_passwords)
+        others = users = UsersFile(auth.users, salts, latin1_passwords=auth.latin1_passwords, names=names)
         users.tell_who_cannot_log_in()
     elif auth.backend == "postgres":
         others = postgres_users(config, salts)
     if auth.oauth is not None:
         with acting(config.owner):  # a secret that it reads is sent to where the configuration says
-            return with_tokens(auth.oauth, others)
+            return with_tokens(auth.oauth, others, names)
     assert others is not None  # with backend = "oauth" there is [auth.oauth]: the configuration has seen to that
     return others
 
 
 def account_of(config: Config, user: str) -> Account | None:
-    """A user by name, to whom mail is delivered; None when there is no such.
+    """A user by name, as a sender spells it, to whom mail is delivered; None when there is no such.
 
     Where users are PAM's, or an issuer's of tokens, any name that could be one is: what delivers mail has to know its
     users. Raises `pop3d.auth.AuthError`, `pop3d.auth.AuthUnavailable`, and `ConfigError` for a plug-in.
     """
+    name = UserNames.of(config.auth)(user)
     if config.auth.backend in ("pam", "oauth"):
         try:
-            check_user_name(user)
+            check_user_name(name)
         except ValueError:
             return None
-        return Account(user)
-    return asyncio.run(_account_known(config, user))
+        return Account(name)
+    return asyncio.run(_account_known(config, name))
 
 
-async def _account_known(config: Config, user: str) -> Account | None:
+async def _account_known(config: Config, name: str) -> Account | None:
     users: Authenticator
     if config.auth.backend == "file":
-        users = UsersFile(config.auth.users)
+        users = UsersFile(config.auth.users, names=UserNames.of(config.auth))
     elif config.auth.backend == "postgres":
         users = postgres_users(config)
     else:
@@ -132,7 +134,7 @@ async def _account_known(config: Config, user: str) -> Account | None:
         if not isinstance(users, KnowsUsers):
             lacks = f"{config.auth.backend!r} cannot say who there is: it lacks the method `account`"
             raise AuthError(f"`auth.backend`: {lacks}; deliver into the Maildir by other means")
-        return await users.account(user)
+        return await users.account(name)
     finally:
         await users.close()
 
@@ -154,6 +156,7 @@ def postgres_users(config: Config, salts: bytes | None = None) -> PostgresUsers:
         salts,
         latin1_passwords=auth.latin1_passwords,
         timeout=auth.postgres.timeout,
+        names=UserNames.of(auth),
     )
 
 
@@ -165,13 +168,13 @@ def postgres_store(config: Config) -> PostgresStore:
     return PostgresStore(config.store.postgres.conninfo.get_secret_value(), config.store.postgres.timeout)
 
 
-def with_tokens(oauth: OAuth, others: Authenticator | None) -> Authenticator:
-    """Tokens beside other users, or alone. Raises `pop3d.auth.AuthError`."""
+def with_tokens(oauth: OAuth, others: Authenticator | None, names: UserNames | None = None) -> Authenticator:
+    """Tokens beside other users, or alone; ``names``: what is made of their claims. Raises `pop3d.auth.AuthError`."""
     try:
         from pop3d.auth.oauth import oauth_tokens
     except ModuleNotFoundError as fault:
         raise _extra_missing("[auth.oauth]", "oauth", fault) from None
-    return oauth_tokens(oauth, others)
+    return oauth_tokens(oauth, others, names=names)
 
 
 def by_pam(pam: Pam) -> Authenticator:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from dataclasses import replace
 
 from pop3core.answers import LoginRejected, NoSecret
-from pop3core.events import Credential, ProofFailed, Verified
+from pop3core.events import Credential, Password, ProofFailed, Verified
 from pop3core.sasl.base import SecretKind, Stored
 from pop3d.abuse.addresses import is_within, source_of
 from pop3d.abuse.attempts import Attempt
 from pop3d.abuse.login_throttle import LoginThrottle, TooMany
 from pop3d.auth import Account, Authenticator, AuthUnavailable, CannotServe, KeepsSecrets
-from pop3d.auth.names import spelled
+from pop3d.auth.names import UserNames, spelled
 from pop3d.config import Limits
 from pop3d.net.channel import Channel
 from pop3d.observe.log import failed_login, refused_login, unserved_login
@@ -33,11 +34,28 @@ _UNAVAILABLE = LoginRejected("SYS/TEMP", "logins cannot be checked now, try agai
 class Logins:
     """What a session asks of an authenticator."""
 
-    __slots__ = ("_attempt", "_authenticator", "_channel", "_limits", "_served", "_stopped", "_throttle", "_waits")
+    __slots__ = (
+        "_attempt",
+        "_authenticator",
+        "_channel",
+        "_limits",
+        "_names",
+        "_served",
+        "_stopped",
+        "_throttle",
+        "_waits",
+    )
 
-    def __init__(self, authenticator: Authenticator, throttle: LoginThrottle, limits: Limits, channel: Channel) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        throttle: LoginThrottle,
+        limits: Limits,
+        channel: Channel,
+        names: UserNames,
+    ) -> None:
         self._authenticator, self._throttle, self._limits = authenticator, throttle, limits
-        self._channel = channel
+        self._channel, self._names = channel, names
         self._attempt: Attempt | None = None
         self._stopped = False
         self._served = True  # the mechanism whose proof is awaited, by what is stored
@@ -61,7 +79,7 @@ class Logins:
         if not isinstance(self._authenticator, KeepsSecrets):
             return NoSecret(server_nonce=nonce)
         try:
-            stored = await self._authenticator.secret(username, kind, nonce)
+            stored = await self._authenticator.secret(self._names(username), kind, nonce)
         except AuthUnavailable as fault:
             return _unavailable(fault)
         self._served = not isinstance(stored, CannotServe)
@@ -70,10 +88,19 @@ class Logins:
     async def account(self, credential: Credential) -> Account | LoginRejected:
         """Whose credential it is, or why it is refused."""
         try:
-            return await self._account(credential)
+            return await self._account(self._named(credential))
         except AuthUnavailable as fault:
             self.close()  # nobody was wrong
             return _unavailable(fault)
+
+    def _named(self, credential: Credential) -> Credential:
+        """With the names that users are found by."""
+        username = self._names(credential.username)
+        if username != credential.username:
+            credential = replace(credential, username=username)
+        if isinstance(credential, Password | Verified) and credential.authzid:
+            credential = replace(credential, authzid=self._names(credential.authzid))
+        return credential
 
     async def _account(self, credential: Credential) -> Account | LoginRejected:
         if isinstance(credential, Verified) and credential.mechanism == "EXTERNAL":
@@ -94,7 +121,7 @@ class Logins:
         found, reason = self._permitted(proved)
         self._attempt = None
         if found is not None:
-            self._throttle.accepted(attempt, self._channel.peer, self._account_name(found.name))
+            self._throttle.accepted(attempt, self._channel.peer, self._account_name(self._names(found.name)))
             return found
         wait = self._throttle.failed(attempt)
         refusal = self._refused(credential, reason, served=served)

@@ -22,6 +22,7 @@ from pop3d.abuse.connection_limits import ConnectionLimits
 from pop3d.abuse.known_users import KnownUsers
 from pop3d.abuse.login_throttle import LoginThrottle
 from pop3d.auth import Authenticator
+from pop3d.auth.names import UserNames
 from pop3d.config import Config, Listen
 from pop3d.net.certificates import ClientName
 from pop3d.net.channel import Channel
@@ -83,6 +84,7 @@ class Server:
         limits = config.limits.model_copy(update={"connections": _connections_possible(config.limits.connections)})
         self._limits = limits
         trusted = Trusted(config.auth.trusted_networks)
+        self._names = UserNames.of(config.auth)
         self._connection_limits = ConnectionLimits(limits, trusted)
         self._throttle = LoginThrottle(limits, trusted, secret)
         self._known = known
@@ -187,6 +189,7 @@ class Server:
             proxied=listen.proxy_protocol,
             proxy_ends_tls=listen.tls == "none",
             observer=self._observer,
+            names=self._names,
         )
 
     def _new_timestamp(self) -> str:

@@ -48,6 +48,7 @@ from pop3core.table import State
 from pop3d.abuse.connection_limits import ConnectionLimits
 from pop3d.abuse.login_throttle import LoginThrottle
 from pop3d.auth import Authenticator
+from pop3d.auth.names import AS_IS, UserNames
 from pop3d.config import Limits
 from pop3d.logins import Logins
 from pop3d.net.certificates import ClientName
@@ -70,6 +71,7 @@ class Services:
     """What all sessions of a listener share. Exchanged on reload; a session keeps what it began with.
 
     ``tls``: for STLS; None where it is not offered. ``timestamp``: makes one for a greeting, where APOP is offered.
+    ``names``: what is made of a name that a client says.
     ``client_name``: the field of a client's certificate that says who it is.
     ``proxied``: connections begin with a PROXY header. ``proxy_ends_tls``: what that says of the client's TLS counts.
     """
@@ -86,6 +88,7 @@ class Services:
     proxied: bool = False
     proxy_ends_tls: bool = False
     observer: Observer = field(default_factory=Observer)
+    names: UserNames = AS_IS
 
 
 class _RefusedUnchecked(Exception):
@@ -118,6 +121,7 @@ class ServerSession:
         "_services",
         "_started",
         "_step",
+        "_user",
         "deadline",
     )
 
@@ -126,7 +130,7 @@ class ServerSession:
         self._channel = channel
         timestamp = services.timestamp() if services.timestamp is not None else None
         self._conn = ServerConnection(services.engine, timestamp=timestamp)
-        self._logins = Logins(services.authenticator, services.throttle, services.limits, channel)
+        self._logins = Logins(services.authenticator, services.throttle, services.limits, channel, services.names)
         self._drop: Maildrop | None = None
         self._read_now: Callable[[int, int], Content | None] | None = None
         self._release: Callable[[int], None] | None = None
@@ -135,6 +139,7 @@ class ServerSession:
         self._step: _Step = None  # what was heard last leads to
         self._octets_in = self._octets_out = 0
         self._logged_in = False
+        self._user: str | None = None  # as the store knows them, not as the client spelled it
         self._started = time.monotonic()
         self._login_deadline = self._started + services.limits.login_timeout
         self.deadline = self._started + services.limits.handshake_timeout
@@ -206,7 +211,7 @@ class ServerSession:
         channel, summary = self._channel, self._conn.summary
         return SessionReport(
             address=channel.peer,
-            user=self._conn.username,
+            user=self._user,
             tls=channel.tls_version,
             cipher=channel.cipher,
             mechanism=summary.mechanism,
@@ -378,7 +383,7 @@ class ServerSession:
                 log.error(Event("login refused", user=account.name, why=fault.text, detail=fault.detail))
             return LoginRejected(fault.code or "SYS/TEMP", fault.text)  # RFC 1939 §4: the store has kept no lock
         self._know(self._drop)
-        self._listing, self._logged_in = self._drop.messages, True
+        self._listing, self._logged_in, self._user = self._drop.messages, True, account.name
         self._services.connection_limits.logged_in(self)
         self._services.observer.opened(time.monotonic() - began)
         return LoginAccepted(self._drop.messages)
@@ -414,7 +419,7 @@ class ServerSession:
         return content
 
     def _unreadable(self, fault: StoreError) -> ContentFailed:
-        log.warning(Event("RETR or TOP failed", user=self._conn.username, why=fault.text, detail=fault.detail))
+        log.warning(Event("RETR or TOP failed", user=self._user, why=fault.text, detail=fault.detail))
         return ContentFailed(fault.code, fault.text)
 
     async def _commit(self, numbers: Collection[int]) -> Committed | CommitFailed:
@@ -423,7 +428,7 @@ class ServerSession:
         try:
             await drop.remove(numbers)
         except StoreError as fault:
-            log.error(Event("QUIT failed", user=self._conn.username, why=fault.text, detail=fault.detail))
+            log.error(Event("QUIT failed", user=self._user, why=fault.text, detail=fault.detail))
             return CommitFailed(fault.left if isinstance(fault, RemovalFailed) else numbers, fault.code or "SYS/TEMP")
         finally:
             await self._free()  # RFC 1939 §6: in any case, and before the next session can know of the answer

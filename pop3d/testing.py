@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pop3d.auth.names import UserNames
 from pop3d.auth.users_file import UsersFile, add_user
 from pop3d.config import Config
 from pop3d.net.certificates import create_self_signed
@@ -59,7 +60,9 @@ async def serving(
             }
         )
         store = MemoryStore(mailboxes)
-        server = Server(config, UsersFile(users), store, server_tls(certificate, private_key))
+        server = Server(
+            config, UsersFile(users, names=UserNames.of(config.auth)), store, server_tls(certificate, private_key)
+        )
         await server.start()
         try:
             (host, port), *_ = server.addresses

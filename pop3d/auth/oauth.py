@@ -39,7 +39,7 @@ from pop3d.auth import (
     check_user_name,
 )
 from pop3d.auth.http_client import HttpClient
-from pop3d.auth.names import spelled
+from pop3d.auth.names import AS_IS, UserNames, spelled
 from pop3d.config import OAuth
 
 __all__ = ["ALGORITHMS", "OAuthTokens", "oauth_tokens"]
@@ -303,11 +303,14 @@ class OAuthTokens:
     """See `pop3d.auth.Authenticator` and `pop3d.auth.KeepsSecrets`. Made by `oauth_tokens`.
 
     ``others``: who checks other credentials, and must know the user of a token; None: every user of the issuer has a
-    mailbox, and there are no others.
+    mailbox, and there are no others. ``names``: what is made of the claim; None: nothing else.
     """
 
-    def __init__(self, config: OAuth, checks: _Checks, others: Authenticator | None) -> None:
+    def __init__(
+        self, config: OAuth, checks: _Checks, others: Authenticator | None, names: UserNames | None = None
+    ) -> None:
         self._config, self._checks, self._others = config, checks, others
+        self._names = names or AS_IS
 
     async def authenticate(self, credential: Credential, source: str = "") -> Account | None:
         """See `pop3d.auth.Authenticator.authenticate`."""
@@ -351,10 +354,10 @@ class OAuthTokens:
         # with many issuers anybody may give himself anybody's address, as long as it is not verified
         if claim == "email" and claims.get("email_verified") not in (True, "true"):
             raise _RefusedToken("its claim 'email' is not said to be verified ('email_verified')")
-        return name
+        return self._names(name)
 
     async def _account(self, name: str, token: Token, source: str) -> Account:
-        if token.username not in ("", name):
+        if token.username and self._names.key(token.username) != self._names.key(name):
             raise _RefusedToken("it is of another user")
         try:
             check_user_name(name)
@@ -398,18 +401,22 @@ def _scopes(claims: dict[str, Any]) -> list[Any]:
 
 
 def oauth_tokens(
-    config: OAuth, others: Authenticator | None, *, clock: Callable[[], float] = time.monotonic
+    config: OAuth,
+    others: Authenticator | None,
+    *,
+    names: UserNames | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> OAuthTokens:
     """Tokens as configured, beside ``others``. Raises `AuthError` for a file that is not usable.
 
-    ``clock``: monotonic seconds, for the age of keys.
+    ``names``: what is made of the claim; ``clock``: monotonic seconds, for the age of keys.
     """
     if config.introspection is not None:
         assert config.client_id is not None
         assert config.client_secret_file is not None
         return OAuthTokens(
-            config, _ByIntrospection(config.introspection, config.client_id, config.client_secret_file), others
+            config, _ByIntrospection(config.introspection, config.client_id, config.client_secret_file), others, names
         )
     assert config.jwks is not None
     keys = _ServedKeys(config.jwks, clock) if "://" in config.jwks else _FileKeys(Path(config.jwks))
-    return OAuthTokens(config, _BySignature(keys), others)
+    return OAuthTokens(config, _BySignature(keys), others, names)

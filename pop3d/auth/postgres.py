@@ -9,7 +9,7 @@ from typing import Final
 from psycopg.rows import dict_row
 
 from pop3d.auth import AuthUnavailable, check_user_name
-from pop3d.auth.names import spelled
+from pop3d.auth.names import UserNames, spelled
 from pop3d.auth.passwords import Secret, lacks_extra, parse_secret
 from pop3d.auth.stored import StoredPasswords, StoredUser
 from pop3d.postgres import TIMEOUT, Database, DatabaseFault
@@ -39,8 +39,9 @@ class PostgresUsers(StoredPasswords):
         *,
         latin1_passwords: bool = False,
         timeout: float = TIMEOUT,
+        names: UserNames | None = None,
     ) -> None:
-        super().__init__(salts, latin1_passwords=latin1_passwords)
+        super().__init__(salts, latin1_passwords=latin1_passwords, names=names)
         self.database = Database(conninfo, _CONNECTIONS, timeout)
         self._query = query
         self._seen: OrderedDict[str, Secret] = OrderedDict()

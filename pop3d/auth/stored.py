@@ -24,7 +24,7 @@ from pop3d.auth import Account, CannotServe
 from pop3d.auth.extra_fields import ExtraFields
 from pop3d.auth.hashing import Hashing, variants
 from pop3d.auth.invented import USUAL, InventedUsers, Shape
-from pop3d.auth.names import spelled
+from pop3d.auth.names import AS_IS, UserNames, spelled
 from pop3d.auth.passwords import (
     ARGON2ID,
     DUMMY,
@@ -65,9 +65,14 @@ class StoredPasswords(abc.ABC):
 
     ``salts``: what salts are made from, where there is none; should be the same for ever. None: new ones each time.
     ``latin1_passwords``: a password matches in UTF-8 as well as in Latin-1, whichever was sent and stored.
+    ``names``: what made the names that it is asked for; one that nobody has is looked for by its key, too. None: a name
+    must be the user's own to the letter.
     """
 
-    def __init__(self, salts: bytes | None = None, *, latin1_passwords: bool = False) -> None:
+    def __init__(
+        self, salts: bytes | None = None, *, latin1_passwords: bool = False, names: UserNames | None = None
+    ) -> None:
+        self._names = names or AS_IS
         self._invented = InventedUsers(salts or os.urandom(32))
         self._latin1 = latin1_passwords
         self._dummy = Secret(ARGON2ID, DUMMY)
@@ -77,28 +82,41 @@ class StoredPasswords(abc.ABC):
     async def find(self, name: str) -> StoredUser | None:
         """The user of that name. Raises `pop3d.auth.AuthUnavailable` when that cannot be known now."""
 
+    async def _found(self, name: str) -> StoredUser | None:
+        user = await self.find(name)
+        if user is None and (key := self._names.key(name)) != name:
+            user = await self.find(key)
+        return user
+
     @abc.abstractmethod
     async def reload(self) -> None:
         """See `pop3d.auth.Authenticator.reload`."""
 
     async def account(self, name: str) -> Account | None:
         """A user by name, to whom mail is delivered; None when there is no such. Raises as `find` does."""
-        user = await self.find(name)
+        user = await self._found(name)
         return None if user is None else user.account
 
     async def authenticate(self, credential: Credential, source: str = "") -> Account | None:
         """See `pop3d.auth.Authenticator.authenticate`. To act as somebody else is refused."""
         if not isinstance(credential, Password | Verified | ProofFailed):
             return None
-        user = await self.find(credential.username)
+        user = await self._found(credential.username)
         if isinstance(credential, ProofFailed):
             return None
         if isinstance(credential, Password) and not await self._matches(user, credential.secret, source):
             return None
-        if user is None or credential.authzid not in ("", user.name):
+        if user is None or not await self._is(credential.authzid, credential.username, user):
             return None
         self._logged_in(user)
         return user.account
+
+    async def _is(self, authzid: str, username: str, user: StoredUser) -> bool:
+        """Whether ``authzid`` is nobody else; ``username`` has found the user."""
+        if authzid in ("", username, user.name):
+            return True
+        other = await self._found(authzid)
+        return other is not None and other.name == user.name
 
     def account_name(self, username: str) -> str:
         """See `pop3d.auth.KnowsSpellings`."""
@@ -121,13 +139,14 @@ class StoredPasswords(abc.ABC):
 
     async def secret(self, username: str, kind: SecretKind, server_nonce: str) -> ScramSecret | PlainSecret | NoSecret:
         """See `pop3d.auth.KeepsSecrets.secret`."""
-        user = await self.find(username)
+        user = await self._found(username)
         served = user is not None and serves(user.secret, kind)
         plain = user.secret.value.encode() if user is not None and served and user.secret.scheme == PLAIN else None
-        salt = self._invented.salt(username)
-        iterations, octets = self._invented.shape(username)
+        key = self._names.key(username)  # as one user has one salt by all spellings, so has an unknown one
+        salt = self._invented.salt(key)
+        iterations, octets = self._invented.shape(key)
         lacking = NoSecret if user is None else CannotServe
-        absent = lacking(self._invented.salt(username, octets), iterations, server_nonce)
+        absent = lacking(self._invented.salt(key, octets), iterations, server_nonce)
         if kind == "APOP":
             return PlainSecret(plain) if plain is not None else absent
         # always made, whatever is stored, so that the time does not tell

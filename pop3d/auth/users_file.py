@@ -13,13 +13,15 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pop3d.auth import AuthError, check_user_name
+from pop3d.auth import Account, AuthError, AuthUnavailable, check_user_name
 from pop3d.auth.extra_fields import ExtraFields, read_extra_fields
+from pop3d.auth.name_index import NameIndex
+from pop3d.auth.names import AS_IS, UserNames
 from pop3d.auth.passwords import ARGON2ID, CRYPT_EXTRA, hashed, lacks_extra, parse_secret
 from pop3d.auth.stored import StoredPasswords, StoredUser
 from pop3d.system.atomic_edit import edit
@@ -31,6 +33,7 @@ __all__ = [
     "UserExists",
     "UsersFile",
     "add_user",
+    "lines_named",
     "lines_of",
     "parse_users",
     "read_lines",
@@ -129,38 +132,63 @@ def _text(file: BinaryIO, path: Path) -> str:
 class UsersFile(StoredPasswords):
     """The users of a file. Raises `AuthError` when it is not usable. For the rest see `StoredPasswords`."""
 
-    def __init__(self, path: Path, salts: bytes | None = None, *, latin1_passwords: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        salts: bytes | None = None,
+        *,
+        latin1_passwords: bool = False,
+        names: UserNames | None = None,
+    ) -> None:
+        super().__init__(salts, latin1_passwords=latin1_passwords, names=names)
         self._path = path
         self._users: Mapping[str, StoredUser] = parse_users(_read(path), str(path))
-        super().__init__(salts, latin1_passwords=latin1_passwords)
+        self._index = NameIndex(self._users.values(), self._names)
         self._learn([user.secret for user in self._users.values()])
 
     async def find(self, name: str) -> StoredUser | None:
         """See `StoredPasswords.find`."""
-        return self._users.get(name)
+        return self._index.find(name)
+
+    async def account(self, name: str) -> Account | None:
+        """See `StoredPasswords.account`. Raises `AuthUnavailable` for a name that more than one user has."""
+        if name in self._index.clashes:
+            raise AuthUnavailable(f"{self._path}: {_clash(self._index.clashes[name], name)}")
+        return await super().account(name)
 
     async def reload(self) -> None:
         """See `pop3d.auth.Authenticator.reload`."""
-        self._users = await asyncio.to_thread(lambda: parse_users(_read(self._path), str(self._path)))
+        users = await asyncio.to_thread(lambda: parse_users(_read(self._path), str(self._path)))
+        self._users, self._index = users, await asyncio.to_thread(NameIndex, users.values(), self._names)
         await asyncio.to_thread(self._learn, [user.secret for user in self._users.values()])
         self.tell_who_cannot_log_in()
 
     def tell_who_cannot_log_in(self) -> None:
-        """One line of the log for each scheme whose extra is not installed."""
+        """A line of the log for users who share a name, and for each scheme whose extra is not installed."""
+        for name, users in self._index.clashes.items():
+            log.warning("%s: %s: none of them can log in", self._path, _clash(users, name))
         lacking = Counter(user.secret.scheme for user in self._users.values() if lacks_extra(user.secret.scheme))
         for scheme, count in lacking.items():
             log.warning("%s: %d users of {%s} cannot log in before %s", self._path, count, scheme, CRYPT_EXTRA)
 
 
+def _clash(users: list[StoredUser], name: str) -> str:
+    spellings = " and ".join(repr(user.name) for user in users)
+    return f"{spellings} are one name, {name!r}, by `auth.usernames` and `default_domain`"
+
+
 # --- editing ---
 
 
-def add_user(path: Path, name: str, password: str, scheme: str = ARGON2ID) -> None:
+def add_user(path: Path, name: str, password: str, scheme: str = ARGON2ID, names: UserNames = AS_IS) -> None:
     """Add a user to the file, which is made, with mode 0600, when it is not there. Every other line stays as it is.
+
+    The line has the name as ``names`` makes it.
 
     Raises `UserExists`, ValueError for a name or password that cannot be used, `AuthError` for a file that is faulty
     already, and OSError. The file is exchanged whole, as `pop3d.system.atomic_edit` says.
     """
+    name = names(name)
     check_user_name(name)
     if name.startswith("#"):
         raise ValueError('a user name does not begin with "#", which begins a comment')
@@ -168,15 +196,18 @@ def add_user(path: Path, name: str, password: str, scheme: str = ARGON2ID) -> No
 
     def change(found: BinaryIO | None) -> bytes:
         text = "" if found is None else _text(found, path)
-        if name in parse_users(text, str(path)):
-            raise UserExists(f"{path} has a user {name!r} already")
+        for there in parse_users(text, str(path)):
+            if names(there) == name:
+                raise UserExists(f"{path} has a user {there!r} already")
         return (text + ("\n" if text and not text.endswith("\n") else "") + line).encode()
 
     edit(path, change)
 
 
-def set_password(path: Path, name: str, password: str, scheme: str = ARGON2ID) -> None:
+def set_password(path: Path, name: str, password: str, scheme: str = ARGON2ID, names: UserNames = AS_IS) -> None:
     """Give a user another password; the fields behind it, and every other line, stay, faulty ones too.
+
+    The user is found as a login would find one, but a name to the letter goes first.
 
     Raises `UnknownUser`, ValueError for a password that cannot be used, `AuthError` and OSError.
     """
@@ -184,32 +215,37 @@ def set_password(path: Path, name: str, password: str, scheme: str = ARGON2ID) -
 
     def change(found: BinaryIO | None) -> bytes:
         lines = _text(_there(found, path), path).split("\n")
-        numbers = [number for number, line in enumerate(lines) if _is_of(line, name)]
-        if not numbers:
-            raise UnknownUser(f"{path} has no user {name!r}")
+        numbers = lines_named(lines, name, names, path)
         if len(numbers) > 1:
             both = " and ".join(str(number + 1) for number in numbers[:2])
             raise AuthError(f"{path} lines {both}: the user {name!r} stands there twice; remove one")
         line = lines[numbers[0]]
         body = line.removesuffix("\r")
-        _, colon, fields = body.partition(":")[2].partition(":")
-        lines[numbers[0]] = f"{name}:{secret}{colon}{fields}{line[len(body) :]}"
+        spelling, _, rest = body.partition(":")
+        _, colon, fields = rest.partition(":")
+        lines[numbers[0]] = f"{spelling}:{secret}{colon}{fields}{line[len(body) :]}"
         return "\n".join(lines).encode()
 
     edit(path, change)
 
 
-def remove_user(path: Path, name: str) -> None:
-    """Remove every line of a user; every other one stays. Raises `UnknownUser`, `AuthError` and OSError."""
+def remove_user(path: Path, name: str, names: UserNames = AS_IS) -> str:
+    """Remove every line of a user, found as by `set_password`; every other one stays. How the file spelled the name.
+
+    Raises `UnknownUser`, `AuthError` and OSError.
+    """
+    spelling = name
 
     def change(found: BinaryIO | None) -> bytes:
+        nonlocal spelling
         lines = re.findall(r"[^\n]*\n|[^\n]+", _text(_there(found, path), path))
-        left = [line for line in lines if not _is_of(line, name)]
-        if len(left) == len(lines):
-            raise UnknownUser(f"{path} has no user {name!r}")
-        return "".join(left).encode()
+        of_user = lines_named(lines, name, names, path)
+        spelling = lines[of_user[0]].partition(":")[0]
+        gone = set(of_user)
+        return "".join(line for number, line in enumerate(lines) if number not in gone).encode()
 
     edit(path, change)
+    return spelling
 
 
 def _there(found: BinaryIO | None, path: Path) -> BinaryIO:
@@ -224,5 +260,18 @@ def _hashed(password: str, scheme: str) -> str:
     return hashed(password, scheme)
 
 
-def _is_of(line: str, name: str) -> bool:
-    return not line.startswith("#") and line.startswith(f"{name}:")
+def lines_named(lines: Sequence[str], name: str, names: UserNames, path: Path) -> list[int]:
+    """Which lines are that user's, counted from 0: those of the name to the letter, else of one that is the same.
+
+    Raises `UnknownUser`, and `AuthError` where users who are spelled differently have that name.
+    """
+    spellings = {
+        number: line.partition(":")[0] for number, line in enumerate(lines) if ":" in line and not line.startswith("#")
+    }
+    for same in (str, names, names.key):
+        wanted = same(name)
+        if found := [number for number, spelling in spellings.items() if same(spelling) == wanted]:
+            if len(others := sorted({spellings[number] for number in found})) > 1:
+                raise AuthError(f"{path} has {' and '.join(map(repr, others))}; name one of them to the letter")
+            return found
+    raise UnknownUser(f"{path} has no user {name!r}")

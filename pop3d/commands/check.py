@@ -24,7 +24,7 @@ from pop3d.assembly import plugin_faults
 from pop3d.auth import AuthError
 from pop3d.auth.hashing import HOLDS_THE_LOCK
 from pop3d.auth.users_file import Line, read_lines
-from pop3d.commands import check_asked, check_mail, check_users
+from pop3d.commands import check_asked, check_mail, check_names, check_users
 from pop3d.commands.check_listeners import listeners
 from pop3d.commands.configured import configured
 from pop3d.commands.finding import CheckFinding, counted
@@ -77,6 +77,7 @@ def findings(path: Path | None) -> list[CheckFinding]:
         if config.auth.backend == "file":
             lines = read_lines(config.auth.users)
             found += check_users.users(config, lines)
+            found += check_names.clashes(config, lines)
     except AuthError as fault:
         found.append(CheckFinding(True, str(fault)))
     pam = (config.auth.pam or Pam()) if config.auth.backend == "pam" else None

@@ -14,7 +14,7 @@ from typing import Final
 from pop3d.assembly import maildir_store
 from pop3d.auth import Account
 from pop3d.auth.users_file import StoredUser
-from pop3d.commands import check_missing
+from pop3d.commands import check_missing, check_names
 from pop3d.commands.check_compressed import CompressedMail
 from pop3d.commands.finding import CheckFinding, counted, fault, warning
 from pop3d.config import Config
@@ -48,6 +48,7 @@ def mail(config: Config, users: list[StoredUser], owner: int) -> Iterator[CheckF
         yield fault(base, f"cannot be read: {failed.strerror}", "give folder and mail to `user`, or mend `path`")
         return
     yield from _one_file_system(base, config)
+    yield from check_names.other_spellings(config, users)
     left, opened = _FILES_MAX, False
     compressed = CompressedMail(refuse=config.store.compressed == "refuse")
     for user in users:

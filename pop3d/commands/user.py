@@ -15,12 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from pop3d.auth import AuthError, check_user_name
+from pop3d.auth.names import AS_IS, UserNames
 from pop3d.auth.passwords import ARGON2ID, PASSWORD_OCTETS_MAX, PLAIN, PROVED_BY, SCRAM, Secret, serves
 from pop3d.auth.users_file import (
     Line,
     UnknownUser,
     UserExists,
     add_user,
+    lines_named,
     read_lines,
     remove_user,
     set_password,
@@ -37,10 +39,11 @@ _SCHEMES: Final = {"argon2id": ARGON2ID, "scram-sha-256": SCRAM, "plain": PLAIN}
 
 @dataclass(frozen=True, slots=True)
 class _Site:
-    """Which users file, and what the configuration, if one was read, lets users log in with."""
+    """Which users file; and, if a configuration was read, what users log in with and how their names are made."""
 
     path: Path
     mechanisms: tuple[str, ...] = ()
+    names: UserNames = AS_IS
 
     def scheme(self, wanted: str | None) -> str:
         """As wanted; else a SCRAM verifier where SCRAM is offered, which serves passwords too, else Argon2id."""
@@ -74,7 +77,7 @@ def _site(config: Path | None, users: Path | None) -> _Site:
             f'with backend = "{auth.backend}" users are in no file, and others know them; `--users FILE` names a file'
         )
         raise CommandError(what, ExitStatus.CONFIG)
-    return _Site(auth.users if users is None else users, auth.mechanisms)
+    return _Site(auth.users if users is None else users, auth.mechanisms, UserNames.of(auth))
 
 
 def add(name: str, *, config: Path | None, users: Path | None, scheme: str | None, password_stdin: bool) -> None:
@@ -82,9 +85,10 @@ def add(name: str, *, config: Path | None, users: Path | None, scheme: str | Non
     site = _site(config, users)
     chosen = site.scheme(scheme)
     with _told("not added", site.path):
+        name = site.names(name)
         check_user_name(name)
         password = _password(name, from_stdin=password_stdin)
-        add_user(site.path, name, password, chosen)
+        add_user(site.path, name, password, chosen, site.names)
     site.tell(f"added {name} to {site.path}", chosen, password)
 
 
@@ -93,10 +97,10 @@ def passwd(name: str, *, config: Path | None, users: Path | None, scheme: str | 
     site = _site(config, users)
     chosen = site.scheme(scheme)
     with _told("not changed", site.path):
-        if all(line.name != name for line in read_lines(site.path)):  # before anybody types a password in vain
-            raise UnknownUser(f"{site.path} has no user {name!r}")
+        lines = [f"{line.name}:" for line in read_lines(site.path)]
+        name = lines[lines_named(lines, name, site.names, site.path)[0]][:-1]  # before anybody types in vain
         password = _password(name, from_stdin=password_stdin)
-        set_password(site.path, name, password, chosen)
+        set_password(site.path, name, password, chosen, site.names)
     site.tell(f"changed the password of {name} in {site.path}", chosen, password)
 
 
@@ -104,7 +108,7 @@ def remove(name: str, *, config: Path | None, users: Path | None) -> None:
     """Remove a user; the mail stays."""
     site = _site(config, users)
     with _told("not removed", site.path):
-        remove_user(site.path, name)
+        name = remove_user(site.path, name, site.names)
     print(f"removed {name} from {site.path}, the mail stays; a daemon that runs takes notice at SIGHUP")
 
 

@@ -87,7 +87,9 @@ class Auth(Exchangeable):
     """``[auth]``: who may log in."""
 
     _ours: ClassVar = ("file", "pam", "postgres", "oauth")
-    _for_all: ClassVar = frozenset({"backend", "options", "mechanisms", "oauth", "trusted_networks"})
+    _for_all: ClassVar = frozenset(
+        {"backend", "options", "mechanisms", "oauth", "trusted_networks", "usernames", "default_domain"}
+    )
 
     backend: Plugin = "file"
     users: Path = Path("users")
@@ -95,6 +97,8 @@ class Auth(Exchangeable):
         Literal["plain", "login", "apop", "scram-sha-256", "scram-sha-256-plus", "external", "oauthbearer", "xoauth2"],
         ...,
     ] = ("plain",)
+    usernames: Literal["as-is", "lower-domain", "lower"] = "lower-domain"
+    default_domain: Annotated[str, Field(pattern=r"^[^\s@/:\x00-\x1f\x7f]*$", max_length=253)] = ""
     latin1_passwords: bool = False
     trusted_networks: tuple[Network, ...] = ()
     oauth: OAuth | None = None

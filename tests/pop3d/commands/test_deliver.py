@@ -47,6 +47,20 @@ def test_deliver_reads_a_message_from_standard_input(site: Path) -> None:
     assert (code, said) == (75, "pop3d: not delivered: the mailbox is full: 4 of 4 messages; try again later\n")
 
 
+def test_a_recipient_in_another_spelling(site: Path) -> None:
+    (site / "users").write_text("alice@Example.org:{PLAIN}x\na@x.org:{PLAIN}x\na@X.org:{PLAIN}x\n")
+    for name in ("alice@example.org", "Alice@EXAMPLE.org", "alice@Example.org"):
+        assert run(site, "deliver", name, stdin=b"x\n") == (0, "", "")
+    assert len(files(site / "mail/alice@Example.org")) == 3  # as the users file spells it
+    assert os.listdir(site / "mail") == ["alice@Example.org"]
+    assert run(site, "import", "ALICE@example.org", site / "mail/alice@Example.org")[0] == 75  # beyond the quota
+    assert "messages\t4 of 4" in run(site, "mailbox", "ALICE@example.org")[1]
+    assert run(site, "undelete", "ALICE@example.org")[0] == 0
+    code, _, said = run(site, "deliver", "a@x.org", stdin=b"x\n")
+    assert code == 75  # nobody is told that there is no such user
+    assert "'a@x.org' and 'a@X.org' are one name" in said
+
+
 def test_deliver_says_why_a_message_cannot_be_delivered(site: Path) -> None:
     (site / "mail").write_bytes(b"in the way")
     code, _, said = run(site, "deliver", "alice", stdin=b"x\n")

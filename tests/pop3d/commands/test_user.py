@@ -185,3 +185,28 @@ def test_a_site_with_scram_keeps_verifiers(site: Site, run_pop3d) -> None:
     site.config.write_text(configuration)
     assert run_pop3d("user", "passwd", "alice", *more, stdin="x\n").returncode == 0
     assert parse_users((site.root / "users").read_text(), "users")["alice"].secret.scheme == "ARGON2ID"
+
+
+def test_a_user_by_another_spelling(run_pop3d, site: Site) -> None:
+    text = site.config.read_text().replace("[auth]", '[auth]\ndefault_domain = "Example.org"')
+    site.config.write_text(text)
+    users = site.root / "users"
+    users.write_text("Bob@Example.ORG:{PLAIN}b\nbob@example.net:{PLAIN}n\n")
+
+    def user(*words: str) -> tuple[int, str]:
+        done = run_pop3d("user", *words, "--config", str(site.config), stdin="n\n")
+        return done.returncode, done.stdout + done.stderr
+
+    code, said = user("add", "bob", "--password-stdin", "--scheme", "plain")
+    assert (code, said.split(";")[0]) == (0, f"added bob@example.org to {users}")  # 'Bob' is another, by this rule
+    assert user("add", "Bob@example.ORG", "--password-stdin")[1].count("has a user 'Bob@Example.ORG' already") == 1
+    code, said = user("passwd", "Bob", "--password-stdin", "--scheme", "plain")
+    assert (code, said.split(";")[0]) == (0, f"changed the password of Bob@Example.ORG in {users}")
+    assert users.read_text() == "Bob@Example.ORG:{PLAIN}n\nbob@example.net:{PLAIN}n\nbob@example.org:{PLAIN}n\n"
+    code, said = user("remove", "BOB")
+    assert code == 78
+    assert "has 'Bob@Example.ORG' and 'bob@example.org'; name one of them to the letter" in said
+    assert user("remove", "bob@example.org")[0] == 0
+    assert user("remove", "BOB")[1].startswith("removed Bob@Example.ORG from")
+    assert users.read_text() == "bob@example.net:{PLAIN}n\n"
+    assert user("remove", "BOB")[0] == 67

@@ -1,0 +1,96 @@
+"""`pop3d check`, and what `auth.usernames` makes of names: users who become one, and mailboxes that nobody reaches."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from pop3d.auth import Account, check_user_name
+from pop3d.auth.name_index import NameIndex
+from pop3d.auth.names import UserNames
+from pop3d.auth.stored import StoredUser
+from pop3d.auth.users_file import Line
+from pop3d.commands.finding import CheckFinding, fault
+from pop3d.config import Config
+from pop3d.stores import StoreError
+from pop3d.stores.maildir.seen_mailboxes import is_there, mailboxes_root
+from pop3d.stores.maildir.store import mailbox_path
+
+__all__ = ["clashes", "other_spellings"]
+
+_FOLDERS_MAX: Final = 100_000
+"""Folders that are compared with the names of users: less than a second."""
+
+
+def clashes(config: Config, lines: list[Line]) -> Iterator[CheckFinding]:
+    """Lines of the users file whose names are one by the configuration."""
+    numbers = {line.name: line.number for line in lines}
+    index = NameIndex((line.user for line in lines if line.user is not None), UserNames.of(config.auth))
+    for name, users in index.clashes.items():
+        where = f"{config.auth.users} lines {' and '.join(str(numbers[user.name]) for user in users)}"
+        spellings = " and ".join(repr(user.name) for user in users)
+        what = f"{spellings} are one name, {name!r}, so none of them can log in, and no mail is delivered to them"
+        yield fault(where, what, 'rename or remove all but one, or set `auth.usernames = "as-is"`')
+
+
+def other_spellings(config: Config, users: list[StoredUser]) -> Iterator[CheckFinding]:
+    """Mailboxes that no user's name leads to, but one in other letters: of another time, or of another program.
+
+    Where users are in no file, any folder whose name no login can have. As the configured user.
+    """
+    names = UserNames.of(config.auth)
+    index = NameIndex(users, names)
+    for name, folder in _folders(config.store.path):
+        try:
+            check_user_name(name)
+            if config.auth.backend == "file":
+                user = index.find(names(name)) or index.find(names.key(name))
+                if user is None or user.name == name:
+                    continue
+                account = Account(user.name, user.home)
+            elif names(name) != name and not config.auth.is_plugin:
+                account = Account(names(name))
+            else:
+                continue
+            path = mailbox_path(config.store.path, account)
+            if os.path.realpath(folder) == os.path.realpath(path) or not is_there(folder):
+                continue
+            there = is_there(path)
+        except (ValueError, StoreError, OSError):
+            continue
+        what = f"the mailbox of {account.name!r} is {path}, and what is in this one is shown to nobody"
+        if there:
+            remedy = f"`pop3d import {shlex.quote(account.name)} {shlex.quote(folder)}` copies it; then remove this one"
+            yield fault(folder, what, remedy)
+        else:
+            yield fault(folder, what, f"mv {shlex.quote(folder)} {shlex.quote(path)}")
+
+
+def _folders(template: str) -> Iterator[tuple[str, str]]:
+    """Names of users and folders, as a path of folders that are one placeholder each tells them."""
+    root = mailboxes_root(template)
+    if root is None:
+        return
+    parts = [part for part in template[len(root) :].split("/") if part]
+    depth = 1 + max(number for number, part in enumerate(parts) if "{" in part)
+    if any(part not in ("{user}", "{local}", "{domain}") for part in parts[:depth]):
+        return
+    rest = parts[depth:]
+    left = _FOLDERS_MAX
+    reached: list[tuple[dict[str, str], Path]] = [({}, Path(root))]
+    for part in parts[:depth]:
+        below: list[tuple[dict[str, str], Path]] = []
+        for values, folder in reached:
+            try:
+                found = sorted(os.listdir(folder))[:left]
+            except OSError:
+                continue  # told by others
+            left -= len(found)
+            below += (({**values, part: entry}, folder / entry) for entry in found)
+        reached = below
+    for values, folder in reached:
+        name = values.get("{user}") or f"{values.get('{local}', '')}@{values.get('{domain}', '')}"
+        yield name, str(folder.joinpath(*rest))

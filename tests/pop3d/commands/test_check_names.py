@@ -1,0 +1,55 @@
+"""`pop3d check` and names that only differ in their spelling."""
+
+import re
+
+import pytest
+
+from tests.maildirs import files
+from tests.pop3d.commands.findings import change, found, only
+from tests.site import Site
+
+pytestmark = pytest.mark.usefixtures("one_message")
+
+
+def test_two_users_who_are_one(site: Site) -> None:
+    with (site.root / "users").open("a") as users:
+        users.write("bob@x.org:{PLAIN}x\nBob@x.org:{PLAIN}y\nbob@X.ORG:{PLAIN}x\n")
+    only(site, "fault", r"users lines 2 and 4: 'bob@x.org' and 'bob@X.ORG' are one name, 'bob@x.org', so none of them")
+    change(site, "[auth]", '[auth]\nusernames = "lower"')
+    only(site, "fault", r"users lines 2 and 3 and 4: 'bob@x.org' and 'Bob@x.org' and 'bob@X.ORG' are one name")
+    change(site, '"lower"', '"as-is"')
+    assert found(site) == []
+
+
+def test_a_mailbox_in_another_spelling(site: Site, run_pop3d) -> None:
+    with (site.root / "users").open("a") as users:
+        users.write("Bob@Example.ORG:{PLAIN}x\n")
+    other = site.maildir("bob@example.org", {"new/1.host": b"1\n"})
+    said = only(
+        site, "fault", r"mail/bob@example.org: the mailbox of 'Bob@Example.ORG' is .*/mail/Bob@Example.ORG, and"
+    )
+    assert f"mv {other} {site.root / 'mail/Bob@Example.ORG'}" in said
+    site.maildir("Bob@Example.ORG", {"new/2.host": b"2\n"})
+    said = only(site, "fault", "shown to nobody")
+    words = re.search(r"`pop3d (import .*)`", said)
+    assert words is not None
+    assert run_pop3d(*words[1].split(), "--config", str(site.config)).returncode == 0
+    assert len(files(site.root / "mail/Bob@Example.ORG")) == 2
+    change(site, "[auth]", '[auth]\nusernames = "as-is"')
+    assert found(site) == []  # it may be of a program that has users of its own
+
+
+def test_folders_of_domains(site: Site) -> None:
+    (site.root / "users").write_text("bob@example.org:{PLAIN}x\n")
+    change(site, "mail/{user}", "mail/{domain}/{local}/Maildir")
+    site.maildir("Example.org/bob/Maildir", {"new/1.host": b"1\n"})
+    only(site, "fault", r"mail/Example.org/bob/Maildir: the mailbox of 'bob@example.org' is .*/example.org/bob/Maildir")
+
+
+def test_where_users_are_in_no_file(site: Site) -> None:
+    text = site.config.read_text().replace('users = "users"', 'backend = "pam"')
+    site.config.write_text(text)
+    site.maildir("Alice@Example.ORG", {"new/1.host": b"1\n"})
+    told = [text for kind, text in found(site) if "shown to nobody" in text]
+    assert len(told) == 1
+    assert "'Alice@example.org'" in told[0]
