@@ -14,6 +14,7 @@ from pop3core.answers import LoginRejected
 from pop3core.events import Credential, Password, Token, Verified
 from pop3d.abuse.login_throttle import LoginThrottle
 from pop3d.auth import Account
+from pop3d.auth.names import AS_IS
 from pop3d.auth.passwords import hashed
 from pop3d.config import Limits
 from pop3d.logins import Logins
@@ -93,7 +94,7 @@ class OneUser:
 async def logged_in(account: Account, credential: Credential, peer: str) -> Account | LoginRejected:
     limits = Limits(auth_penalty=0)
     channel: Any = SimpleNamespace(peer=peer, wait_eof=asyncio.Event().wait)
-    logins = Logins(OneUser(account), LoginThrottle(limits), limits, channel)
+    logins = Logins(OneUser(account), LoginThrottle(limits), limits, channel, AS_IS)
     return await logins.account(credential)
 
 
