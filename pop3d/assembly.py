@@ -221,6 +221,7 @@ def maildir_store(config: Config, state: Path | None) -> MaildirStore:
         deleted=store.deleted,
         retention_days=store.retention_days,
         uidl=store.uidl,
+        control=store.control,
         refuse_compressed=store.compressed == "refuse",
     )
     return MaildirStore(store.path, state, options)

@@ -35,7 +35,7 @@ ENGINE = [
     {""},
 ]
 DAEMON = [
-    {"exit_status", "observe", "postgres", "system"},
+    {"exit_status", "observe", "postgres", "system", "uidl_format"},
     {"config", "errors", "net"},
     {"abuse", "auth", "key_pairs"},
     {"logins", "plugins", "stores"},

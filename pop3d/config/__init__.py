@@ -130,7 +130,7 @@ class Config(Model):
 
     @model_validator(mode="after")
     def _homes_are_known(self) -> Config:
-        if self.auth.backend != "file" and "{home}" in self.store.path + self.store.deleted:
+        if self.auth.backend != "file" and "{home}" in self.store.path + self.store.deleted + self.store.control:
             raise ValueError("{home} comes from the users file, and there is none; use {user} in the path")
         return self
 
@@ -210,6 +210,7 @@ def _absolute(config: Config, base: Path) -> Config:
                 update={
                     "path": _under(base, config.store.path),
                     "deleted": config.store.deleted and _under(base, config.store.deleted),
+                    "control": config.store.control and _under(base, config.store.control),
                 }
             ),
         }

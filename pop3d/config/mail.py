@@ -10,12 +10,14 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pop3d.config.base import Exchangeable, Plugin, Postgres
+from pop3d.uidl_format import UidSource
 
 __all__ = ["StoreConfig", "are_one_mailbox", "lead_to_one_mailbox"]
 
 _OF_MAILDIR: Final = {
     "path",
     "uidl",
+    "control",
     "utf8_downgrade",
     "sizes_in_names",
     "mark_seen",
@@ -37,7 +39,8 @@ class StoreConfig(Exchangeable):
 
     backend: Plugin = "maildir"
     path: str = "mail/{user}"
-    uidl: Literal["filename", "dovecot", "courier"] = "filename"
+    uidl: str = "filename"
+    control: str = ""
     utf8_downgrade: bool = False
     compressed: Literal["read", "refuse"] = "read"
     sizes_in_names: bool = False
@@ -48,10 +51,16 @@ class StoreConfig(Exchangeable):
     retention_days: Annotated[float, Field(gt=0, le=36_500)] | None = None
     postgres: Postgres | None = None
 
-    @field_validator("path", "deleted")
+    @field_validator("uidl")
+    @classmethod
+    def _whose_ids(cls, uidl: str) -> str:
+        UidSource.of(uidl)
+        return uidl
+
+    @field_validator("path", "deleted", "control")
     @classmethod
     def _names_a_user(cls, path: str, info: ValidationInfo) -> str:
-        if info.field_name == "deleted" and not path:
+        if info.field_name in ("deleted", "control") and not path:
             return path
         try:
             names = [name for _, name, form, convert in string.Formatter().parse(path) if name is not None]
@@ -71,6 +80,12 @@ class StoreConfig(Exchangeable):
             raise ValueError('`backend = "postgres"` and the table [store.postgres] go together; give both, or none')
         if self.backend == "postgres" and (set_ := self.model_fields_set & _OF_MAILDIR):
             raise ValueError(f"`{min(set_)}` is of Maildir, not of PostgreSQL; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _control_is_of_dovecot(self) -> StoreConfig:
+        if self.control and not self.uidl.startswith("dovecot"):
+            raise ValueError('`control` says where Dovecot has its lists, and is for `uidl = "dovecot"`')
         return self
 
     @model_validator(mode="after")

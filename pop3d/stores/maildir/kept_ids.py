@@ -28,23 +28,33 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from pop3core.maildrop import is_unique_id
 from pop3d.system.folders import FOLDER, written_inside
 from pop3d.system.state_folder import make_folders, sync_folder
 
-__all__ = ["KeptIds"]
+__all__ = ["KeptIds", "can_be_told"]
 
 log = logging.getLogger("pop3d.kept_ids")
 
 _HEADER: Final = b"pop3d ids 1 "  # and the mailbox's path, for whoever reads the file
 _IDS_MAX: Final = 1_000_000  # lines of a file: some 300 octets of memory each
 _OCTETS_MAX: Final = 256 * 1024 * 1024  # of a file: the longest names that many lines have
-_LINE_OCTETS_MAX: Final = 1024  # a name has at most 255, each perhaps escaped, and an id 70
+_LINE_OCTETS_MAX: Final = 2048  # a name has at most 255, each perhaps escaped, and an id 255
+_UID_OCTETS_MAX: Final = 255  # so that the line of UIDL fits into 512 (RFC 1939 §3)
+_UID_OCTETS: Final = bytes(range(0x21, 0x7F))
 _LINES_AT_ONCE: Final = 1024  # written: some 100 KiB
 _YOUNG: Final = 7 * 86_400  # seconds that an entry stays without a message
 _GONE_MAX: Final = 1_000  # entries without a message that are not worth a rewrite
 
 _APPEND: Final = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def can_be_told(uid: bytes) -> bool:
+    """Whether a unique-id can be told to a client: 1 to 255 octets of 0x21 to 0x7E.
+
+    RFC 1939 §7 allows 70, and no id of ours is longer. But an id that another server told for years, such as Dovecot's
+    ``%f``, is worth more to the client that knows it than one that is short and new.
+    """
+    return 0 < len(uid) <= _UID_OCTETS_MAX and not uid.translate(None, _UID_OCTETS)
 
 
 class KeptIds:
@@ -70,11 +80,11 @@ class KeptIds:
     def add(self, path: str, ids: Mapping[bytes, bytes]) -> None:
         """Keep unique-ids of the mailbox at ``path``, by the unique part of the file name.
 
-        They survive a power cut when this returns. Raises OSError; none of them is kept then. ValueError: not a
-        unique-id (RFC 1939 §7).
+        They survive a power cut when this returns. Raises OSError; none of them is kept then. ValueError: one that
+        cannot be told.
         """
         for uid in ids.values():
-            if not is_unique_id(uid):
+            if not can_be_told(uid):
                 raise ValueError(f"{uid!r} is no unique-id")
         if not ids:
             return

@@ -46,10 +46,11 @@ class ToldId:
 
 @dataclass(frozen=True, slots=True)
 class MailboxRecord:
-    """A mailbox that was seen at ``path``. ``told``: oldest first."""
+    """A mailbox that was seen at ``path``. ``told``: oldest first. ``had_list``: it had another server's unique-ids."""
 
     path: str
     told: tuple[ToldId, ...] = ()
+    had_list: bool = False
 
 
 class MailboxRecords:
@@ -82,7 +83,8 @@ class MailboxRecords:
             [one.unique.decode("latin-1"), one.digest.hex(), one.inode, one.uid.decode("latin-1")]
             for one in record.told[-_TOLD_MAX:]
         ]
-        while len(document := _document({"path": record.path, "told": told})) > _OCTETS_MAX:
+        about = {"path": record.path, **({"had_list": True} if record.had_list else {})}
+        while len(document := _document({**about, "told": told})) > _OCTETS_MAX:
             told = told[(len(told) + 1) // 2 :]
         _write(_file(self._mailboxes, record.path), document)
 
@@ -131,7 +133,7 @@ def _mailbox(file: Path, path: str | None = None) -> MailboxRecord | None:
             ToldId(unique.encode("latin-1"), bytes.fromhex(digest), int(inode), uid.encode("latin-1"))
             for unique, digest, inode, uid in found["told"]
         )
-        record = MailboxRecord(found["path"], told)
+        record = MailboxRecord(found["path"], told, found.get("had_list") is True)
     except (AttributeError, KeyError, TypeError, ValueError):
         _ignored(file, "not a record of a mailbox")
         return None

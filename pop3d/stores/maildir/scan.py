@@ -4,7 +4,8 @@ All of it is plain, blocking code for a worker thread, on a descriptor of the Ma
 path that somebody may exchange meanwhile. `pop3d.stores.maildir.names` says which files are messages.
 
 The unique part of a name is the unique-id when it is 1 to 70 octets of 0x21 to 0x7E (RFC 1939 §7 UIDL), else a hash of
-it is; `pop3d.stores.maildir.duplicates` has what happens where several files have the same.
+it is; `pop3d.stores.maildir.duplicates` has what happens where several files have the same, and
+`pop3d.stores.maildir.given_ids` where ids were told or kept before.
 
 *Sizes* are counted by the code that sends. A name's ``W=`` is believed only where the administrator wants it so. What
 was counted before comes in the order of the unique parts, so that it is laid beside the names like two sorted decks of
@@ -15,7 +16,6 @@ name is counted anew.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 from array import array
@@ -25,9 +25,10 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Final, overload
 
-from pop3core.maildrop import Listing, PackedOctets, is_unique_id
+from pop3core.maildrop import Listing, PackedOctets
 from pop3d.stores.maildir.content import OPEN_MESSAGE, octets_sent
 from pop3d.stores.maildir.duplicates import SameName, unique_ids
+from pop3d.stores.maildir.given_ids import GivenIds, IdGiver, id_of_name
 from pop3d.stores.maildir.mailbox_records import ToldId
 from pop3d.stores.maildir.names import (
     SLICE,
@@ -140,6 +141,8 @@ class Scan:
     """Numbers of messages whose file could not be read: their sizes are guesses, not to be kept."""
     told: tuple[ToldId, ...] | None = None
     """Unique-ids to be remembered from now on; None when these are as before."""
+    fresh: dict[bytes, bytes] = field(default_factory=dict)
+    """Unique-ids to be kept before a client is told them, by the unique part of the name."""
 
     def sizes(self) -> Sizes:
         """What a cache of sizes may keep: see `Sizes`."""
@@ -174,14 +177,13 @@ class ScanOptions:
     """How sizes and unique-ids are found.
 
     ``surrogates``: what is sent is these. ``believe_names``: ``W=`` in a file's name is its size (unless it is of
-    surrogates). ``uids``: unique-ids that another server has given, by the name without folder and flags. ``told``:
-    those that were told for one of several files with the same unique part. ``refuse``: compressed messages are not
-    unpacked.
+    surrogates). ``ids``: what gives unique-ids beside the names. ``told``: those that were told for one of several
+    files with the same unique part. ``refuse``: compressed messages are not unpacked.
     """
 
     surrogates: bool = False
     believe_names: bool = False
-    uids: Mapping[bytes, bytes] = field(default_factory=dict)
+    ids: GivenIds = field(default_factory=GivenIds)
     told: Sequence[ToldId] = ()
     refuse: bool = False
 
@@ -205,7 +207,7 @@ def scan(root: int, before: Scan | None = None, scan_options: ScanOptions | None
     scan_options = scan_options or ScanOptions()
     if (
         before is not None
-        and not scan_options.uids
+        and scan_options.ids.only_names
         and not scan_options.told
         and (left := before.only(entries)) is not None
     ):
@@ -276,12 +278,17 @@ class _Collector:
             known,
             scan_options,
         )
-        self._keyed = known.any or bool(scan_options.uids)  # else nothing is kept under the names
+        self._giver = (
+            None
+            if scan_options.ids.only_names
+            else IdGiver(scan_options.ids, map(unique_part, found), self._is_a_unique_part)
+        )
+        self._keyed = known.any or self._giver is not None  # else nothing is kept under the names
         self._believes = scan_options.believe_names and not scan_options.surrogates
         self._names: list[bytes] = []
         self._inodes = array("Q")
         self._others: dict[int, bytes] = {}
-        self._taken: set[bytes] = set()  # unique-ids that are not the name's unique part
+        self._taken: set[bytes] = set()  # unique-ids of files with the same unique part
         self._octets = array("Q")
         self._troubles: list[str] = []
         self._unread: set[int] = set()
@@ -299,7 +306,9 @@ class _Collector:
         listing = Listing(self._octets, UniqueIds(names, self._others))
         told = tuple(one for some in self.told.values() for one in some) if self._telling else None
         rest = self._known.rest()
-        return Scan(names, listing, self._inodes, self._counted, rest, self._troubles, self._unread, told)
+        fresh = {} if self._giver is None else self._giver.fresh
+        troubles = self._troubles if self._giver is None else self._troubles + self._giver.troubles
+        return Scan(names, listing, self._inodes, self._counted, rest, troubles, self._unread, told, fresh)
 
     def add(self, unique: bytes, entry: bytes) -> None:
         name, inode = name_and_inode(entry)
@@ -334,6 +343,8 @@ class _Collector:
                 continue
             inode = name_and_inode(file.entry)[1]
             self._taken.add(uid)
+            if self._giver is not None:
+                self._giver.take(uid)
             if file.digest and by_uid.get(uid) != (now := ToldId(unique, file.digest, inode, uid)):
                 by_uid.pop(uid, None)
                 by_uid[uid] = now  # the newest stands last
@@ -354,14 +365,12 @@ class _Collector:
         return [replace(file, made=-1) if file is first else file for file in same]
 
     def _is_taken(self, uid: bytes) -> bool:
+        if self._giver is not None and self._giver.is_taken(uid):
+            return True
         return uid in self._taken or self._is_a_unique_part(uid)
 
     def _unique_id(self, unique: bytes, key: bytes) -> bytes:
-        given = self._scan_options.uids.get(key) if self._scan_options.uids else None
-        if given is not None and given not in self._taken and not self._is_a_unique_part(given):
-            self._taken.add(given)
-            return given
-        return unique if is_unique_id(unique) else hashlib.sha256(unique).hexdigest().encode()
+        return id_of_name(unique) if self._giver is None else self._giver.give(unique, key)
 
     def _is_a_unique_part(self, uid: bytes) -> bool:
         place = bisect_left(self._found, uid, key=unique_part)

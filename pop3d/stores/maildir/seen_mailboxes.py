@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -55,7 +56,7 @@ class SeenMailboxes:
         self.root = mailboxes_root(template)
         self._noted: set[str] = set()  # paths of mailboxes that have a record, so that no other login looks for it
         self._unsaved: set[str] = set()  # those whose record could not be written
-        self._told: dict[str, tuple[tuple[int, int] | None, tuple[ToldId, ...]]] = {}  # and the record's stamp
+        self._records: dict[str, tuple[tuple[int, int] | None, MailboxRecord]] = {}  # and their stamps
         self._root_noted = False
         self._paused_until = 0.0
 
@@ -78,25 +79,38 @@ class SeenMailboxes:
 
     def told(self, path: str) -> tuple[ToldId, ...]:
         """The ids that were told for files of the mailbox at ``path`` that share a unique part."""
-        known = self._told.get(path)
-        try:
-            stamp = self.records.stamp(path)  # another process may have written it
-            if known is None or known[0] != stamp:
-                record = self.records.load(path)
-                known = self._told[path] = stamp, () if record is None else record.told
-        except OSError as fault:
-            self._untold(fault)  # as `_note`: reading mail must work all the same
-        return () if known is None else known[1]
+        return self._record(path).told
 
     def tell(self, path: str, told: tuple[ToldId, ...]) -> None:
         """Remember what a client is about to be told; where the disk refuses, for this process only."""
+        self._save(replace(self._record(path), told=told))
+
+    def had_list(self, path: str) -> bool:
+        """Whether the mailbox at ``path`` had another server's list of unique-ids."""
+        return self._record(path).had_list
+
+    def note_list(self, path: str) -> None:
+        """Remember that it has one."""
+        self._save(replace(self._record(path), had_list=True))
+
+    def _record(self, path: str) -> MailboxRecord:
+        known = self._records.get(path)
+        try:
+            stamp = self.records.stamp(path)  # another process may have written it
+            if known is None or known[0] != stamp:
+                known = self._records[path] = stamp, self.records.load(path) or MailboxRecord(path)
+        except OSError as fault:
+            self._untold(fault)  # as `_note`: reading mail must work all the same
+        return MailboxRecord(path) if known is None else known[1]
+
+    def _save(self, record: MailboxRecord) -> None:
         stamp = None
         try:
-            self.records.save(MailboxRecord(path, told))
-            stamp = self.records.stamp(path)
+            self.records.save(record)
+            stamp = self.records.stamp(record.path)
         except OSError as fault:
             self._untold(fault)
-        self._told[path] = stamp, told
+        self._records[record.path] = stamp, record
 
     @staticmethod
     def _untold(fault: OSError) -> None:

@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import hashlib
 import logging
 import os
 from collections.abc import Collection, Iterator
@@ -32,7 +33,8 @@ from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
 from pop3d.stores.maildir.compressed import NotMail
 from pop3d.stores.maildir.disk_cache import ListingFile
 from pop3d.stores.maildir.folders import open_folder
-from pop3d.stores.maildir.foreign_uids import UidSource, foreign_uids, list_files
+from pop3d.stores.maildir.foreign_uids import LIST_FILES
+from pop3d.stores.maildir.id_sources import IdSources
 from pop3d.stores.maildir.identity import ListedFiles, listed_now
 from pop3d.stores.maildir.memory_cache import RecentScans, Stamps, at_rest, stamps_at_once, stamps_of
 from pop3d.stores.maildir.nowait import is_local, open_cached
@@ -42,6 +44,7 @@ from pop3d.stores.maildir.scan import Scan, ScanOptions, scan
 from pop3d.stores.maildir.seen_mailboxes import SeenMailboxes
 from pop3d.stores.threads import hop
 from pop3d.system.state_folder import CACHE
+from pop3d.uidl_format import UidSource
 
 __all__ = ["MaildirMaildrop", "MaildirOptions", "MaildirStore", "mailbox_path"]
 
@@ -77,8 +80,9 @@ class MaildirOptions:
 
     ``utf8_downgrade``: who did not say UTF8 gets surrogates of internationalized messages (RFC 6856 §2).
     ``sizes_in_names``: ``W=`` in a file's name is believed. ``mark_seen``: RETR marks a message as seen. ``deleted``:
-    a template as the path, for what is deleted; ``retention_days``: then it goes. ``uidl``: whose unique-ids are kept.
-    ``refuse_compressed``: what another server compressed is not unpacked, and not sent.
+    a template as the path, for what is deleted; ``retention_days``: then it goes. ``uidl``: whose unique-ids are kept,
+    as `pop3d.uidl_format.UidSource.of` reads it; ``control``: a template too, for where Dovecot's list is, if not in
+    the Maildir. ``refuse_compressed``: what another server compressed is not unpacked, and not sent.
     """
 
     utf8_downgrade: bool = False
@@ -86,7 +90,8 @@ class MaildirOptions:
     mark_seen: bool = False
     deleted: str = ""
     retention_days: float | None = None
-    uidl: UidSource = "filename"
+    uidl: str = "filename"
+    control: str = ""
     refuse_compressed: bool = False
 
 
@@ -102,8 +107,12 @@ class MaildirStore:
         self._cache = None if state is None else state / CACHE
         self._seen = None if state is None else SeenMailboxes(state, path)
         self._options = options or MaildirOptions()
+        self._source = UidSource.of(self._options.uidl)
+        self._ids = IdSources(self._source, state, self._seen)
         self._recent = RecentScans()
-        self._watched = ("cur", "new", *list_files(self._options.uidl))
+        # Where ids are kept, a list that changes changes none of those that were told.
+        listed = [LIST_FILES[self._source.server]] if state is None and self._source.is_foreign else []
+        self._watched = ("cur", "new", *listed)
         self._held: set[str] = set()
         self._room = scratch()
 
@@ -120,8 +129,9 @@ class MaildirStore:
             believe_names=options.sizes_in_names,
             refuse=options.refuse_compressed,
         )
-        cache = None if self._cache is None else ListingFile(self._cache, path, *_unusual(scan_options, options.uidl))
-        folder = _Folder(path, self._held)
+        cache = None if self._cache is None else ListingFile(self._cache, path, *_unusual(scan_options, self._source))
+        control = mailbox_path(options.control, account) if options.control else None
+        folder = _Folder(path, self._held, control)
         try:
             found, stamps = await self._locked_and_scanned(folder, cache, scan_options)
         except OSError as fault:
@@ -181,7 +191,7 @@ class MaildirStore:
             self._seen.check(folder.path, there=any(stamps[:2]))  # cur/ or new/
         if folder.root is None:
             return Scan(), ()
-        key, uidl = _key(folder, scan_options), self._options.uidl
+        key = _key(folder, scan_options)
         if (recent := self._recent.find(key, stamps)) is not None:
             return recent, stamps
         resting = at_rest(stamps)
@@ -193,12 +203,18 @@ class MaildirStore:
             before = kept.scan
         try:
             told = () if self._seen is None else self._seen.told(folder.path)
-            scan_options = replace(scan_options, uids=foreign_uids(folder.root, uidl), told=told)
+            ids = self._ids.given(folder.root, folder.path, folder.control)
+            scan_options = replace(scan_options, ids=ids, told=told)
         except ValueError as fault:
             raise OSError(errno.EINVAL, str(fault)) from None
         found = scan(folder.root, before, scan_options)
+        # before any client is told
         if self._seen is not None and found.told is not None:
-            self._seen.tell(folder.path, found.told)  # before any client is told
+            self._seen.tell(folder.path, found.told)
+        self._ids.keep(folder.path, found.fresh)
+        found.fresh = {}
+        if not self._options.deleted:  # what was deleted may come back, with its unique-id
+            self._ids.prune(folder.path, len(ids.kept), found.names, len(found.names))
         resting = resting and not found.troubles  # those are told at each login
         # also when only old ones went, once they are many: the cache must not grow for ever
         worth_it = found.counted or found.forgotten > len(found.listing) or (resting and len(found.names) >= _LARGE)
@@ -209,15 +225,15 @@ class MaildirStore:
         return found, stamps
 
 
-def _unusual(scan_options: ScanOptions, uidl: UidSource) -> Iterator[str]:
+def _unusual(scan_options: ScanOptions, source: UidSource) -> Iterator[str]:
     if scan_options.surrogates:
         yield "surrogates"
     if scan_options.believe_names:
         yield "believed"
     if scan_options.refuse:
         yield "refused"
-    if uidl != "filename":
-        yield uidl
+    if source.is_foreign:
+        yield f"{source.server}-{hashlib.sha256(source.format.text.encode()).hexdigest()[:8]}"
 
 
 def _key(folder: _Folder, scan_options: ScanOptions) -> tuple[str, bool]:
@@ -232,10 +248,11 @@ class _Folder:
     """A Maildir's folder. ``root``: its descriptor, which holds the lock; None when there is no such folder.
 
     ``local``: it is on a disk of this machine (`is_local`). ``held``: the paths that this process has claimed.
+    ``control``: where Dovecot's list of it is, if not in it.
     """
 
-    def __init__(self, path: str, held: set[str]) -> None:
-        self.path = path
+    def __init__(self, path: str, held: set[str], control: str | None = None) -> None:
+        self.path, self.control = path, control
         self.root: int | None = None
         self.local = False
         self._held = held

@@ -49,6 +49,7 @@ def test_keys_that_are_not_given_have_defaults(tmp_path: Path) -> None:
     assert config.tls.minimum_version == "1.2"
     assert config.auth.users == tmp_path / "users"
     assert config.store.path == str(tmp_path / "mail/{user}")
+    assert config.store.control == ""
     limits = config.limits
     assert (limits.connections, limits.connections_per_ip) == (10_000, 100)
     assert (limits.unauthenticated, limits.unauthenticated_per_ip) == (1_000, 50)
@@ -88,6 +89,7 @@ def test_keys_at_the_top(tmp_path: Path, line: str, where: str, value: object) -
         ("store", 'path = "/m/{domain}/{local}"', "/m/{domain}/{local}"),
         ("store", 'path = "{home}/Maildir"', "{home}/Maildir"),
         ("store", 'uidl = "courier"', "courier"),
+        ("store", 'uidl = "dovecot:%v.%u"', "dovecot:%v.%u"),
         ("limits", "connections = 5", 5),
         ("limits", "connections_per_ip = 5", 5),
         ("limits", "unauthenticated = 5", 5),
@@ -207,6 +209,12 @@ def test_deleted_messages_are_kept_elsewhere(tmp_path: Path, path: str, deleted:
         (f"{TOKENS}\n[auth.oauth]\n{OAUTH.replace('keys', 'https://h:port/keys')}", "use an https:// URL"),
         (f"{TOKENS}\n[auth.oauth]\nscope = 's'\n{ASKED.replace('https://h/', '/h')}", "use an https:// URL"),
         ("[store]\npath = 'mail'", "all users would share one mailbox"),
+        ("[store]\nuidl = 'cyrus'", "`store.uidl`: 'cyrus' is none of"),
+        ("[store]\nuidl = 'dovecot:%u%z'", "'%z': there is no variable 'z'"),
+        ("[store]\nuidl = 'dovecot:%m'", "%m is of mbox"),
+        ("[store]\ncontrol = 'c/{user}'", "`control` says where Dovecot has its lists"),
+        ("[store]\nuidl = 'dovecot'\ncontrol = 'c'", "all users would share one mailbox"),
+        ("[auth]\nbackend = 'pam'\n[store]\nuidl = 'dovecot'\ncontrol = '{home}'", "{home} comes from the users file"),
         ("[store]\npath = 'mail/{local}'", "users of two domains would share one mailbox"),
         ("[store]\npath = 'mail/{name}'", "unknown placeholder {name}"),
         ("[store]\npath = 'mail/{user'", "placeholders are"),
