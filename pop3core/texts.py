@@ -83,6 +83,9 @@ _TEXTS: Final[dict[str, tuple[str, ...]]] = {
         ("zu viele gescheiterte Anmeldungen, später wieder versuchen",
          "trop de connexions échouées, réessayez plus tard",
          "demasiados inicios de sesión fallidos, inténtelo más tarde"),
+    "this login comes too soon after the last one":
+        ("diese Anmeldung kommt zu bald nach der letzten", "cette connexion suit la précédente de trop près",
+         "esta sesión sigue demasiado pronto a la anterior"),
     "the mailbox is in use by another session":
         ("das Postfach wird gerade von einer anderen Sitzung benutzt", "la boîte est utilisée par une autre session",
          "el buzón está en uso por otra sesión"),

@@ -151,6 +151,8 @@ class Logins:
             return None, account.forbidden
         if account.networks and not is_within(self._channel.peer, account.networks):
             return None, "not from this network"
+        if account.limits.require_tls and not (self._channel.secure or self._channel.secure_by_proxy):
+            return None, "not without TLS"  # RFC 2595 §2.3
         return account, ""
 
     def _refused(self, credential: Credential, reason: str, *, served: bool) -> LoginRejected:

@@ -20,16 +20,19 @@ from pop3core.server import ServerConfig
 from pop3d.abuse.addresses import Trusted
 from pop3d.abuse.connection_limits import ConnectionLimits
 from pop3d.abuse.known_users import KnownUsers
+from pop3d.abuse.login_delays import LoginDelays
 from pop3d.abuse.login_throttle import LoginThrottle
 from pop3d.auth import Authenticator
 from pop3d.auth.names import UserNames
 from pop3d.config import Config, Listen
+from pop3d.expiry import SteadyClock
 from pop3d.net.certificates import ClientName
 from pop3d.net.channel import Channel
 from pop3d.net.tls import ServerTls
 from pop3d.net.transport import Transport
 from pop3d.observe.log import refused_connection
 from pop3d.observe.report import Observer
+from pop3d.policy import Policy
 from pop3d.session import ServerSession, Services
 from pop3d.stores import Closes, Store
 
@@ -104,6 +107,8 @@ class Server:
         self._client_name: ClientName = config.tls.client_name if config.tls is not None else "email"
         self._timestamp = self._new_timestamp if "apop" in names else None
         self.authenticator, self._store = authenticator, store
+        self._delays, self._clock = LoginDelays(), SteadyClock()
+        self._policy = self._new_policy()
         self._listeners: list[asyncio.Server] = []
         self._sessions: dict[ServerSession, asyncio.Task[None]] = {}
         self._beside: list[asyncio.Task[None]] = []
@@ -174,7 +179,13 @@ class Server:
     def _new_services(self, listen: Listen) -> Services:
         stls = listen.tls == "starttls"
         # behind a proxy clear text is what the client spoke only if the proxy does not say otherwise
-        engine = replace(self._engine, allow_plaintext=listen.tls == "none" and not listen.proxy_protocol, stls=stls)
+        engine = replace(
+            self._engine,
+            allow_plaintext=listen.tls == "none" and not listen.proxy_protocol,
+            stls=stls,
+            expire=self._policy.announced_expire,
+            login_delay=self._policy.announced_delay,
+        )
         tls = self.tls if stls else None
         return Services(
             self.authenticator,
@@ -190,7 +201,22 @@ class Server:
             proxy_ends_tls=listen.tls == "none",
             observer=self._observer,
             names=self._names,
+            policy=self._policy,
+            delays=self._delays,
+            clock=self._clock,
         )
+
+    async def reload_users(self) -> None:
+        """Read users again; sessions that begin then are told of their limits. Raises as the authenticator does."""
+        try:
+            await self.authenticator.reload()
+        finally:  # a fault in one source does not keep the others from what is new
+            self._policy = self._new_policy()
+            self._made.clear()
+
+    def _new_policy(self) -> Policy:
+        limits_of_users = getattr(self.authenticator, "limits_of_users", tuple)  # see `pop3d.auth.KnowsLimits`
+        return Policy.of(self._config, limits_of_users())
 
     def _new_timestamp(self) -> str:
         # RFC 1939 §7 APOP: never the same twice

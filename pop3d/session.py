@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
@@ -46,21 +47,26 @@ from pop3core.sasl.base import SecretKind, Stored
 from pop3core.server import CUT_OFF, ServerConfig, ServerConnection
 from pop3core.table import State
 from pop3d.abuse.connection_limits import ConnectionLimits
+from pop3d.abuse.login_delays import LoginDelays
 from pop3d.abuse.login_throttle import LoginThrottle
-from pop3d.auth import Authenticator
+from pop3d.auth import Account, Authenticator
 from pop3d.auth.names import AS_IS, UserNames
 from pop3d.config import Limits
+from pop3d.expiry import Expiry, SteadyClock
 from pop3d.logins import Logins
 from pop3d.net.certificates import ClientName
 from pop3d.net.channel import Channel, ConnectionGone, HandshakeFailed, ProxyError
 from pop3d.net.tls import ServerTls
 from pop3d.observe.log import Event, refused_connection, session_line
 from pop3d.observe.report import Observer, SessionReport
+from pop3d.policy import Policy
 from pop3d.stores import Maildrop, MaildropBusy, RemovalFailed, Store, StoreError
 
 __all__ = ["ServerSession", "Services"]
 
 log = logging.getLogger("pop3d.session")
+
+_TOO_SOON = LoginRejected("LOGIN-DELAY", "this login comes too soon after the last one")  # RFC 2449 §8.1.1
 
 _TURN = 0.001  # seconds of work for one client, behind which all others get their turn
 _SHUTDOWN = 5.0  # seconds for the last octets to leave, then the connection is cut
@@ -71,7 +77,8 @@ class Services:
     """What all sessions of a listener share. Exchanged on reload; a session keeps what it began with.
 
     ``tls``: for STLS; None where it is not offered. ``timestamp``: makes one for a greeting, where APOP is offered.
-    ``names``: what is made of a name that a client says.
+    ``names``: what is made of a name that a client says. ``policy``: how often users may log in and how long mail is
+    kept; ``delays`` and ``clock``: what that goes by.
     ``client_name``: the field of a client's certificate that says who it is.
     ``proxied``: connections begin with a PROXY header. ``proxy_ends_tls``: what that says of the client's TLS counts.
     """
@@ -89,6 +96,9 @@ class Services:
     proxy_ends_tls: bool = False
     observer: Observer = field(default_factory=Observer)
     names: UserNames = AS_IS
+    policy: Policy = field(default_factory=Policy)
+    delays: LoginDelays = field(default_factory=LoginDelays)
+    clock: SteadyClock = field(default_factory=SteadyClock)
 
 
 class _RefusedUnchecked(Exception):
@@ -107,6 +117,8 @@ class ServerSession:
         "_channel",
         "_conn",
         "_drop",
+        "_expired",
+        "_expiry",
         "_linger",
         "_listing",
         "_logged_in",
@@ -136,6 +148,8 @@ class ServerSession:
         self._release: Callable[[int], None] | None = None
         self._retrieved: Callable[[int], None] | None = None
         self._listing: Listing | None = None
+        self._expiry: Expiry | None = None
+        self._expired = 0
         self._step: _Step = None  # what was heard last leads to
         self._octets_in = self._octets_out = 0
         self._logged_in = False
@@ -224,6 +238,7 @@ class ServerSession:
             deleted=summary.deleted,
             seconds=time.monotonic() - self._started,
             reason=reason,
+            expired=self._expired,
         )
 
     def _until(self, seconds: float, overdue: Callable[[], None]) -> None:
@@ -375,6 +390,9 @@ class ServerSession:
         account = await self._logins.account(credential)
         if isinstance(account, LoginRejected):
             return account
+        services, delay = self._services, self._services.policy.delay_of(account.limits)
+        if services.delays.is_too_soon(account.name, delay):
+            return _TOO_SOON
         began = time.monotonic()
         try:
             self._drop = await self._services.store.open(account, utf8=utf8)
@@ -382,17 +400,24 @@ class ServerSession:
             if not isinstance(fault, MaildropBusy):
                 log.error(Event("login refused", user=account.name, why=fault.text, detail=fault.detail))
             return LoginRejected(fault.code or "SYS/TEMP", fault.text)  # RFC 1939 §4: the store has kept no lock
-        self._know(self._drop)
+        self._know(self._drop, account)
+        services.delays.logged_in(account.name, delay)
         self._listing, self._logged_in, self._user = self._drop.messages, True, account.name
         self._services.connection_limits.logged_in(self)
         self._services.observer.opened(time.monotonic() - began)
-        return LoginAccepted(self._drop.messages)
+        policy, limits = services.policy, account.limits
+        return LoginAccepted(self._drop.messages, policy.own_expire(limits), policy.own_delay(limits))
 
-    def _know(self, drop: Maildrop) -> None:
+    def _know(self, drop: Maildrop, account: Account) -> None:
         # Protocols `ReadsNow`, `Releases`, `MarksSeen`: to ask isinstance() costs 40 us a session with Python 3.11
         self._read_now = getattr(drop, "read_now", None)
         self._release = getattr(drop, "release", None)
         self._retrieved = getattr(drop, "retrieved", None)
+        days = self._services.policy.expire_of(account.limits)
+        if days is not None and days != math.inf:
+            self._expiry = Expiry(days, drop, self._services.clock)
+            if not days:
+                self._retrieved = partial(_both, self._expiry.retrieved, self._retrieved)
 
     def _content_now(self, asked: ContentRequested) -> Content | ContentFailed | Pending | None:
         """What can be answered without waiting. None: nothing, and there is nothing to be sent meanwhile."""
@@ -425,11 +450,18 @@ class ServerSession:
     async def _commit(self, numbers: Collection[int]) -> Committed | CommitFailed:
         drop = self._drop
         assert drop is not None
+        expired = [] if self._expiry is None else await self._expiry.due(numbers)
         try:
-            await drop.remove(numbers)
+            await drop.remove(sorted({*numbers, *expired}) if expired else numbers)
+            self._expired = len(expired)
         except StoreError as fault:
             log.error(Event("QUIT failed", user=self._user, why=fault.text, detail=fault.detail))
-            return CommitFailed(fault.left if isinstance(fault, RemovalFailed) else numbers, fault.code or "SYS/TEMP")
+            if not isinstance(fault, RemovalFailed):
+                return CommitFailed(numbers, fault.code or "SYS/TEMP")
+            self._expired = len(set(expired).difference(fault.left))
+            # what should have expired was not the client's to delete: it goes another time
+            if left := [number for number in fault.left if number in numbers] if expired else fault.left:
+                return CommitFailed(left, fault.code or "SYS/TEMP")
         finally:
             await self._free()  # RFC 1939 §6: in any case, and before the next session can know of the answer
         return Committed()
@@ -439,3 +471,9 @@ class ServerSession:
             drop, self._drop = self._drop, None
             self._read_now = self._release = self._retrieved = None
             await drop.close()
+
+
+def _both(first: Callable[[int], None], second: Callable[[int], None] | None, number: int) -> None:
+    first(number)
+    if second is not None:
+        second(number)

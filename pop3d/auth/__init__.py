@@ -7,6 +7,7 @@ the user exists or not, and never says which of the two was wrong. One that has 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final, Protocol, TypeAlias, runtime_checkable
@@ -14,6 +15,7 @@ from typing import Final, Protocol, TypeAlias, runtime_checkable
 from pop3core.answers import NoSecret, PlainSecret, ScramSecret
 from pop3core.events import Credential
 from pop3core.sasl.base import SecretKind
+from pop3d.auth.user_limits import NO_LIMITS, UserLimits
 
 __all__ = [
     "Account",
@@ -22,6 +24,7 @@ __all__ = [
     "Authenticator",
     "CannotServe",
     "KeepsSecrets",
+    "KnowsLimits",
     "KnowsSpellings",
     "KnowsUsers",
     "Network",
@@ -49,12 +52,14 @@ class Account:
     ``home``: from the users file, for ``{home}`` in the path of the mailbox. Two things forbid a login in spite of the
     proof, and `pop3d.logins` sees to them: ``forbidden``, why there is none at all (``""``: there is), and
     ``networks``, the only ones that it may come from (none: from everywhere). Neither keeps mail from being delivered.
+    ``limits``: what holds for this user in place of what is configured for all.
     """
 
     name: str
     home: str | None = None
     networks: tuple[Network, ...] = ()
     forbidden: str = ""
+    limits: UserLimits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,18 @@ class KnowsSpellings(Protocol):
     def account_name(self, username: str) -> str:
         """What limits of one account go by: the same for all spellings of it, as far as that is known without asking
         anybody. See `pop3d.auth.names.spelled`, which is used where there is no such method.
+        """
+        ...
+
+
+@runtime_checkable
+class KnowsLimits(Protocol):
+    """An authenticator whose users may have limits of their own."""
+
+    def limits_of_users(self) -> Collection[UserLimits]:
+        """Each that somebody has, or may have; asked again after `Authenticator.reload`.
+
+        Clients are told before the login what no user goes beyond (RFC 2449 §6.5, §6.7), and that holds.
         """
         ...
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pop3d.auth import Network
+from pop3d.auth.user_limits import NO_LIMITS, UserLimits, read_user_limits
 
 __all__ = ["FIELDS", "ExtraFields", "FieldMeaning", "FieldRow", "allowed_networks", "meaning_of", "read_extra_fields"]
 
@@ -27,7 +28,7 @@ class FieldMeaning(enum.Enum):
     """What a field does to a user of pop3d."""
 
     OBEYED = "obeyed"
-    """It does what it does with Dovecot."""
+    """It does what it does with Dovecot; some are ours."""
     FORBIDS = "forbids"
     """Its user is refused: nobody may log in, or not here, or not so."""
     UNUSED = "has no effect"
@@ -58,6 +59,15 @@ FIELDS: Final = (
     FieldRow("check_client_cert_fp", _F, "fingerprints of client certificates are not checked"),
     FieldRow("check_client_pubkey_fp", _F, "fingerprints of client certificates are not checked"),
     FieldRow("expired", _F, "the password has expired"),
+    # --- limits ---
+    FieldRow("quota_octets", _O, "octets that the mailbox may hold; ours"),
+    FieldRow("quota_messages", _O, "messages that the mailbox may hold; ours"),
+    FieldRow("userdb_quota_rule", _O, "the same, as Dovecot 2.3 says it"),
+    FieldRow("userdb_quota_storage_size", _O, "the same, as Dovecot 2.4 says it"),
+    FieldRow("userdb_quota_message_count", _O, "the same, as Dovecot 2.4 says it"),
+    FieldRow("login_delay", _O, "seconds between two logins; ours"),
+    FieldRow("expire", _O, "days that messages are kept at least, or never; ours"),
+    FieldRow("require_tls", _O, "no login in clear text, whatever the value; ours"),
     # --- another user, or another server ---
     FieldRow("user", _F, "the login would be another user's"),
     FieldRow("username", _F, "the login would be another user's"),
@@ -117,7 +127,7 @@ class ExtraFields:
 
     ``forbidden``: why the user may not log in; empty when nothing forbids it. ``networks``: where the user may log in
     from; empty for everywhere. ``values``: by name, of those that are obeyed. ``unused``: names of those that are not.
-    ``faults``: what cannot be read in those that are obeyed, each in a few words.
+    ``faults``: what cannot be read in those that are obeyed, each in a few words. ``limits``: of the user's own.
     """
 
     forbidden: str = ""
@@ -125,6 +135,7 @@ class ExtraFields:
     values: Mapping[str, str] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+    limits: UserLimits = NO_LIMITS
 
 
 def read_extra_fields(text: str, name: str, now: float | None = None) -> ExtraFields:
@@ -153,7 +164,9 @@ def read_extra_fields(text: str, name: str, now: float | None = None) -> ExtraFi
             forbidden = forbidden or _not_before(value, time.time() if now is None else now)
     if "nologin" in values:
         forbidden = "nologin"
-    return ExtraFields(forbidden, networks, values, tuple(dict.fromkeys(unused)), tuple(faults))
+    limits, wrong_limits = read_user_limits(values) if values else (NO_LIMITS, [])
+    faults += wrong_limits
+    return ExtraFields(forbidden, networks, values, tuple(dict.fromkeys(unused)), tuple(faults), limits)
 
 
 def _fields(text: str) -> list[tuple[str, str]]:

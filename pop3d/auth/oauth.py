@@ -16,7 +16,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -35,11 +35,13 @@ from pop3d.auth import (
     AuthError,
     AuthUnavailable,
     KeepsSecrets,
+    KnowsLimits,
     KnowsSpellings,
     check_user_name,
 )
 from pop3d.auth.http_client import HttpClient
 from pop3d.auth.names import AS_IS, UserNames, spelled
+from pop3d.auth.user_limits import UserLimits
 from pop3d.config import OAuth
 
 __all__ = ["ALGORITHMS", "OAuthTokens", "oauth_tokens"]
@@ -379,6 +381,10 @@ class OAuthTokens:
     def account_name(self, username: str) -> str:
         """See `pop3d.auth.KnowsSpellings`."""
         return self._others.account_name(username) if isinstance(self._others, KnowsSpellings) else spelled(username)
+
+    def limits_of_users(self) -> Collection[UserLimits]:
+        """See `pop3d.auth.KnowsLimits`."""
+        return self._others.limits_of_users() if isinstance(self._others, KnowsLimits) else ()
 
     async def reload(self) -> None:
         """See `pop3d.auth.Authenticator.reload`."""

@@ -57,7 +57,7 @@ class StoredUser:
     @property
     def account(self) -> Account:
         """Who that is, with what may forbid a login."""
-        return Account(self.name, self.home, self.extra.networks, self.extra.forbidden)
+        return Account(self.name, self.home, self.extra.networks, self.extra.forbidden, self.extra.limits)
 
 
 class StoredPasswords(abc.ABC):

@@ -13,7 +13,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +24,7 @@ from pop3d.auth.name_index import NameIndex
 from pop3d.auth.names import AS_IS, UserNames
 from pop3d.auth.passwords import ARGON2ID, CRYPT_EXTRA, hashed, lacks_extra, parse_secret
 from pop3d.auth.stored import StoredPasswords, StoredUser
+from pop3d.auth.user_limits import UserLimits
 from pop3d.system.atomic_edit import edit
 
 __all__ = [
@@ -144,11 +145,16 @@ class UsersFile(StoredPasswords):
         self._path = path
         self._users: Mapping[str, StoredUser] = parse_users(_read(path), str(path))
         self._index = NameIndex(self._users.values(), self._names)
+        self._limits = _limits_of(self._users)
         self._learn([user.secret for user in self._users.values()])
 
     async def find(self, name: str) -> StoredUser | None:
         """See `StoredPasswords.find`."""
         return self._index.find(name)
+
+    def limits_of_users(self) -> Collection[UserLimits]:
+        """See `pop3d.auth.KnowsLimits`."""
+        return self._limits
 
     async def account(self, name: str) -> Account | None:
         """See `StoredPasswords.account`. Raises `AuthUnavailable` for a name that more than one user has."""
@@ -159,7 +165,9 @@ class UsersFile(StoredPasswords):
     async def reload(self) -> None:
         """See `pop3d.auth.Authenticator.reload`."""
         users = await asyncio.to_thread(lambda: parse_users(_read(self._path), str(self._path)))
-        self._users, self._index = users, await asyncio.to_thread(NameIndex, users.values(), self._names)
+        index = await asyncio.to_thread(NameIndex, users.values(), self._names)
+        self._limits = await asyncio.to_thread(_limits_of, users)
+        self._users, self._index = users, index
         await asyncio.to_thread(self._learn, [user.secret for user in self._users.values()])
         self.tell_who_cannot_log_in()
 
@@ -170,6 +178,10 @@ class UsersFile(StoredPasswords):
         lacking = Counter(user.secret.scheme for user in self._users.values() if lacks_extra(user.secret.scheme))
         for scheme, count in lacking.items():
             log.warning("%s: %d users of {%s} cannot log in before %s", self._path, count, scheme, CRYPT_EXTRA)
+
+
+def _limits_of(users: Mapping[str, StoredUser]) -> set[UserLimits]:
+    return {user.extra.limits for user in users.values()}
 
 
 def _clash(users: list[StoredUser], name: str) -> str:

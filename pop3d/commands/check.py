@@ -108,6 +108,9 @@ def _limits(config: Config) -> Iterator[CheckFinding]:
     if config.limits.idle_timeout < _IDLE_LEAST:
         what = f"{config.limits.idle_timeout:g} seconds is less than RFC 1939 asks for"
         yield _warning("`limits.idle_timeout`", what, f"clients may count on {_IDLE_LEAST}")
+    if config.store.expire != "never" and config.store.backend == "maildir" and not config.store.deleted:
+        what = "messages that expire are gone for good"
+        yield _warning("`store.expire`", what, 'deleted = "deleted/{user}" keeps them, for `pop3d undelete`')
 
 
 def _certificates(config: Config) -> Iterator[CheckFinding]:

@@ -28,7 +28,7 @@ from pop3d.stores.maildir.delivery import deliver
 from pop3d.stores.maildir.folders import named_below, open_folder
 from pop3d.stores.maildir.seen_mailboxes import SeenMailboxes, is_there
 from pop3d.stores.maildir.store import mailbox_path
-from pop3d.stores.quota import OverQuota, Quota
+from pop3d.stores.quota import OverQuota, Quota, quota_of
 from pop3d.system.folders import open_inside
 
 __all__ = ["deliver_stdin", "import_mail", "undelete"]
@@ -86,7 +86,7 @@ def _mailbox(user: str, path: Path | None) -> _Recipient:
         raise CommandError(f'the store is "{store.backend}": there is no Maildir to deliver into', ExitStatus.CONFIG)
     account = known_account(config, user)
     become_user(config)
-    quota = Quota(store.quota_octets, store.quota_messages)
+    quota = quota_of(store.quota_octets, store.quota_messages, account.limits)
     if store.postgres is not None:
         database = store.postgres
         return _InPostgres(database.conninfo.get_secret_value(), database.timeout, account.name, quota)

@@ -26,6 +26,7 @@ from pop3d.stores.maildir.folders import named_below, open_folder
 from pop3d.stores.maildir.mailbox_records import MailboxRecords
 from pop3d.stores.maildir.seen_mailboxes import SeenMailboxes, is_there
 from pop3d.stores.maildir.store import mailbox_path
+from pop3d.stores.quota import quota_of
 from pop3d.system.folders import open_inside
 
 __all__ = ["forget", "show"]
@@ -154,6 +155,7 @@ def _looked_at(config: Config, account: Account) -> _MailboxView:
     there = is_there(path)
     gone = None if there else seen.gone(path)
     count = _counted(path) if gone is None else None
+    quota = quota_of(store.quota_octets, store.quota_messages, account.limits)
     return _MailboxView(
         account.name,
         path,
@@ -162,7 +164,7 @@ def _looked_at(config: Config, account: Account) -> _MailboxView:
         gone,
         None if count is None else count.messages,
         None if count is None else count.octets,
-        _Count(store.quota_messages, store.quota_octets) if store.quota_messages or store.quota_octets else None,
+        _Count(quota.messages, quota.octets) if quota.messages or quota.octets else None,
         _locked(path) if there else None,
         _counted(_path(store.deleted, account)) if store.deleted else None,
     )

@@ -224,7 +224,7 @@ async def _reload(service: _Service) -> None:
 async def _users_again(server: Server) -> None:
     """What is faulty stays as it was."""
     try:
-        await server.authenticator.reload()
+        await server.reload_users()
         log.info("users reloaded")
     except AuthError as fault:
         log.error("users not reloaded, the old ones stay: %s", fault)

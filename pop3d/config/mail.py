@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os.path
 import string
 from itertools import product
@@ -49,6 +50,7 @@ class StoreConfig(Exchangeable):
     quota_octets: Annotated[int, Field(ge=0)] = 0
     quota_messages: Annotated[int, Field(ge=0)] = 0
     retention_days: Annotated[float, Field(gt=0, le=36_500)] | None = None
+    expire: Literal["never"] | Annotated[int, Field(ge=0, le=36_500)] = "never"
     postgres: Postgres | None = None
 
     @field_validator("uidl")
@@ -87,6 +89,19 @@ class StoreConfig(Exchangeable):
         if self.control and not self.uidl.startswith("dovecot"):
             raise ValueError('`control` says where Dovecot has its lists, and is for `uidl = "dovecot"`')
         return self
+
+    @model_validator(mode="after")
+    def _ages_are_known(self) -> StoreConfig:
+        if self.backend == "memory" and self.expire != "never":
+            raise ValueError('`expire` is of Maildir and of PostgreSQL; backend = "memory" keeps nothing anyway')
+        return self
+
+    @property
+    def expire_days(self) -> float | None:
+        """Days; `math.inf` for ever, None for a store that knows no ages of messages."""
+        if self.backend not in ("maildir", "postgres"):
+            return None
+        return math.inf if self.expire == "never" else self.expire
 
     @model_validator(mode="after")
     def _retention_is_of_what_is_kept(self) -> StoreConfig:

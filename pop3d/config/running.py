@@ -32,6 +32,7 @@ class Limits(Model):
     auth_penalty_max: Annotated[float, Field(ge=0, le=60)] = 15.0
     auth_failures_per_account: Count = 30
     auth_failures_total: Count = 600
+    login_delay: Annotated[int, Field(ge=0, le=86_400)] = 0
 
     @model_validator(mode="after")
     def _penalties_grow(self) -> Limits:

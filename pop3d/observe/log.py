@@ -243,6 +243,7 @@ def session_line(report: SessionReport) -> None:
             octets_in=report.octets_in,
             octets_out=report.octets_out,
             deleted=report.deleted,
+            **({"expired": report.expired} if report.expired else {}),
             seconds=report.seconds,
             uids=_hash_of(listing) if listing is not None else None,
             reason=report.reason,

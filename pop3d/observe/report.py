@@ -39,6 +39,8 @@ class SessionReport:
     seconds: float
     reason: str
     """Why it ended, in words of ours."""
+    expired: int = 0
+    """Messages removed by QUIT without a DELE, because of their age or, with EXPIRE 0, because they were retrieved."""
 
 
 class Observer:

@@ -21,6 +21,7 @@ from pop3d.auth import Account
 
 __all__ = [
     "Closes",
+    "KnowsAges",
     "Maildrop",
     "MaildropBusy",
     "MarksSeen",
@@ -116,6 +117,18 @@ class Releases(Protocol):
 
     def release(self, number: int) -> None:
         """No more of message ``number`` will be asked for."""
+        ...
+
+
+@runtime_checkable
+class KnowsAges(Protocol):
+    """A maildrop that knows how long its messages have been there."""
+
+    async def older_than(self, when: float) -> Collection[int]:
+        """The messages that came before ``when`` (seconds since 1970), surely, and have not been touched since.
+
+        Raises `StoreError`.
+        """
         ...
 
 

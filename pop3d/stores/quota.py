@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["OverQuota", "Quota"]
+from pop3d.auth.user_limits import UserLimits
+
+__all__ = ["OverQuota", "Quota", "quota_of"]
 
 
 class OverQuota(Exception):
@@ -17,3 +19,11 @@ class Quota:
 
     octets: int = 0
     messages: int = 0
+
+
+def quota_of(octets: int, messages: int, limits: UserLimits) -> Quota:
+    """A user's own ``limits`` in place of what is configured for all: ``octets`` and ``messages``, each by itself."""
+    return Quota(
+        octets if limits.quota_octets is None else limits.quota_octets,
+        messages if limits.quota_messages is None else limits.quota_messages,
+    )

@@ -30,6 +30,7 @@ from typing import Final, TypeAlias
 from pop3core.answers import Content
 from pop3d.auth import Account, check_user_name
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
+from pop3d.stores.maildir.age import older_than
 from pop3d.stores.maildir.compressed import NotMail
 from pop3d.stores.maildir.disk_cache import ListingFile
 from pop3d.stores.maildir.folders import open_folder
@@ -393,6 +394,10 @@ class MaildirMaildrop:
         return StoreError("this message cannot be read", detail=detail)
 
     # --- the end ---
+
+    async def older_than(self, when: float) -> Collection[int]:
+        """See `pop3d.stores.KnowsAges`."""
+        return [] if self._folder.root is None else await hop(older_than, self._files, when)
 
     async def remove(self, numbers: Collection[int]) -> None:
         """See `pop3d.stores.Maildrop.remove`."""

@@ -152,6 +152,10 @@ def _listed(sizes: array[int], uids: list[bytes]) -> Listing:
     return listing
 
 
+def _numbers(ids: array[int], wanted: set[int]) -> list[int]:
+    return [number for number, identity in enumerate(ids, 1) if identity in wanted]
+
+
 class PostgresMaildrop:
     """One session's view of a mailbox; see `pop3d.stores.Maildrop`."""
 
@@ -245,6 +249,18 @@ class PostgresMaildrop:
         """See `pop3d.stores.Releases`."""
         if self._cursor is not None and self._cursor.number == number:
             self._cursor = None
+
+    async def older_than(self, when: float) -> Collection[int]:
+        """See `pop3d.stores.KnowsAges`."""
+        try:
+            rows = await self._store.database.rows(
+                "select id from pop3_messages where mailbox = %s and delivered < to_timestamp(%s)"
+                " and delivered < now() and delivered > '2000-01-01' and id <= %s",
+                (self._mailbox, when, max(self._ids, default=0)),
+            )
+        except DatabaseFault as fault:
+            raise StoreError("messages cannot be looked at now", detail=str(fault)) from None
+        return await hop(_numbers, self._ids, {identity for (identity,) in rows}) if rows else []
 
     async def remove(self, numbers: Collection[int]) -> None:
         """See `pop3d.stores.Maildrop.remove`. All or none: after a fault nobody can say, so all may be there."""

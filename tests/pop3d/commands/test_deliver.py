@@ -61,6 +61,21 @@ def test_a_recipient_in_another_spelling(site: Path) -> None:
     assert "'a@x.org' and 'a@X.org' are one name" in said
 
 
+def test_a_quota_of_the_users_own(site: Path) -> None:
+    rules = {"alice": "userdb_quota_rule=*:messages=1", "bob": "quota_messages=0 quota_octets=1K", "carol": "nologin"}
+    (site / "users").write_text("".join(f"{user}:{{PLAIN}}x::::::{rule}\n" for user, rule in rules.items()))
+    for user, messages in (("alice", 1), ("bob", 6), ("carol", 4)):
+        codes = [run(site, "deliver", user, stdin=b"x\n")[0] for _ in range(6)]
+        assert codes == [0] * messages + [75] * (6 - messages)
+    code, _, said = run(site, "deliver", "bob", stdin=b"x" * 1024)
+    assert code == 75
+    assert "the mailbox is full: 12 of 1024 octets" in said
+    assert "octets\t12 of 1024" in run(site, "mailbox", "bob")[1]
+    assert "messages\t1 of 1 (100 %)" in run(site, "mailbox", "alice")[1]
+    assert run(site, "import", "alice", site / "mail/bob")[0] == 75
+    assert len(files(site / "mail/alice")) == 1
+
+
 def test_deliver_says_why_a_message_cannot_be_delivered(site: Path) -> None:
     (site / "mail").write_bytes(b"in the way")
     code, _, said = run(site, "deliver", "alice", stdin=b"x\n")

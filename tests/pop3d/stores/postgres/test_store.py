@@ -282,3 +282,20 @@ def test_the_password_of_the_database_is_never_shown(postgres_site: Site) -> Non
     delivered = pop3d("deliver", "alice", "--config", postgres_site.config, data=b"x")
     assert delivered.returncode == 75
     assert b"sesame" not in checked.stdout + checked.stderr + delivered.stderr
+
+
+async def test_how_long_a_message_has_been_there(stores: Stores) -> None:
+    for text in (b"new\n", b"old\n", b"of a clock without a battery\n", b"of the future\n"):
+        deliver(stores.conninfo, "alice", [text])
+    ids = [row[0] for row in execute(stores.conninfo, "select id from pop3_messages order by id")]
+    for identity, when in zip(ids[1:], ("2020-01-02", "1970-01-02", "2999-01-01"), strict=True):
+        execute(stores.conninfo, "update pop3_messages set delivered = %s where id = %s", when, identity)
+    drop = await stores.node().open(ALICE, utf8=False)
+    deliver(stores.conninfo, "alice", [b"later\n"])
+    assert await drop.older_than(1577836800.0) == []  # 2020-01-01
+    assert await drop.older_than(1578009600.0) == [2]
+    assert await drop.older_than(4e9) == [1, 2]  # 2096
+    await drop.close()
+    empty = await stores.node().open(Account("nobody"), utf8=False)
+    assert await empty.older_than(4e9) == []
+    await empty.close()
