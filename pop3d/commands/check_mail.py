@@ -16,6 +16,7 @@ from pop3d.auth import Account
 from pop3d.auth.users_file import StoredUser
 from pop3d.commands import check_missing, check_names
 from pop3d.commands.check_compressed import CompressedMail
+from pop3d.commands.check_lists import ForeignLists
 from pop3d.commands.finding import CheckFinding, counted, fault, warning
 from pop3d.config import Config
 from pop3d.stores import MaildropBusy, StoreError
@@ -51,6 +52,7 @@ def mail(config: Config, users: list[StoredUser], owner: int) -> Iterator[CheckF
     yield from check_names.other_spellings(config, users)
     left, opened = _FILES_MAX, False
     compressed = CompressedMail(refuse=config.store.compressed == "refuse")
+    lists = ForeignLists(config, seen)
     for user in users:
         account = Account(user.name, user.home)
         try:
@@ -82,10 +84,14 @@ def mail(config: Config, users: list[StoredUser], owner: int) -> Iterator[CheckF
             what = f"{counted(sum(others.values()), 'file')} in it belong to another user, such as number {min(others)}"
             yield fault(mailbox, what, f"chown -R {owner} {shlex.quote(mailbox)}")
         yield from compressed.look_into(mailbox)
-        if not opened:
+        of_list = list(lists.look_into(mailbox, account))
+        yield from of_list
+        if not opened and not any(finding.fault for finding in of_list):
             opened = True
-            yield from _opened(config, account, mailbox)
+            told = [finding.text for finding in of_list]
+            yield from (one for one in _opened(config, account, mailbox) if not any(one.text in text for text in told))
     yield from compressed.served(base or "mail")
+    yield from lists.all_told(base or "mail")
     if left <= 0:
         what = f"more than {_FILES_MAX} messages: the owners of the others were not looked at"
         yield warning(base or "mail", what, "find -not -user tells all")

@@ -1,7 +1,9 @@
 """Dovecot's POP3, from Debian's dovecot-pop3d, on loopback: for tests and benchmarks beside the real one."""
 
 import contextlib
+import grp
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -29,8 +31,7 @@ passdb {{
   args = password=secret
 }}
 userdb {{
-  driver = static
-  args = uid={user} gid={group} home={root}/home/%u
+  {userdb}
 }}
 service pop3-login {{
   # the same process for many connections, as Dovecot's own advice for speed has it
@@ -69,11 +70,18 @@ def missing() -> str | None:
 
 @contextlib.contextmanager
 def serving(
-    root: Path, mail: str, *, certificate: Path | None = None, key: Path | None = None, extra: str = ""
+    root: Path,
+    mail: str,
+    *,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    extra: str = "",
+    users: dict[str, dict[str, str]] | None = None,
 ) -> Iterator[int]:
     """Dovecot on Maildirs at ``mail``, where ``%u`` stands for the user; any user, password "secret". Its port.
 
-    ``root``: a folder for all that is Dovecot's own. With a certificate it is POP3S. Mail belongs to nobody.
+    ``root``: a folder for all that is Dovecot's own. With a certificate it is POP3S. Mail belongs to nobody. ``users``:
+    only these, with settings of their own.
     """
     for folder in ("run", "index", "home"):
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -82,7 +90,13 @@ def serving(
         if above.stat().st_uid == os.geteuid() and above != Path("/"):
             above.chmod(above.stat().st_mode | 0o111)
     port = free_port()
+    userdb = f"driver = static\n  args = uid=nobody gid=nogroup home={root}/home/%u"
+    if users is not None:
+        userdb = f"driver = passwd-file\n  args = {root}/users"
+        numbers = f"{pwd.getpwnam('nobody').pw_uid}:{grp.getgrnam('nogroup').gr_gid}"
+        (root / "users").write_text("".join(_user(name, numbers, root, some) for name, some in users.items()))
     text = CONFIGURATION.format(
+        userdb=userdb,
         root=root,
         mail=mail,
         user="nobody",
@@ -101,6 +115,12 @@ def serving(
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
+
+
+def _user(name: str, numbers: str, root: Path, settings: dict[str, str]) -> str:
+    """A line of a passwd-file. Dovecot expands variables in it."""
+    fields = " ".join(f"userdb_{key}={value.replace('%', '%%')}" for key, value in settings.items())
+    return f"{name}::{numbers}::{root}/home/{name}::{fields}\n"
 
 
 def _await(port: int, root: Path, process: "subprocess.Popen[bytes]") -> None:

@@ -35,6 +35,7 @@ from pop3d.stores.maildir.content import OPEN_MESSAGE
 from pop3d.stores.maildir.delivery import unique_name
 from pop3d.stores.maildir.folders import make_folder, named_below, open_folder
 from pop3d.stores.maildir.names import unique_part
+from pop3d.stores.maildir.quota_file import add_to_quota_file, counted_octets
 from pop3d.system.folders import open_inside, open_or_make_inside
 
 __all__ = ["PutBackResult", "open_deleted", "put_back"]
@@ -108,7 +109,11 @@ def put_back(maildir: str, deleted: str, patience: float = _PATIENCE) -> PutBack
             _refuse_the_same(folder, root)
         with named_below(maildir):
             folders = {name: kept(open_or_make_inside(root, name)) for name in (b"new", b"cur")}
-        return _PutBack(source, folders).run()
+        putting = _PutBack(source, folders)
+        try:
+            return putting.run()
+        finally:
+            add_to_quota_file(root, putting.octets, putting.messages)
 
 
 def _lock(mailbox: int, patience: float) -> None:
@@ -131,6 +136,8 @@ class _PutBack:
         self._in_mailbox: set[tuple[int, int]] = set()  # device and inode of deleted messages
         self._others: dict[bytes, list[tuple[int, bytes]]] = {}  # other files: folder and name, by unique part
         self._result = PutBackResult()
+        self.octets = self.messages = 0
+        """Linked into the mailbox, as a quota file counts them."""
 
     def run(self) -> PutBackResult:
         """Move all that can be moved."""
@@ -199,6 +206,8 @@ class _PutBack:
     def _link(self, name: bytes, target: bytes) -> None:
         # unlike a rename, it never replaces
         os.link(name, target, src_dir_fd=self._source, dst_dir_fd=self._folder(target), follow_symlinks=False)
+        self.octets += counted_octets(target, _stat(name, self._source).st_size)
+        self.messages += 1
 
     def _is_equal(self, name: bytes, folder: int, other: bytes) -> bool:
         """Whether a deleted message has the same octets as a file of the mailbox; if so, that file is made durable."""

@@ -9,7 +9,7 @@ All of it works on descriptors of the mailbox's folders, as `pop3d.stores.maildi
 cur/ must be folders of its own: a symbolic link in place of one could lead into another user's mailbox.
 
 A quota is checked when the message is written and its size known, by looking at the files that are there, for names
-may lie. Deliveries at the same moment may each find the last room.
+may lie. Deliveries at the same moment may each find the last room. A Maildir++ quota file is told of what came.
 
 Plain, blocking code for a process or thread of its own.
 """
@@ -27,6 +27,7 @@ from typing import Final
 
 from pop3core.framing import CrlfNormalizer
 from pop3d.stores.maildir.folders import make_folder, named_below, open_folder
+from pop3d.stores.maildir.quota_file import add_to_quota_file
 from pop3d.stores.quota import OverQuota, Quota
 from pop3d.system.folders import open_or_make_inside
 
@@ -41,6 +42,7 @@ _delivered = itertools.count(1)
 class _Folders:
     """Descriptors of a mailbox's folders."""
 
+    root: int
     tmp: int
     new: int
     cur: int
@@ -58,7 +60,7 @@ def _opened(path: str) -> Iterator[_Folders]:
         make_folder(path)
         root = kept(open_folder(path))
         with named_below(path):
-            folders = _Folders(*(kept(open_or_make_inside(root, name)) for name in (b"tmp", b"new", b"cur")))
+            folders = _Folders(root, *(kept(open_or_make_inside(root, name)) for name in (b"tmp", b"new", b"cur")))
         yield folders
 
 
@@ -77,10 +79,13 @@ def deliver(path: str, content: Iterable[bytes], quota: Quota | None = None, *, 
             name = b"%b,S=%d,W=%d" % (unique, stored, sent)
             if flags is None:
                 _publish(folders.tmp, unique, folders.new, name)
-                return b"new/" + name
-            name = b"%b:2,%b" % (name, "".join(sorted(flags)).encode("ascii"))
-            _publish(folders.tmp, unique, folders.cur, name)
-            return b"cur/" + name
+                name = b"new/" + name
+            else:
+                name = b"%b:2,%b" % (name, "".join(sorted(flags)).encode("ascii"))
+                _publish(folders.tmp, unique, folders.cur, name)
+                name = b"cur/" + name
+            add_to_quota_file(folders.root, stored, 1)
+            return name
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(unique, dir_fd=folders.tmp)

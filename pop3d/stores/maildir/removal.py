@@ -4,7 +4,7 @@ A message is unlinked under whatever name it has now, then the folder it was in 
 says +OK (RFC 1939 §6). Only the very file that was listed is removed, as `pop3d.stores.maildir.identity` tells. With
 soft deletion it is moved to a Maildir of deleted ones instead, on the same file system, from where
 `pop3d.stores.maildir.deleted` brings it home; what lies there longer than the retention is unlinked at the next
-removal.
+removal. A Maildir++ quota file is told of what went (`pop3d.stores.maildir.quota_file`).
 
 Plain, blocking code for a worker thread.
 """
@@ -31,6 +31,7 @@ from pop3d.stores.maildir.names import (
     name_and_inode,
     unique_part,
 )
+from pop3d.stores.maildir.quota_file import add_to_quota_file, counted_octets
 
 __all__ = ["Removal", "SoftDelete", "mark_seen"]
 
@@ -56,10 +57,16 @@ class Removal:
         """What went wrong, for the log."""
         self._folders: dict[bytes, list[int]] = {}  # to be synced, and for which messages
         self._linked: dict[bytes, int] = {}  # files with more than one name, removed by one of them; see `file_of`
+        self._octets = self._messages = 0  # that went, as a quota file counts them
 
     def run(self, numbers: Iterable[int]) -> list[int]:
         """Remove messages; the numbers of those that may still be there."""
-        numbers = list(numbers)
+        try:
+            return self._run(list(numbers))
+        finally:
+            add_to_quota_file(self._files.root, -self._octets, -self._messages)
+
+    def _run(self, numbers: list[int]) -> list[int]:
         with OpenFolders(self._files.root) as folders:
             if self._soft is None:
                 return self._remove(numbers, folders, _unlink, None)
@@ -119,6 +126,8 @@ class Removal:
                 take(located)
             except FileNotFoundError:
                 continue  # renamed at this moment: it is looked for again
+            self._octets += counted_octets(located.name, located.found.st_size)
+            self._messages += 1
             return located
         raise OSError(errno.EBUSY, "another program renames it all the time")
 
