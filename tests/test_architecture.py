@@ -39,7 +39,7 @@ DAEMON = [
     {"config", "errors", "net"},
     {"abuse", "auth", "key_pairs"},
     {"logins", "plugins", "stores"},
-    {"session", "store_contract"},
+    {"imports", "session", "store_contract"},
     {"server"},
     {"assembly", "testing"},
     {"renewal"},
@@ -61,7 +61,7 @@ CLIENT = [
     {"", "__main__"},
 ]
 # What stands inside the daemon's stores, likewise: no store knows another one.
-STORES = [{"", "quota", "threads", "mbox", "read_ahead"}, {"maildir", "memory", "postgres"}]
+STORES = [{"", "quota", "threads", "mbox", "read_ahead", "arriving"}, {"maildir", "mbox_source", "memory", "postgres"}]
 FLOORS = {"pop3core": ENGINE, "pop3d": DAEMON, "pop3cli": CLIENT, "pop3d.stores": STORES}
 
 NEVER_IN_THE_ENGINE = {
