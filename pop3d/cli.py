@@ -7,7 +7,7 @@ import sys
 import traceback
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -15,6 +15,9 @@ from pop3d.config import ConfigError
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.system.process import no_core
+
+if TYPE_CHECKING:
+    from pop3d.uidl_format import UidSource
 
 __all__ = ["main"]
 
@@ -93,20 +96,41 @@ def deliver(user: User, config: Config = None) -> None:
     deliver_stdin(user, config)
 
 
+def _uid_source(uidl: str | None) -> UidSource | None:
+    from pop3d.uidl_format import UidSource
+
+    try:
+        return None if uidl is None else UidSource.of(uidl)
+    except ValueError as fault:
+        raise typer.BadParameter(f"{uidl!r}: {fault}", param_hint="--uidl") from None
+
+
 @app.command("import")
 def import_(
-    user: User, source: Annotated[Path, typer.Argument(help="An mbox file, or a Maildir.")], config: Config = None
+    user: User,
+    source: Annotated[str, typer.Argument(help="An mbox file, or a Maildir.")],
+    config: Config = None,
+    uidl: Annotated[
+        str | None,
+        typer.Option(help="Whose unique-ids a Maildir has, as `store.uidl`; default: find out.", metavar="FORMAT"),
+    ] = None,
+    control: Annotated[
+        str | None, typer.Option(help="The folder with Dovecot's list, if it is not in the Maildir.", metavar="DIR")
+    ] = None,
+    x_uidl: Annotated[bool, typer.Option("--x-uidl", help="X-UIDL fields of an mbox are unique-ids.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Import once more what was imported before.")] = False,
 ) -> None:
-    """Deliver all messages of an mbox file or a Maildir, which stays as it is."""
-    from pop3d.commands.deliver import import_mail
+    """Import messages of an mbox file or a Maildir, with their unique-ids. Run again, it brings what is missing."""
+    from pop3d.commands.import_mail import ImportOptions, import_mail
 
-    raise typer.Exit(import_mail(user, source, config))
+    options = ImportOptions(_uid_source(uidl), control, x_uidl, again)
+    raise typer.Exit(import_mail(user, source, config, options))
 
 
 @app.command()
 def undelete(user: User, config: Config = None) -> None:
     """Bring back messages that were deleted, where `deleted` keeps them."""
-    from pop3d.commands.deliver import undelete as run
+    from pop3d.commands.undelete import undelete as run
 
     raise typer.Exit(run(user, config))
 

@@ -39,7 +39,7 @@ DAEMON = [
     {"config", "errors", "net"},
     {"abuse", "auth", "key_pairs"},
     {"logins", "plugins", "policy", "stores"},
-    {"expiry", "store_contract"},
+    {"expiry", "imports", "store_contract"},
     {"session"},
     {"server"},
     {"assembly", "testing"},
@@ -62,7 +62,7 @@ CLIENT = [
     {"", "__main__"},
 ]
 # What stands inside the daemon's stores, likewise: no store knows another one.
-STORES = [{"", "quota", "threads", "mbox", "read_ahead"}, {"maildir", "memory", "postgres"}]
+STORES = [{"", "quota", "threads", "mbox", "read_ahead", "arriving"}, {"maildir", "mbox_source", "memory", "postgres"}]
 FLOORS = {"pop3core": ENGINE, "pop3d": DAEMON, "pop3cli": CLIENT, "pop3d.stores": STORES}
 
 NEVER_IN_THE_ENGINE = {

@@ -31,7 +31,7 @@ from pop3d.stores.maildir.quota_file import add_to_quota_file
 from pop3d.stores.quota import OverQuota, Quota
 from pop3d.system.folders import open_or_make_inside
 
-__all__ = ["deliver", "sizes_in", "unique_name"]
+__all__ = ["OpenMaildir", "deliver", "opened_maildir", "remove_stale", "sizes_in", "unique_name"]
 
 _STALE: Final = 36 * 3600  # seconds after which a file in tmp/ belongs to nobody (maildir(5))
 
@@ -39,8 +39,8 @@ _delivered = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
-class _Folders:
-    """Descriptors of a mailbox's folders."""
+class OpenMaildir:
+    """Descriptors of a mailbox's folders; ``root``: of itself."""
 
     root: int
     tmp: int
@@ -49,8 +49,11 @@ class _Folders:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[_Folders]:
-    """The mailbox at ``path``, made when it is not there. All its folders are open before any file is touched."""
+def opened_maildir(path: str) -> Iterator[OpenMaildir]:
+    """The mailbox at ``path``, made when it is not there. All its folders are open before any file is touched.
+
+    Raises OSError.
+    """
     with contextlib.ExitStack() as opened:
 
         def kept(descriptor: int) -> int:
@@ -60,7 +63,7 @@ def _opened(path: str) -> Iterator[_Folders]:
         make_folder(path)
         root = kept(open_folder(path))
         with named_below(path):
-            folders = _Folders(root, *(kept(open_or_make_inside(root, name)) for name in (b"tmp", b"new", b"cur")))
+            folders = OpenMaildir(root, *(kept(open_or_make_inside(root, name)) for name in (b"tmp", b"new", b"cur")))
         yield folders
 
 
@@ -70,8 +73,8 @@ def deliver(path: str, content: Iterable[bytes], quota: Quota | None = None, *, 
     ``flags``: of Maildir, such as ``"RS"``: delivered into cur/ with them; None: as new mail. Returns the file's name
     below the Maildir. Raises OSError and `OverQuota`; the mailbox is then as it was.
     """
-    with _opened(path) as folders:
-        _remove_stale(folders.tmp)
+    with opened_maildir(path) as folders:
+        remove_stale(folders.tmp)
         unique = unique_name()
         try:
             stored, sent = _write(folders.tmp, unique, content)
@@ -126,7 +129,7 @@ def _publish(tmp: int, beside: bytes, folder: int, name: bytes) -> None:
         raise
 
 
-def _check(folders: _Folders, quota: Quota, octets: int) -> None:
+def _check(folders: OpenMaildir, quota: Quota, octets: int) -> None:
     if not (quota.octets or quota.messages):
         return
     sizes = [*sizes_in(folders.new), *sizes_in(folders.cur)]
@@ -145,8 +148,8 @@ def sizes_in(folder: int) -> Iterator[int]:
                     yield entry.stat(follow_symlinks=False).st_size
 
 
-def _remove_stale(tmp: int) -> None:
-    """Remove what deliveries that died have left in tmp/ long ago."""
+def remove_stale(tmp: int) -> None:
+    """Remove what deliveries that died have left in tmp/, a descriptor, long ago."""
     before = time.time() - _STALE
     with contextlib.suppress(OSError), os.scandir(tmp) as entries:
         for entry in entries:

@@ -15,12 +15,13 @@ from pop3d.postgres import DURABLE, TIMEOUT, DatabaseFault, one_line, settings, 
 from pop3d.stores.postgres.locks import key
 from pop3d.stores.quota import OverQuota, Quota
 
-__all__ = ["MESSAGE_OCTETS_MAX", "deliver"]
+__all__ = ["MESSAGE_OCTETS_MAX", "OCTETS_A_SECOND", "bounded", "check_quota", "deliver", "whole_text"]
 
 MESSAGE_OCTETS_MAX: Final = 256 * 1024 * 1024
 """The largest message that `deliver` takes: PostgreSQL wants it in memory, a few times."""
 
-_OCTETS_A_SECOND: Final = 1024 * 1024  # at least; for larger messages a delivery gets more time
+OCTETS_A_SECOND: Final = 1024 * 1024
+"""What a database takes at least; for larger messages a delivery gets more time."""
 
 
 def deliver(
@@ -31,18 +32,13 @@ def deliver(
     The database has ``timeout`` seconds, and another one for each MiB. Raises `OverQuota`, `DatabaseFault` (the message
     may be there all the same, when its last answer was lost), and ValueError for more than `MESSAGE_OCTETS_MAX`.
     """
-    text, whole = CrlfNormalizer(), bytearray()
-    for piece in content:
-        whole += text.feed(piece)
-        if len(whole) > MESSAGE_OCTETS_MAX:
-            raise ValueError(f"a message of more than {MESSAGE_OCTETS_MAX} octets is not taken")
-    whole += text.finish()
-    seconds = timeout + len(whole) // _OCTETS_A_SECOND
+    whole = whole_text(content)
+    seconds = timeout + len(whole) // OCTETS_A_SECOND
     late = threading.Event()
     try:
         connection = psycopg.connect(conninfo, application_name="pop3d deliver", **ways(conninfo, timeout))
         try:
-            with _ended(connection, seconds, late):
+            with bounded(connection, seconds, late):
                 _insert(connection, mailbox, whole, quota or Quota(), settings(seconds))
         finally:
             connection.close()
@@ -50,8 +46,19 @@ def deliver(
         raise DatabaseFault(silent(seconds) if late.is_set() else one_line(fault)) from None
 
 
+def whole_text(content: Iterable[bytes]) -> bytearray:
+    """A message as it is stored, and sent. Raises ValueError for more than `MESSAGE_OCTETS_MAX`."""
+    text, whole = CrlfNormalizer(), bytearray()
+    for piece in content:
+        whole += text.feed(piece)
+        if len(whole) > MESSAGE_OCTETS_MAX:
+            raise ValueError(f"a message of more than {MESSAGE_OCTETS_MAX} octets is not taken")
+    whole += text.finish()
+    return whole
+
+
 @contextlib.contextmanager
-def _ended(connection: psycopg.Connection[TupleRow], seconds: float, late: threading.Event) -> Iterator[None]:
+def bounded(connection: psycopg.Connection[TupleRow], seconds: float, late: threading.Event) -> Iterator[None]:
     """Whatever waits for the connection inside gets a fault when the time is over, and ``late`` is set."""
 
     def end() -> None:
@@ -70,20 +77,25 @@ def _ended(connection: psycopg.Connection[TupleRow], seconds: float, late: threa
 
 def _insert(connection: psycopg.Connection[TupleRow], mailbox: str, whole: bytearray, quota: Quota, first: str) -> None:
     connection.execute(f"{first}; {DURABLE}".encode())
-    if quota.octets or quota.messages:
-        # others that deliver here wait: two must not find the same room
-        connection.execute("select pg_advisory_xact_lock(%s::bigint)", (key(f"{mailbox}\0quota"),))
-        row = connection.execute(
-            "select count(*), coalesce(sum(octets), 0)::bigint from pop3_messages where mailbox = %s", (mailbox,)
-        ).fetchone()
-        assert row is not None
-        _check(quota, row[0], row[1], len(whole))
+    check_quota(connection, mailbox, quota, 1, len(whole))
     connection.execute("insert into pop3_messages (mailbox, content) values (%s, %b)", (mailbox, whole))
     connection.commit()
 
 
-def _check(quota: Quota, messages: int, octets: int, more: int) -> None:
-    if quota.messages and messages >= quota.messages:
-        raise OverQuota(f"the mailbox is full: {messages} of {quota.messages} messages")
-    if quota.octets and octets + more > quota.octets:
-        raise OverQuota(f"the mailbox is full: {octets} of {quota.octets} octets, and this message has {more}")
+def check_quota(
+    connection: psycopg.Connection[TupleRow], mailbox: str, quota: Quota, messages: int, octets: int
+) -> None:
+    """Raises `OverQuota` when there is no room for so much more. To the end of the transaction it is nobody else's."""
+    if not (quota.octets or quota.messages):
+        return
+    # others that deliver here wait: two must not find the same room
+    connection.execute("select pg_advisory_xact_lock(%s::bigint)", (key(f"{mailbox}\0quota"),))
+    row = connection.execute(
+        "select count(*), coalesce(sum(octets), 0)::bigint from pop3_messages where mailbox = %s", (mailbox,)
+    ).fetchone()
+    assert row is not None
+    if quota.messages and row[0] + messages > quota.messages:
+        raise OverQuota(f"the mailbox is full: {row[0]} of {quota.messages} messages")
+    if quota.octets and row[1] + octets > quota.octets:
+        what = "this message has" if messages == 1 else "these messages have"
+        raise OverQuota(f"the mailbox is full: {row[1]} of {quota.octets} octets, and {what} {octets}")

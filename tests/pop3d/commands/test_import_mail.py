@@ -1,0 +1,111 @@
+"""`pop3d import` as a process."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.packed import PACKERS
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "pop3d.toml").write_text(
+        'state = "state"\n[[listen]]\nhost = "127.0.0.1"\nport = 0\ntls = "none"\n'
+        '[store]\npath = "mail/{user}"\nquota_messages = 4\ndeleted = "deleted/{user}"\n'
+    )
+    (tmp_path / "users").write_text("alice:{PLAIN}secret\n")
+    return tmp_path
+
+
+def run(site: Path, *arguments: str | Path, stdin: bytes = b"") -> tuple[int, str, str]:
+    command = [sys.executable, "-m", "pop3d", *arguments, "--config", site / "pop3d.toml"]
+    result = subprocess.run(command, input=stdin, capture_output=True, timeout=60)
+    return result.returncode, result.stdout.decode(), result.stderr.decode()
+
+
+def test_import_an_mbox(site: Path) -> None:
+    (site / "box").write_bytes(b"From a\nSubject: 1\n\n>From x\n\nFrom b\nSubject: 2\n\ny\n")
+    code, said, _ = run(site, "import", "alice", site / "box")
+    assert (code, said) == (0, "imported 2 messages for alice\n")
+    texts = sorted(path.read_bytes() for path in site.glob("mail/alice/new/*"))
+    assert texts == [b"Subject: 1\n\nFrom x\n", b"Subject: 2\n\ny\n"]
+    again = "imported 0 messages for alice, 2 were imported before (--again brings them once more)\n"
+    assert run(site, "import", "alice", site / "box")[:2] == (0, again)
+    assert run(site, "import", "alice", site / "box", "--again")[:2] == (0, "imported 2 messages for alice\n")
+    code, _, said = run(site, "import", "alice", site / "box", "--again")
+    assert code == 75
+    assert "mailbox is full" in said
+
+
+def test_import_a_maildir(site: Path) -> None:
+    source = site / "old"
+    for folder in ("cur", "new"):
+        (source / folder).mkdir(parents=True)
+    (source / "cur" / "1.host:2,RS").write_bytes(b"one\n")
+    (source / "new" / "2.host").write_bytes(b"two\n")
+    (source / "new" / "3.link").symlink_to("/etc/passwd")
+    code, said, errors = run(site, "import", "alice", source)
+    assert (code, said) == (1, "imported 2 messages for alice, 1 were not\n")
+    assert "3.link: not a regular file" in errors
+    assert [path.read_bytes() for path in site.glob("mail/alice/cur/*:2,RS")] == [b"one\n"]
+    assert [path.read_bytes() for path in site.glob("mail/alice/new/*")] == [b"two\n"]
+
+
+def test_import_unpacks_what_another_server_compressed(site: Path) -> None:
+    texts = [b"Subject: %d\n\n" % number + b"body\n" * 50_000 for number in range(len(PACKERS))]
+    whole = PACKERS["gzip"](texts[0])
+    box = {
+        f"cur/{at}.host:2,SZ": pack(text) for at, (pack, text) in enumerate(zip(PACKERS.values(), texts, strict=True))
+    }
+    box |= {"cur/7.host:2,Z": whole[:-50], "new/8.host": b"CRYPTED\x03\x07" + bytes(50)}
+    for name, octets in box.items():
+        (site / "old" / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / "old" / name).write_bytes(octets)
+    change = (site / "pop3d.toml").read_text().replace("quota_messages = 4", "quota_messages = 9")
+    (site / "pop3d.toml").write_text(change)
+    code, said, errors = run(site, "import", "alice", site / "old")
+    assert (code, said) == (1, "imported 5 messages for alice, 2 were not\n")
+    assert "7.host:2,Z: its compressed octets (gzip) are truncated; restore" in errors
+    assert "8.host: it is encrypted by Dovecot (mail_crypt); " in errors
+    assert sorted(path.read_bytes() for path in site.glob("mail/alice/cur/*:2,S")) == texts
+    assert not list(site.glob("mail/alice/new/*")) + list(site.glob("mail/alice/tmp/*"))
+
+
+def test_import_follows_no_link_in_a_maildir(site: Path) -> None:
+    """Whoever runs it may read more than the Maildir's owner."""
+    source, others = site / "old", site / "others"
+    (source / "new").mkdir(parents=True)
+    (source / "new" / "1.host").write_bytes(b"one\n")
+    others.mkdir()
+    (others / "2.host").write_bytes(b"somebody else's\n")
+    (source / "cur").symlink_to(others)
+    code, _, said = run(site, "import", "alice", source)
+    assert code == 65
+    assert said.startswith(f"pop3d: {source}: cur/ is not a folder of its own, but a file or a symbolic link; name an")
+    assert said.count("\n") == 1
+    assert not (site / "mail").exists()
+    (source / "cur").unlink()
+    assert run(site, "import", "alice", source)[:2] == (0, "imported 1 messages for alice\n")
+
+
+@pytest.mark.parametrize(("make", "words"), [(None, "name an mbox file or a Maildir"), ("dir", "no Maildir"),
+                                             ("file", 'it does not begin with "From "')])  # fmt: skip
+def test_import_of_an_invalid_source_is_refused(site: Path, make: str | None, words: str) -> None:
+    if make == "dir":
+        (site / "source").mkdir()
+    elif make == "file":
+        (site / "source").write_bytes(b"Subject: x\n")
+    code, _, said = run(site, "import", "alice", site / "source")
+    assert code == 65
+    assert words in said
+
+
+def test_import_of_a_mailbox_into_itself_is_refused(site: Path) -> None:
+    assert run(site, "deliver", "alice", stdin=b"x\n")[0] == 0
+    (site / "link").symlink_to(site / "mail")
+    for source in ("mail/alice", "link/alice/"):
+        code, _, said = run(site, "import", "alice", site / source)
+        assert (code, said.count("\n")) == (65, 1)
+        assert "source and mailbox are the same Maildir; name another source" in said
