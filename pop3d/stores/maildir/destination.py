@@ -32,6 +32,7 @@ from pop3d.stores.maildir.delivery import OpenMaildir, opened_maildir, remove_st
 from pop3d.stores.maildir.folders import rename_new
 from pop3d.stores.maildir.kept_ids import KeptIds, can_be_told
 from pop3d.stores.maildir.names import entries_of, unique_part
+from pop3d.stores.maildir.quota_file import add_to_quota_file
 from pop3d.stores.quota import OverQuota, Quota
 
 __all__ = ["MaildirDestination", "new_stamp"]
@@ -175,6 +176,7 @@ class MaildirDestination:
             _date(one.descriptor, one.arrived)  # not before: what is old in tmp/ is removed by whoever sees it
         for folder in {one.folder for one in self._staged}:
             os.fsync(folder)
+        add_to_quota_file(self._folders.root, sum(one.octets for one in self._staged), len(self._staged))
         self._end()
 
     def drop(self) -> None:

@@ -13,10 +13,14 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
 
 from pop3core.maildrop import is_unique_id
 
 __all__ = ["GivenIds", "IdGiver", "id_of_name"]
+
+_SLICE: Final = 4096  # ids at once: a fraction of a millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +55,21 @@ class IdGiver:
 
     def __init__(self, ids: GivenIds, unique_parts: Iterable[bytes], is_unique_part: Callable[[bytes], bool]) -> None:
         self._ids, self._is_unique_part = ids, is_unique_part
-        self._of_kept = set(ids.kept.values())
-        listed = set(ids.listed.values())
-        self._of_names = {unique for unique in unique_parts if unique in listed} if listed else frozenset()
+        # What could be told twice, found in a loop over all, which lets other threads run: a set of all that is kept
+        # would be built in one stretch.
+        listed = _set_of(ids.listed.values())
+        self._of_names: set[bytes] = set()  # ids of the list that are a file's unique part
+        wanted: set[bytes] = set()  # ids of messages for which none is kept
+        for unique in unique_parts:
+            if unique in listed:
+                self._of_names.add(unique)
+            if ids.kept and unique not in ids.kept:
+                wanted.add(id_of_name(unique))
+        wanted |= listed if ids.kept else set()
+        self._of_kept = {uid for uid in ids.kept.values() if uid in wanted}
+        """Ids that were told, and may come again for another message."""
+        if ids.unlisted is not None:
+            self._of_kept = _set_of(ids.kept.values())
         self._taken: set[bytes] = set()
         self.fresh: dict[bytes, bytes] = {}
         """What is to be kept before a client is told, by the unique part."""
@@ -105,3 +121,11 @@ class IdGiver:
     def _told_apart(self, name: bytes, uid: bytes, why: str) -> None:
         text = f"message {os.fsdecode(name)!r}: the unique-id {uid.decode('ascii', 'replace')} {why}"
         self.troubles.append(f"{text}; it has that of its file name")
+
+
+def _set_of(uids: Iterable[bytes]) -> set[bytes]:
+    """In slices: other threads run in between."""
+    uids, found = iter(uids), set[bytes]()
+    while some := list(islice(uids, _SLICE)):
+        found.update(some)
+    return found

@@ -68,7 +68,8 @@ class IdSources:
 
     def keep(self, path: str, fresh: dict[bytes, bytes]) -> None:
         """Keep what clients are about to be told; where the disk refuses, for this process only."""
-        fresh = {**self._unsaved.get(path, {}), **fresh}
+        if unsaved := self._unsaved.get(path):
+            fresh = {**unsaved, **fresh}
         if self._kept is None or not fresh:
             return
         try:

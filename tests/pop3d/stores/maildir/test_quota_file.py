@@ -6,11 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from pop3d.imports.journal import ImportJournal
+from pop3d.imports.run import ImportTally, import_messages
 from pop3d.store_contract import ALICE
 from pop3d.stores.maildir.deleted import put_back
 from pop3d.stores.maildir.delivery import deliver
+from pop3d.stores.maildir.destination import MaildirDestination, new_stamp
+from pop3d.stores.maildir.kept_ids import KeptIds
 from pop3d.stores.maildir.quota_file import add_to_quota_file, counted_octets
+from pop3d.stores.maildir.source import MaildirSource
 from pop3d.stores.maildir.store import MaildirOptions, MaildirStore
+from pop3d.stores.quota import Quota
 from tests.maildirs import make_maildir
 
 BOX = {"cur/1.a,S=1000:2,S": b"x" * 999 + b"\n", "new/2.b": b"y\n", "cur/3.c,S=7,W=8:2,T": b"packed\n" * 9}
@@ -84,6 +90,16 @@ def test_a_delivery_counts(box: Path) -> None:
     deliver(str(box), [b"Subject: x\n", b"\nbody\n"])
     deliver(str(box), [b"1234"], flags="S")
     assert used(box) == (1009 + 17 + 4, 5)
+
+
+def test_an_import_counts(tmp_path: Path, box: Path) -> None:
+    old = make_maildir(tmp_path / "old", {"new/1.z": b"one\n", "cur/2.z:2,S": b"two\n"})
+    kept = KeptIds(tmp_path / "keep")
+    with ImportJournal(tmp_path / "keep", "mail", "old", new_stamp()) as journal:
+        destination = MaildirDestination(str(box), Quota(), kept, journal.stamp, 1, None)
+        import_messages(MaildirSource(old), destination, journal, ImportTally(), lambda: None)
+        destination.close()
+    assert used(box) == (1009 + 8, 5)
 
 
 async def test_no_file_is_made(tmp_path: Path, box: Path) -> None:
