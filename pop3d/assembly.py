@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from pop3d.abuse.known_users import KnownUsers
 from pop3d.auth import Account, Authenticator, AuthError, KeepsSecrets, KnowsUsers, check_user_name
+from pop3d.auth.dovecot import DovecotUsers
 from pop3d.auth.names import UserNames
 from pop3d.auth.passwords import PROVED_BY
 from pop3d.auth.users_file import UsersFile
-from pop3d.config import Config, ConfigError, OAuth, Pam
+from pop3d.config import Config, ConfigError, Dovecot, OAuth, Pam
 from pop3d.key_pairs import tls_of
 from pop3d.net.tls import ServerTls
 from pop3d.observe.report import Observer
@@ -32,6 +33,7 @@ __all__ = [
     "account_of",
     "assemble",
     "by_pam",
+    "dovecot_users",
     "maildir_store",
     "plugin_faults",
     "postgres_store",
@@ -99,6 +101,8 @@ def _authenticator(config: Config, salts: bytes | None = None) -> Authenticator:
         users.tell_who_cannot_log_in()
     elif auth.backend == "postgres":
         others = postgres_users(config, salts)
+    elif auth.backend == "dovecot":
+        others = dovecot_users(config)
     if auth.oauth is not None:
         with acting(config.owner):  # a secret that it reads is sent to where the configuration says
             return with_tokens(auth.oauth, others, names)
@@ -109,11 +113,13 @@ def _authenticator(config: Config, salts: bytes | None = None) -> Authenticator:
 def account_of(config: Config, user: str) -> Account | None:
     """A user by name, as a sender spells it, to whom mail is delivered; None when there is no such.
 
-    Where users are PAM's, or an issuer's of tokens, any name that could be one is: what delivers mail has to know its
-    users. Raises `pop3d.auth.AuthError`, `pop3d.auth.AuthUnavailable`, and `ConfigError` for a plug-in.
+    Where users are PAM's, or an issuer's of tokens, or Dovecot's without its userdb, any name that could be one is:
+    what delivers mail has to know its users. Raises `pop3d.auth.AuthError`, `pop3d.auth.AuthUnavailable`, and
+    `ConfigError` for a plug-in.
     """
     name = UserNames.of(config.auth)(user)
-    if config.auth.backend in ("pam", "oauth"):
+    dovecot = config.auth.backend == "dovecot"
+    if config.auth.backend in ("pam", "oauth") or (dovecot and _asked(config).userdb_socket is None):
         try:
             check_user_name(name)
         except ValueError:
@@ -128,6 +134,8 @@ async def _account_known(config: Config, name: str) -> Account | None:
         users = UsersFile(config.auth.users, names=UserNames.of(config.auth))
     elif config.auth.backend == "postgres":
         users = postgres_users(config)
+    elif config.auth.backend == "dovecot":
+        users = dovecot_users(config)
     else:
         users = _plugin_authenticator(config)
     try:
@@ -158,6 +166,17 @@ def postgres_users(config: Config, salts: bytes | None = None) -> PostgresUsers:
         timeout=auth.postgres.timeout,
         names=UserNames.of(auth),
     )
+
+
+def dovecot_users(config: Config) -> DovecotUsers:
+    """Users as ``[auth.dovecot]`` says."""
+    asked = _asked(config)
+    homes = "{home}" in config.store.path + config.store.deleted + config.store.control
+    return DovecotUsers(asked.socket, asked.userdb_socket, homes=homes, seconds_max=asked.timeout)
+
+
+def _asked(config: Config) -> Dovecot:
+    return config.auth.dovecot or Dovecot()
 
 
 def postgres_store(config: Config) -> PostgresStore:

@@ -17,6 +17,7 @@ from pop3d.cli import app as pop3d_app
 from pop3d.config import (
     Auth,
     Config,
+    Dovecot,
     Limits,
     Listen,
     Log,
@@ -49,13 +50,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [Config, Listen, Tls, Sni, Auth, OAuth, Pam, PostgresUsers, StoreConfig, Postgres, Limits, Log, Metrics],
+    [Config, Listen, Tls, Sni, Auth, Dovecot, OAuth, Pam, PostgresUsers, StoreConfig, Postgres, Limits, Log, Metrics],
 )
 def test_every_key_of_the_configuration_is_documented(model: type[BaseModel]) -> None:
     text = (ROOT / "docs/configuration.md").read_text()
     tables = {"listen", "tls", "auth", "store", "limits", "log", "metrics"}
     for name, field in model.model_fields.items():
-        if (model is Config and name in tables) or name in ("sni", "oauth", "pam", "postgres"):
+        if (model is Config and name in tables) or name in ("sni", "oauth", "pam", "postgres", "dovecot"):
             assert re.search(rf"^## `\[+((tls|auth|store)\.)?{name}\]+`", text, re.MULTILINE)
             continue
         row = re.search(rf"^\| `{name}` \|([^|]*)\|", text, re.MULTILINE)

@@ -10,17 +10,26 @@ import ipaddress
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-__all__ = ["Trusted", "is_within", "network_of", "source_of"]
+__all__ = ["Source", "Trusted", "is_within", "network_of", "source_of"]
 
 _KEPT: Final = 4096  # addresses whose networks are remembered; an address has 45 characters at most
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+class Source(str):
+    """What counts as one address; and the ``address`` that it was made of, for those who are told it."""
+
+    __slots__ = ("address",)
+    address: str
+
+
 @functools.lru_cache(maxsize=_KEPT)
-def source_of(address: str) -> str:
+def source_of(address: str) -> Source:
     """What counts as one address: an IPv4 address, or the /64 of an IPv6 one."""
-    return _network(address, 64)
+    source = Source(_network(address, 64))
+    source.address = str(_parsed(address) or address)
+    return source
 
 
 @functools.lru_cache(maxsize=_KEPT)

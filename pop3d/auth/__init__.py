@@ -74,10 +74,11 @@ class Authenticator(Protocol):
         """Whose credential it is; None when it is refused, for whatever reason. Never blocks the event loop.
 
         ``source``: where it comes from (see `pop3d.abuse.addresses.source_of`); work that waits is done in turn for
-        each. `Verified` was checked by the engine already, with what `KeepsSecrets.secret` gave or by the client's
-        certificate: only the account is wanted. `ProofFailed` is refused, but it takes the time that `Verified` takes,
-        and raises what that raises, so that neither tells whether the proof was good. A kind of credential that is not
-        known is refused. Raises `AuthUnavailable` when it cannot be known now.
+        each, and the attribute ``address`` is the client's own, where that is known. `Verified` was checked by the
+        engine already, with what `KeepsSecrets.secret` gave or by the client's certificate: only the account is wanted.
+        `ProofFailed` is refused, but it takes the time that `Verified` takes, and raises what that raises, so that
+        neither tells whether the proof was good. A kind of credential that is not known is refused. Raises
+        `AuthUnavailable` when it cannot be known now.
         """
         ...
 

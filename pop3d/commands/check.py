@@ -95,6 +95,8 @@ def findings(path: Path | None) -> list[CheckFinding]:
             found += _processes()
     if pam is not None:
         found += check_asked.as_user(pam)
+    if config.auth.backend == "dovecot":
+        found += check_asked.dovecot(config)
     if config.store.backend == "maildir" and (daemon.named is not None or not root):
         users = [line.user for line in lines if line.user is not None]
         found += check_mail.mail(config, users, daemon.named.uid if daemon.named is not None else os.geteuid())

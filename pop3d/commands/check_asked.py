@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pop3d.assembly import by_pam, postgres_store, postgres_users, with_tokens
+from pop3d.assembly import by_pam, dovecot_users, postgres_store, postgres_users, with_tokens
 from pop3d.auth import Authenticator, AuthError
 from pop3d.commands.finding import CheckFinding, fault, mode_faults, warning
 from pop3d.config import Config, OAuth, Pam
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pop3d.auth.postgres import PostgresUsers
     from pop3d.stores.postgres.store import PostgresStore
 
-__all__ = ["as_user", "databases", "pam", "tokens"]
+__all__ = ["as_user", "databases", "dovecot", "pam", "tokens"]
 
 PAM_PLACES: Final = tuple(map(Path, ("/etc/pam.d", "/usr/local/etc/pam.d", "/usr/lib/pam.d", "/usr/etc/pam.d")))
 """Where services of PAM are, the first that is there; systems without such folders have /etc/pam.conf instead."""
@@ -88,6 +88,20 @@ def as_user(settings: Pam) -> Iterator[CheckFinding]:
     if os.geteuid() != 0 and _UNIX.search(text):
         what = "pam_unix lets an ordinary user check no password but his own, so others cannot log in by it"
         yield warning(service, what, 'use a module that asks a server, such as pam_sss, or pam_exec, or user = "root"')
+
+
+def dovecot(config: Config) -> list[CheckFinding]:
+    """As whoever serves: whether Dovecot can be asked, and offers what the configuration does."""
+
+    async def ask() -> list[CheckFinding]:
+        users = dovecot_users(config)
+        try:
+            found = users.troubles(config.auth.mechanisms)
+            return [CheckFinding(True, f"[auth.dovecot]: {text}") async for text in found]
+        finally:
+            await users.close()
+
+    return asyncio.run(ask())
 
 
 def databases(config: Config) -> Iterator[CheckFinding]:

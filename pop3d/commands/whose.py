@@ -23,8 +23,9 @@ def known_account(config: Config, user: str) -> Account:
     except AuthUnavailable as fault:
         raise CommandError(f"{fault}; try again later", ExitStatus.TEMPFAIL) from None
     if account is None:
-        remedy = "`pop3d user add` makes one" if config.auth.backend == "file" else "the name cannot be a user's"
-        raise CommandError(f"no such user: {user!r}; {remedy}", ExitStatus.NOUSER)
+        remedy = {"file": "`pop3d user add` makes one", "dovecot": "Dovecot's userdb does not know it"}
+        what = remedy.get(config.auth.backend, "the name cannot be a user's")
+        raise CommandError(f"no such user: {user!r}; {what}", ExitStatus.NOUSER)
     return account
 
 

@@ -20,7 +20,7 @@ from pop3d.config.base import Model, Postgres, is_loopback
 from pop3d.config.listening import Certificates, Listen, Sni, Tls
 from pop3d.config.mail import StoreConfig, are_one_mailbox, lead_to_one_mailbox
 from pop3d.config.running import Limits, Log, Metrics
-from pop3d.config.users import Auth, OAuth, Pam, PostgresUsers
+from pop3d.config.users import Auth, Dovecot, OAuth, Pam, PostgresUsers
 from pop3d.system.ownership import Owners
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Certificates",
     "Config",
     "ConfigError",
+    "Dovecot",
     "Limits",
     "Listen",
     "Log",
@@ -105,6 +106,10 @@ class Config(Model):
             files.append(("auth.users", self.auth.users))
         if (oauth := self.auth.oauth) is not None:
             files += [("auth.oauth", file) for file in oauth.files]
+        if self.auth.backend == "dovecot":
+            # of the sockets, the folders: who may connect is no fault, but who could put others there gets passwords
+            asked = self.auth.dovecot or Dovecot()
+            files += [("auth.dovecot", one.parent) for one in (asked.socket, asked.userdb_socket) if one is not None]
         if self.tls is not None:
             files += [("tls", file) for file in self.tls.files]
         return list(dict.fromkeys(files))  # two names may share a file
@@ -130,8 +135,13 @@ class Config(Model):
 
     @model_validator(mode="after")
     def _homes_are_known(self) -> Config:
-        if self.auth.backend != "file" and "{home}" in self.store.path + self.store.deleted + self.store.control:
+        templates = self.store.path + self.store.deleted + self.store.control
+        if "{home}" not in templates or self.auth.backend == "file":
+            return self
+        if self.auth.backend != "dovecot":
             raise ValueError("{home} comes from the users file, and there is none; use {user} in the path")
+        if self.auth.dovecot is None or self.auth.dovecot.userdb_socket is None:
+            raise ValueError("{home} comes from Dovecot's userdb: set `userdb_socket` in [auth.dovecot]")
         return self
 
     @field_validator("hostname")
@@ -198,13 +208,17 @@ def _absolute(config: Config, base: Path) -> Config:
     if tls is not None:
         sni = tuple(one.model_copy(update=_files(one, base)) for one in tls.sni)
         tls = tls.model_copy(update={**_files(tls, base), "sni": sni})
-    oauth = config.auth.oauth
+    oauth, dovecot = config.auth.oauth, config.auth.dovecot
     return config.model_copy(
         update={
             "state": base / config.state,
             "tls": tls,
             "auth": config.auth.model_copy(
-                update={**_files(config.auth, base), "oauth": oauth and oauth.model_copy(update=_keys(oauth, base))}
+                update={
+                    **_files(config.auth, base),
+                    "oauth": oauth and oauth.model_copy(update=_keys(oauth, base)),
+                    "dovecot": dovecot and dovecot.model_copy(update=_files(dovecot, base)),
+                }
             ),
             "store": config.store.model_copy(
                 update={
@@ -249,9 +263,9 @@ def _described(error: Any, above: tuple[str, ...]) -> str:
 
 def _closest(keys: list[str]) -> str:
     models: dict[str, type[BaseModel]] = {
-        "listen": Listen, "tls": Tls, "tls.sni": Sni, "auth": Auth, "auth.oauth": OAuth, "auth.pam": Pam,
-        "auth.postgres": PostgresUsers, "store": StoreConfig, "store.postgres": Postgres,
-        "limits": Limits, "log": Log, "metrics": Metrics,
+        "listen": Listen, "tls": Tls, "tls.sni": Sni, "auth": Auth, "auth.dovecot": Dovecot,
+        "auth.oauth": OAuth, "auth.pam": Pam, "auth.postgres": PostgresUsers, "store": StoreConfig,
+        "store.postgres": Postgres, "limits": Limits, "log": Log, "metrics": Metrics,
     }  # fmt: skip
     model = models.get(".".join(keys[:-1]), Config)
     close = difflib.get_close_matches(keys[-1], model.model_fields, n=1)

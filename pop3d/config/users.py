@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pop3d.config.base import Exchangeable, Model, Network, Plugin, Postgres, is_loopback
 
-__all__ = ["Auth", "OAuth", "Pam", "PostgresUsers"]
+__all__ = ["Auth", "Dovecot", "OAuth", "Pam", "PostgresUsers"]
 
 Text = Annotated[str, Field(min_length=1, max_length=2048)]
 
@@ -78,15 +78,23 @@ class Pam(Model):
     service: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")] = "pop3"
 
 
+class Dovecot(Model):
+    """``[auth.dovecot]``: at which sockets Dovecot is asked. ``timeout``: seconds that one login may take there."""
+
+    socket: Path = Path("/run/dovecot/auth-client")
+    userdb_socket: Path | None = None
+    timeout: Annotated[float, Field(ge=1, le=600)] = 10
+
+
 _TOKENS: Final = {"oauthbearer", "xoauth2"}
-_SERVES: Final = {"oauth": _TOKENS, "pam": {"plain", "login"}}
+_SERVES: Final = {"oauth": _TOKENS, "pam": {"plain", "login"}, "dovecot": {"plain", "login"}}
 """Mechanisms of the backends that cannot serve all; [auth.oauth] serves tokens beside any."""
 
 
 class Auth(Exchangeable):
     """``[auth]``: who may log in."""
 
-    _ours: ClassVar = ("file", "pam", "postgres", "oauth")
+    _ours: ClassVar = ("file", "pam", "postgres", "oauth", "dovecot")
     _for_all: ClassVar = frozenset(
         {"backend", "options", "mechanisms", "oauth", "trusted_networks", "usernames", "default_domain"}
     )
@@ -104,6 +112,7 @@ class Auth(Exchangeable):
     oauth: OAuth | None = None
     postgres: PostgresUsers | None = None
     pam: Pam | None = None
+    dovecot: Dovecot | None = None
 
     @field_validator("trusted_networks")
     @classmethod
@@ -136,11 +145,16 @@ class Auth(Exchangeable):
             )
         if self.pam is not None and self.backend != "pam":
             raise ValueError('[auth.pam] is for backend = "pam"; remove it, or say so')
+        if self.dovecot is not None and self.backend != "dovecot":
+            raise ValueError('[auth.dovecot] is for backend = "dovecot"; remove it, or say so')
         return self
 
     @model_validator(mode="after")
     def _tokens_can_be_checked(self) -> Auth:
-        if (self.oauth is not None) is not bool(_TOKENS & set(self.mechanisms)):
+        if self.backend == "dovecot":
+            if self.oauth is not None:  # who may not log in there could, with a token that Dovecot never saw
+                raise ValueError('with backend = "dovecot" tokens are checked by Dovecot; remove [auth.oauth]')
+        elif (self.oauth is not None) is not bool(_TOKENS & set(self.mechanisms)):
             raise ValueError(
                 "the mechanisms oauthbearer and xoauth2 go with the table [auth.oauth]; give both, or none"
             )

@@ -145,7 +145,7 @@ def closed_to_us(path: Path) -> str:
                 f"{me} cannot enter {folder}: let certbot's deploy hook copy certificate and key, or systemd hand them "
                 "over by LoadCredential= (docs/running.md, «With certbot»)"
             )
-    return f"{me} cannot read it: give it a group of {me} (chgrp) and mode 0640"
+    return f"give it a group of {me} (chgrp) and mode 0640"
 
 
 @contextlib.contextmanager

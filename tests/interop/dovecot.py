@@ -61,6 +61,44 @@ maildir_very_dirty_syncs = yes
 """What makes it quicker still, at the price of promises: nothing is synced."""
 
 
+AUTHENTICATION = """
+base_dir = {root}/run
+log_path = {root}/dovecot.log
+protocols =
+ssl = no
+auth_mechanisms = {mechanisms}
+auth_failure_delay = {delay}
+auth_username_chars =
+{passdbs}
+userdb {{
+  driver = static
+  args = uid={user} gid=nogroup home={root}/home/%u allow_all_users=yes
+}}
+service auth {{
+  unix_listener {root}/sockets/client {{
+    mode = 0600
+    user = {user}
+  }}
+  unix_listener {root}/sockets/userdb {{
+    mode = 0600
+    user = {user}
+  }}
+}}
+"""
+
+CHAIN = """
+passdb {{
+  driver = passwd-file
+  args = {root}/passwd
+}}
+passdb {{
+  driver = static
+  args = password=shared
+}}
+"""
+"""A passwd-file first; who is not let in by that, by one password for all."""
+
+
 def missing() -> str | None:
     """Why there is no Dovecot to run; None when there is."""
     if shutil.which("dovecot") is None or not Path("/usr/lib/dovecot/pop3").exists():
@@ -130,3 +168,70 @@ def _await(port: int, root: Path, process: "subprocess.Popen[bytes]") -> None:
             return
         time.sleep(0.05)
     raise AssertionError(f"Dovecot did not start: {(root / 'dovecot.log').read_text()}")
+
+
+class Authentication:
+    """Dovecot's service auth alone, at ``client`` and ``userdb``; to be started and ended at will.
+
+    ``root``: a folder for all that is its own. ``users``: lines of the passwd-file of `CHAIN`. ``user``: who may
+    connect.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        users: str = "",
+        *,
+        mechanisms: str = "plain login",
+        delay: str = "0 secs",
+        passdbs: str = CHAIN,
+        user: str = "root",
+    ) -> None:
+        self.root = root
+        self.client, self.userdb = root / "sockets/client", root / "sockets/userdb"
+        self._process: subprocess.Popen[bytes] | None = None
+        for folder in ("run", "sockets", "home"):
+            (root / folder).mkdir(parents=True)
+        (root / "passwd").write_text(users)
+        for above in (root, *root.parents):
+            if above.stat().st_uid == os.geteuid() and above != Path("/"):
+                above.chmod(above.stat().st_mode | 0o111)
+        text = AUTHENTICATION.format(
+            root=root,
+            mechanisms=mechanisms,
+            delay=delay,
+            user=user,
+            passdbs=passdbs.format(root=root),
+        )
+        (root / "dovecot.conf").write_text(text)
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(["dovecot", "-F", "-c", self.root / "dovecot.conf"], stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(str(self.userdb))
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"Dovecot did not start: {(self.root / 'dovecot.log').read_text()}")
+
+    def kill_process(self) -> None:
+        """The process that answers; the master stays, and starts another one for who comes next."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        for pid in children:
+            # it outlives its master as long as it has clients
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"dovecot/auth"):
+                os.kill(int(pid), signal.SIGKILL)
+
+    def reload(self) -> None:
+        """As `doveadm reload`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
+    def end(self) -> None:
+        if self._process is not None:
+            self.kill_process()
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(20)
+            self._process = None
