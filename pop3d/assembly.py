@@ -98,7 +98,7 @@ def _authenticator(config: Config, salts: bytes | None = None) -> Authenticator:
         others = by_pam(auth.pam or Pam())
     elif auth.backend == "file":
         others = users = UsersFile(auth.users, salts, latin1_passwords=auth.latin1_passwords, names=names)
-        users.tell_who_cannot_log_in()
+        users.tell_faults()
     elif auth.backend == "postgres":
         others = postgres_users(config, salts)
     elif auth.backend == "dovecot":

@@ -1,9 +1,11 @@
 """The extra fields of a Dovecot passwd-file, and what each of them means here: the table `FIELDS`.
 
 They stand in the eighth field of a line and all behind it, for a ``:`` in a value is a part of it; blanks separate
-them: ``nologin allow_nets=192.0.2.0/24 userdb_mail=maildir:~/Maildir``. ``name:default`` sets a field that is not set
-yet, ``name:remove`` removes one that is. Sources: Dovecot 2.3 and 2.4, "passdb extra fields", ``auth-request.c``,
-``passdb-passwd-file.c`` and ``client-common-auth.c``.
+them: ``nologin allow_nets=192.0.2.0/24 userdb_mail=maildir:~/Maildir``. ``name:default`` (``name:protected`` before
+Dovecot 2.4) sets a field that is not set yet, ``name:remove`` removes one that is.
+
+Sources: Dovecot 2.3 and 2.4, "passdb extra fields", ``auth-request.c``, ``passdb-passwd-file.c`` and
+``client-common-auth.c``.
 
 What pop3d understands it obeys. A field that forbids the login, or changes who logs in or where, refuses its user. The
 rest has no effect; `pop3d check` and the log name it.
@@ -106,6 +108,7 @@ FIELDS: Final = (
 )
 """All that are known; an exact name counts before a beginning, a longer beginning before a shorter one."""
 
+_UNLESS_SET: Final = (":default", ":protected")
 _UNKNOWN: Final = "no such field is known"
 _ROWS: Final[Mapping[str, FieldRow]] = {row.name: row for row in FIELDS if not row.name.endswith("*")}
 _BEGINNINGS: Final = sorted((row for row in FIELDS if row.name.endswith("*")), key=lambda row: -len(row.name))
@@ -170,15 +173,15 @@ def read_extra_fields(text: str, name: str, now: float | None = None) -> ExtraFi
 
 
 def _fields(text: str) -> list[tuple[str, str]]:
-    """Names and values in order; ``:default`` and ``:remove`` are done."""
+    """Names and values in order; what stands behind a ``:`` is done."""
     found: list[tuple[str, str]] = []
     for one in text.split():
         name, _, value = one.partition("=")
         if name.endswith(":remove"):
             name = name.removesuffix(":remove")
             found = [field for field in found if field[0] != name]
-        elif name.endswith(":default"):
-            name = name.removesuffix(":default")
+        elif name.endswith(_UNLESS_SET):
+            name = name.rpartition(":")[0]
             if name and all(field[0] != name for field in found):
                 found.append((name, value))
         elif name:

@@ -1,9 +1,10 @@
 """Where passwords are checked, so that the event loop goes on, and nobody waits for all the others.
 
-What is computed without the interpreter's lock (Argon2id, bcrypt, PBKDF2) runs in threads, as many as there are cores.
-SHA-crypt is Python and holds the lock: it runs in processes, which are started when the first such password comes. One
-that dies takes the checks of all under way with it; they are told to come again, and new ones are started. Salted
-digests and plain secrets take microseconds, and are compared at once.
+What is computed without the interpreter's lock (Argon2, bcrypt, yescrypt, PBKDF2) runs in threads, as many as there are
+cores. SHA-crypt and MD5-crypt do where the system's libcrypt has them; else they are Python and hold the lock. Then
+they run in processes, which are started when the first such password comes. One that dies takes the checks of all under
+way with it; they are told to come again, and new ones are started. Digests and plain secrets take microseconds, and are
+compared at once.
 
 As many are checked at a time as there are cores, at a lower priority than the event loop's. Of those that wait, the one
 comes next whose source (an address) had the fewest before it: fifty logins from one place delay one from elsewhere by
@@ -27,11 +28,14 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar
 
 from pop3d.auth import AuthUnavailable
+from pop3d.auth.crypt_hashes import is_native
+from pop3d.auth.digests import DIGESTS
 from pop3d.auth.fair_queue import FairQueue
-from pop3d.auth.passwords import PLAIN, SHA256_CRYPT, SHA512_CRYPT, SSHA256, SSHA512, Secret, matches
+from pop3d.auth.passwords import matches
+from pop3d.auth.schemes import MD5_CRYPT, PLAIN, PLAIN_MD4, SHA256_CRYPT, SHA512_CRYPT, Secret
 from pop3d.system.process import no_core
 
-__all__ = ["HOLDS_THE_LOCK", "WAITING_MAX", "Hashing", "variants"]
+__all__ = ["WAITING_MAX", "Hashing", "holds_the_lock", "variants"]
 
 log = logging.getLogger("pop3d.hashing")
 
@@ -43,9 +47,8 @@ _PROCESSES_MAX: Final = 4  # each takes some 30 MiB
 _NICE: Final = 5
 """How much threads and processes that hash give way: a reply takes microseconds, a hash 20 ms and more."""
 
-_AT_ONCE: Final = frozenset({PLAIN, SSHA256, SSHA512})
-HOLDS_THE_LOCK: Final = frozenset({SHA256_CRYPT, SHA512_CRYPT})
-"""Schemes that are checked in a process."""
+_AT_ONCE: Final = frozenset({PLAIN, PLAIN_MD4, *DIGESTS})
+_MAY_HOLD_THE_LOCK: Final = frozenset({MD5_CRYPT, SHA256_CRYPT, SHA512_CRYPT})
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,6 +66,11 @@ def variants(password: bytes, *, latin1: bool) -> tuple[bytes, ...]:
         return password, text.encode("latin-1")
     except UnicodeEncodeError:
         return (password,)
+
+
+def holds_the_lock(scheme: str) -> bool:
+    """Whether secrets of that scheme are checked in a process."""
+    return scheme in _MAY_HOLD_THE_LOCK and not is_native(scheme)
 
 
 class Hashing:
@@ -87,7 +95,7 @@ class Hashing:
         self._waiting += 1
         try:
             async with self._turns.turn(source):
-                if stored.scheme in HOLDS_THE_LOCK:
+                if holds_the_lock(stored.scheme):
                     return await self._in_a_process(stored, passwords)
                 return await self.in_a_thread(_any_matches, stored, passwords)
         finally:
@@ -115,7 +123,7 @@ class Hashing:
                 self._processes = None
                 pool.shutdown(wait=False)
             raise AuthUnavailable(
-                f"a process that checks SHA-crypt passwords did not start, or ended ({type(fault).__name__}); "
+                f"a process that checks passwords of crypt(3) did not start, or ended ({type(fault).__name__}); "
                 f"is there memory for it, and may the user of this daemon run {sys.executable}?"
             ) from None
 

@@ -3,18 +3,14 @@
 Pure computation, some of it slow on purpose: `pop3d.auth.hashing` says where it is run. What is slow is bounded when a
 secret is read, for a line of the users file must not be able to hold up a core for long.
 
-Of the schemes that other servers leave behind, SSHA256 and SSHA512 need nothing; the three of crypt(3) need the extra
-`crypt`. Without it such a secret is read all the same (`lacks_extra`), but matches nothing.
+Here are Argon2, SCRAM and PBKDF2, and which module has the rest: `pop3d.auth.crypt_hashes` and `pop3d.auth.digests`.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
-import functools
 import hashlib
 import hmac
-import importlib
 import os
 import re
 from collections.abc import Mapping
@@ -26,21 +22,34 @@ import argon2
 from pop3core.sasl.base import SaslError, SecretKind
 from pop3core.sasl.prep import prepared
 from pop3core.sasl.scram import verifier
+from pop3d.auth.crypt_hashes import CRYPT_FORMS, CRYPT_SCHEMES, crypt_cost, crypt_matches, lacks_extra, read_crypt
+from pop3d.auth.digests import DIGESTS, decoded, digest_matches, read_digest
+from pop3d.auth.schemes import (
+    ARGON2I,
+    ARGON2ID,
+    DIGEST_MD5,
+    MD5_CRYPT,
+    NOT_READ,
+    PBKDF2,
+    PLAIN,
+    PLAIN_MD4,
+    PLAIN_MD5,
+    SCRAM,
+    SCRAM_SHA_1,
+    SHA1,
+    LockedSecret,
+    Secret,
+    UnknownScheme,
+)
 
 __all__ = [
     "ARGON2ID",
-    "BLF_CRYPT",
-    "CRYPT_EXTRA",
     "DUMMY",
     "PASSWORD_OCTETS_MAX",
     "PLAIN",
     "PROVED_BY",
-    "SCHEMES",
     "SCRAM",
-    "SHA256_CRYPT",
-    "SHA512_CRYPT",
-    "SSHA256",
-    "SSHA512",
+    "LockedSecret",
     "Secret",
     "UnknownScheme",
     "Verifier",
@@ -53,26 +62,12 @@ __all__ = [
     "verifier_of",
 ]
 
-ARGON2ID: Final = "ARGON2ID"
-PLAIN: Final = "PLAIN"
-SCRAM: Final = "SCRAM-SHA-256"
-SSHA256: Final = "SSHA256"
-SSHA512: Final = "SSHA512"
-SHA256_CRYPT: Final = "SHA256-CRYPT"
-SHA512_CRYPT: Final = "SHA512-CRYPT"
-BLF_CRYPT: Final = "BLF-CRYPT"
-SCHEMES: Final = (ARGON2ID, BLF_CRYPT, SHA512_CRYPT, SHA256_CRYPT, SCRAM, SSHA512, SSHA256, PLAIN)
-"""All that can be read, the slowest first."""
-
 PROVED_BY: Final[Mapping[str, SecretKind]] = {
     "apop": "APOP",
     "scram-sha-256": "SCRAM-SHA-256",
     "scram-sha-256-plus": "SCRAM-SHA-256",
 }
 """Mechanisms, by their names in the configuration, that prove a password without sending it, and what `serves` them."""
-
-CRYPT_EXTRA: Final = "pip install 'pop3core[crypt]'"
-"""What to type where `lacks_extra`."""
 
 PASSWORD_OCTETS_MAX: Final = 1024
 """More is never a password: SHA-crypt takes longer for a longer one. PASS has room for some 250 octets."""
@@ -84,79 +79,103 @@ _ARGON2_WORK_MAX: Final = 8 * 1024 * 1024  # KiB of memory times passes: some se
 _ARGON2_LANES_MAX: Final = 64  # each lane is a thread
 
 _SCRAM_ITERATIONS: Final = 4096  # RFC 7677 §4 asks for no less
-_SCRAM_ITERATIONS_MAX: Final = 1_000_000  # some tenths of a second
+_ITERATIONS_MAX: Final = 1_000_000  # of SCRAM and PBKDF2: some tenths of a second
 _BASE64: Final = r"[A-Za-z0-9+/]+={0,2}"
 _VERIFIER = re.compile(rf"([0-9]{{1,7}}),({_BASE64}),({_BASE64}),({_BASE64})")
-
-_DIGESTS: Final = {SSHA256: "sha256", SSHA512: "sha512"}
-_SALT_OCTETS_MAX: Final = 64  # of SSHA; what is in use has 4 to 16
-
-_CRYPT_ROUNDS: Final = (1_000, 1_000_000)  # the specification's least; a second or two
-_BLF_COST: Final = (4, 16)  # the algorithm's least; 2 to the power of that many rounds: some seconds
-# {SCHEME}: what follows, with rounds as the first group. Salts of other characters are read by no library.
-_CRYPT: Final = {
-    SHA256_CRYPT: re.compile(r"\$5\$(?:rounds=([0-9]{1,9})\$)?[./0-9A-Za-z]{0,16}\$[./0-9A-Za-z]{43}"),
-    SHA512_CRYPT: re.compile(r"\$6\$(?:rounds=([0-9]{1,9})\$)?[./0-9A-Za-z]{0,16}\$[./0-9A-Za-z]{86}"),
-    BLF_CRYPT: re.compile(r"\$2[aby]\$([0-9]{2})\$[./0-9A-Za-z]{53}"),
-}
-_CRYPT_FORMS: Final = {
-    SHA256_CRYPT: "$5$salt$hash or $5$rounds=N$salt$hash",
-    SHA512_CRYPT: "$6$salt$hash or $6$rounds=N$salt$hash",
-    BLF_CRYPT: "$2y$NN$ with salt and hash",
-}
-_CRYPT_MODULES: Final = {SHA256_CRYPT: "passlib", SHA512_CRYPT: "passlib", BLF_CRYPT: "bcrypt"}
-_BLF_OCTETS: Final = 72  # bcrypt looks at no more of a password
+_PBKDF2 = re.compile(r"\$1\$([^$]{1,64})\$([0-9]{1,7})\$([0-9A-Fa-f]{40})")  # as Dovecot writes it: salt, rounds, SHA-1
 
 DUMMY: Final = _HASHER.hash("nobody knows this one")
 """What an unknown user's password is checked against, so that it costs what a known one's costs."""
 
-
-class UnknownScheme(ValueError):
-    """A secret cannot be used; the text says why and never shows it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """A stored secret: ``scheme`` in capitals, ``value`` in that scheme's form."""
-
-    scheme: str
-    value: str = field(repr=False)
+_OTHER_NAMES: Final = {"CLEAR": PLAIN, "CLEARTEXT": PLAIN, "SHA": SHA1, "LDAP-MD5": PLAIN_MD5}
+_ENCODINGS: Final = {"": "", "B64": "BASE64", "BASE64": "BASE64", "HEX": "HEX"}
+_LOCKED: Final = ("*", "!")  # how crypt(3) and the tools of the shadow file begin what matches no password
+_LOCKED_PLAIN: Final = ("*", "!", "!!")  # no other beginning: "!secret" is a password
+_IS_LOCKED: Final = "locked: a marker stands where the secret belongs"
+# libpam-pwdfile: the kind of hash behind it, as Dovecot reads it too
+_PWDFILE: Final = re.compile(r"([^{$].*)\[([0-9]{2})\]")
+_PWDFILE_KINDS: Final = {"34": PLAIN_MD5, "56": DIGEST_MD5}
 
 
-def parse_secret(text: str) -> Secret:
-    """Reads ``{SCHEME}value``. Raises `UnknownScheme`."""
-    scheme, brace, value = text.removeprefix("{").partition("}")
-    if not text.startswith("{") or not brace:
-        raise UnknownScheme("the secret has no scheme before it, such as {ARGON2ID}")
-    scheme, _, form = scheme.upper().partition(".")
-    if scheme not in SCHEMES or (form and (scheme not in _DIGESTS or form not in ("HEX", "B64", "BASE64"))):
-        raise UnknownScheme(f"an unknown scheme; use one of {', '.join(SCHEMES)}")
+def parse_secret(text: str, name: str = "") -> Secret:
+    """Reads ``{SCHEME}value``, or a hash of crypt(3) without a scheme before it. ``name``: of its user, for DIGEST-MD5.
+
+    Raises `UnknownScheme`; of these `LockedSecret` where there is a marker in the place of a secret.
+    """
+    named, encoding, value = _divided(text)
+    named = _OTHER_NAMES.get(named, named)
+    if named == PLAIN:
+        if value in _LOCKED_PLAIN:
+            raise LockedSecret(_IS_LOCKED)
+    elif value.startswith(_LOCKED):
+        raise LockedSecret(_IS_LOCKED)
     if not value:
         raise UnknownScheme("the secret is empty")
-    if scheme == ARGON2ID:
-        _check_argon2(value)
-    elif scheme == SCRAM:
-        verifier_of(value)
-    elif scheme in _CRYPT:
-        _check_crypt(scheme, value)
-    elif scheme in _DIGESTS:
-        value = _salted_digest(scheme, value, hexadecimal=form == "HEX")
-    return Secret(scheme, value)
+    if named == "MD5":  # either of two
+        octets = decoded(value.strip(), encoding) if encoding else value.encode("utf-8", "surrogateescape")
+        named = MD5_CRYPT if octets is not None and octets.startswith(b"$1$") else PLAIN_MD5
+    if named in DIGESTS:
+        return read_digest(named, value.strip(), encoding, name)
+    if named == PLAIN_MD4:
+        octets = decoded(value.strip(), encoding or "HEX")
+        if octets is None or len(octets) != 16:
+            raise UnknownScheme(f"what follows {{{named}}} is not a digest in hexadecimal digits")
+        return Secret(named, octets.hex())
+    if encoding:
+        value = _text(named, decoded(value.strip(), encoding))
+    if named == PLAIN:
+        return Secret(PLAIN, value)
+    return _read(named, value.strip())
 
 
-def lacks_extra(scheme: str) -> bool:
-    """Whether secrets of that scheme cannot be checked here, for want of `CRYPT_EXTRA`."""
-    return scheme in _CRYPT_MODULES and not _is_there(_CRYPT_MODULES[scheme])
+def _divided(text: str) -> tuple[str, str, str]:
+    """Scheme, encoding and what follows. Raises `UnknownScheme`."""
+    scheme, brace, value = text.removeprefix("{").partition("}")
+    if text.startswith("{") and brace:
+        named, _, form = scheme.upper().partition(".")
+        known = named in _OTHER_NAMES or named in DIGESTS or named in CRYPT_SCHEMES or named in _OTHERS
+        if named in NOT_READ:
+            raise UnknownScheme(f"{{{named}}} is not read: {NOT_READ[named]}")
+        if not known or form not in _ENCODINGS:
+            raise UnknownScheme(f"an unknown scheme; use {{{ARGON2ID}}}, or another that the documentation lists")
+        return named, _ENCODINGS[form], value
+    if text == "x":
+        raise UnknownScheme("the secret is in another file (`x`), such as /etc/shadow")
+    if text.startswith("$1$"):
+        return MD5_CRYPT, "", "$".join(text.split("$")[:4])  # Dovecot ignores a "$" behind the hash, and the rest
+    if found := _PWDFILE.fullmatch(text):
+        return _PWDFILE_KINDS.get(found[2], "CRYPT"), "", found[1]
+    if text and not text.startswith(("$", *_LOCKED)) and not re.fullmatch(r"[./0-9A-Za-z]{13}", text):
+        raise UnknownScheme(f"the secret has no scheme before it, such as {{{ARGON2ID}}}")
+    return "CRYPT", "", text
 
 
-@functools.cache
-def _is_there(module: str) -> bool:
+_OTHERS: Final = frozenset({ARGON2I, ARGON2ID, PBKDF2, PLAIN, PLAIN_MD4, SCRAM, SCRAM_SHA_1, "MD5"})
+
+
+def _read(named: str, value: str) -> Secret:
+    if named in (ARGON2I, ARGON2ID) or (named == "CRYPT" and value.startswith("$argon2")):
+        return _argon2(named, value)
+    if named in (SCRAM, SCRAM_SHA_1):
+        verifier_of(value, named)
+        return Secret(named, value)
+    if named == PBKDF2:
+        found = _PBKDF2.fullmatch(value)
+        if found is None:
+            raise UnknownScheme(f"what follows {{{PBKDF2}}} is not $1$salt$rounds$hash, the hash in hexadecimal digits")
+        if not 1 <= int(found[2]) <= _ITERATIONS_MAX:
+            raise UnknownScheme(f"{{{PBKDF2}}} has 1 to {_ITERATIONS_MAX} rounds")
+        return Secret(PBKDF2, value)
+    return read_crypt(named, value)
+
+
+def _text(named: str, octets: bytes | None) -> str:
     try:
-        # not only looked for: once `serve` has become another user, it may not be able to read it any more
-        importlib.import_module(module)
-    except ImportError:
-        return False
-    return True
+        if octets is not None:
+            return octets.decode("utf-8")
+    except UnicodeDecodeError:
+        pass
+    raise UnknownScheme(f"what follows {{{named}}} is not in the encoding that is named")
 
 
 def serves(secret: Secret, kind: SecretKind) -> bool:
@@ -178,16 +197,20 @@ def serves(secret: Secret, kind: SecretKind) -> bool:
 
 def cost_of(secret: Secret) -> tuple[str, str]:
     """Scheme and parameters: two secrets with the same take the same time to check."""
-    if secret.scheme == SCRAM:
+    if secret.scheme in (SCRAM, SCRAM_SHA_1):
         return secret.scheme, secret.value.partition(",")[0]
-    if secret.scheme in (ARGON2ID, SHA256_CRYPT, SHA512_CRYPT, BLF_CRYPT):
-        return secret.scheme, secret.value.rsplit("$", 1 if secret.scheme == BLF_CRYPT else 2)[0]
+    if secret.scheme == PBKDF2:
+        return secret.scheme, secret.value.split("$")[3]
+    if secret.scheme in CRYPT_FORMS:
+        return secret.scheme, crypt_cost(secret)
+    if secret.scheme in (ARGON2ID, ARGON2I):
+        return secret.scheme, secret.value.rsplit("$", 2)[0]
     return secret.scheme, ""
 
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """What SCRAM-SHA-256 needs to check a password (RFC 5802 §3), as the users file keeps it."""
+    """What SCRAM needs to check a password (RFC 5802 §3), as the users file keeps it."""
 
     salt: bytes
     iterations: int
@@ -196,11 +219,11 @@ class Verifier:
 
     @classmethod
     def made(cls, password: bytes, salt: bytes, iterations: int = _SCRAM_ITERATIONS) -> Verifier:
-        """From a password. Takes milliseconds."""
+        """From a password, by SHA-256. Takes milliseconds."""
         return cls(salt, iterations, *verifier(password, salt, iterations))
 
 
-def verifier_of(value: str) -> Verifier:
+def verifier_of(value: str, scheme: str = SCRAM) -> Verifier:
     """Reads ``iterations,salt,StoredKey,ServerKey``, the last three in base64. Raises `UnknownScheme`."""
     found = _VERIFIER.fullmatch(value)
     try:
@@ -208,47 +231,31 @@ def verifier_of(value: str) -> Verifier:
             raise ValueError
         salt, stored, server = (base64.b64decode(text, validate=True) for text in found.groups()[1:])
     except ValueError:
-        raise UnknownScheme(f"what follows {{{SCRAM}}} is not iterations,salt,StoredKey,ServerKey") from None
-    if not _SCRAM_ITERATIONS <= int(found[1]) <= _SCRAM_ITERATIONS_MAX:
-        raise UnknownScheme(f"{{{SCRAM}}} has {_SCRAM_ITERATIONS} to {_SCRAM_ITERATIONS_MAX} iterations")
+        raise UnknownScheme(f"what follows {{{scheme}}} is not iterations,salt,StoredKey,ServerKey") from None
+    if not _SCRAM_ITERATIONS <= int(found[1]) <= _ITERATIONS_MAX:
+        raise UnknownScheme(f"{{{scheme}}} has {_SCRAM_ITERATIONS} to {_ITERATIONS_MAX} iterations")
     return Verifier(salt, int(found[1]), stored, server)
 
 
-def _check_argon2(value: str) -> None:
+def _argon2(named: str, value: str) -> Secret:
+    """Goes by what it begins with, as libsodium does."""
     try:
         parameters = argon2.extract_parameters(value)
     except argon2.exceptions.InvalidHashError:
         parameters = None
-    if parameters is None or parameters.type is not argon2.Type.ID:
-        raise UnknownScheme("what follows {ARGON2ID} is no Argon2id hash ($argon2id$v=19$m=...)")
+    kinds = {argon2.Type.ID: ARGON2ID, argon2.Type.I: ARGON2I}
+    if parameters is None or parameters.type not in kinds:
+        form = (
+            "no Argon2i hash ($argon2i$v=19$m=...)" if named == ARGON2I else "no Argon2id hash ($argon2id$v=19$m=...)"
+        )
+        raise UnknownScheme(f"what follows {{{named}}} is {form}")
     if parameters.memory_cost > _MEMORY_KIB_MAX:
-        raise UnknownScheme(f"the Argon2id hash asks for more than {_MEMORY_KIB_MAX} KiB of memory")
+        raise UnknownScheme(f"the Argon2 hash asks for more than {_MEMORY_KIB_MAX} KiB of memory")
     if parameters.memory_cost * parameters.time_cost > _ARGON2_WORK_MAX:
-        raise UnknownScheme(f"the Argon2id hash has memory times passes (m, t) of more than {_ARGON2_WORK_MAX} KiB")
+        raise UnknownScheme(f"the Argon2 hash has memory times passes (m, t) of more than {_ARGON2_WORK_MAX} KiB")
     if parameters.parallelism > _ARGON2_LANES_MAX:
-        raise UnknownScheme(f"the Argon2id hash has more than {_ARGON2_LANES_MAX} lanes (p)")
-
-
-def _check_crypt(scheme: str, value: str) -> None:
-    found = _CRYPT[scheme].fullmatch(value)
-    if found is None:
-        raise UnknownScheme(f"what follows {{{scheme}}} is not {_CRYPT_FORMS[scheme]}")
-    (least, most), what = (_BLF_COST, "a cost") if scheme == BLF_CRYPT else (_CRYPT_ROUNDS, "rounds")
-    if found[1] is not None and not least <= int(found[1]) <= most:
-        raise UnknownScheme(f"{{{scheme}}} has {what} of {least} to {most} here")
-
-
-def _salted_digest(scheme: str, value: str, *, hexadecimal: bool) -> str:
-    """Digest and salt, in base64."""
-    try:
-        octets = bytes.fromhex(value) if hexadecimal else base64.b64decode(value, validate=True)
-    except (ValueError, binascii.Error):
-        octets = b""
-    salt = len(octets) - hashlib.new(_DIGESTS[scheme]).digest_size
-    if not 0 < salt <= _SALT_OCTETS_MAX:
-        form = "in hexadecimal digits" if hexadecimal else "in base64"
-        raise UnknownScheme(f"what follows {{{scheme}}} is not a digest and its salt {form}")
-    return base64.b64encode(octets).decode()
+        raise UnknownScheme(f"the Argon2 hash has more than {_ARGON2_LANES_MAX} lanes (p)")
+    return Secret(kinds[parameters.type], value)
 
 
 def hashed(secret: str, scheme: str = ARGON2ID) -> str:
@@ -267,6 +274,8 @@ def hashed(secret: str, scheme: str = ARGON2ID) -> str:
         raise UnknownScheme(f"no secrets are made for that scheme; use {ARGON2ID}, {SCRAM} or {PLAIN}")
     if ":" in secret or not secret.isprintable():
         raise UnknownScheme('a plain secret has no ":" and no control characters; use ARGON2ID')
+    if secret in _LOCKED_PLAIN:
+        raise UnknownScheme("a plain secret of this kind locks the user; use another")
     return f"{{{PLAIN}}}{secret}"
 
 
@@ -276,33 +285,27 @@ def matches(stored: Secret, password: bytes) -> bool:
         return False
     if stored.scheme == PLAIN:
         return hmac.compare_digest(stored.value.encode(), password)
-    if stored.scheme in _DIGESTS:
-        return _matches_digest(stored, password)
+    if stored.scheme in DIGESTS:
+        return digest_matches(stored, password)
     try:
         if stored.scheme == SCRAM:
             kept = verifier_of(stored.value)
             return hmac.compare_digest(Verifier.made(password, kept.salt, kept.iterations).server_key, kept.server_key)
-        if stored.scheme in _CRYPT:
-            return _matches_crypt(stored, password)
+        if stored.scheme == SCRAM_SHA_1:
+            return _matches_scram_sha_1(verifier_of(stored.value), password)
+        if stored.scheme == PBKDF2:
+            _, _, salt, rounds, digest = stored.value.split("$")
+            made = hashlib.pbkdf2_hmac("sha1", password, salt.encode(), int(rounds))
+            return hmac.compare_digest(made, bytes.fromhex(digest))
+        if stored.scheme in CRYPT_FORMS or stored.scheme == PLAIN_MD4:
+            return crypt_matches(stored, password)
         return _HASHER.verify(stored.value, password)
     # a password that SCRAM prohibits; a hash that is another's; one that is faulty behind its parameters
     except (SaslError, argon2.exceptions.VerificationError, ValueError):
         return False
 
 
-def _matches_digest(stored: Secret, password: bytes) -> bool:
-    octets = base64.b64decode(stored.value)
-    made = hashlib.new(_DIGESTS[stored.scheme], password)
-    digest, salt = octets[: made.digest_size], octets[made.digest_size :]
-    made.update(salt)
-    return hmac.compare_digest(made.digest(), digest)
-
-
-def _matches_crypt(stored: Secret, password: bytes) -> bool:
-    if lacks_extra(stored.scheme) or b"\0" in password:  # crypt(3) reads up to a NUL, so what is behind would not count
-        return False
-    if stored.scheme == BLF_CRYPT:
-        return bool(importlib.import_module("bcrypt").checkpw(password[:_BLF_OCTETS], stored.value.encode()))
-    schemes = importlib.import_module("passlib.hash")
-    scheme = schemes.sha256_crypt if stored.scheme == SHA256_CRYPT else schemes.sha512_crypt
-    return bool(scheme.verify(password, stored.value))
+def _matches_scram_sha_1(kept: Verifier, password: bytes) -> bool:
+    # Dovecot, who alone has made such, does not prepare the password
+    salted = hashlib.pbkdf2_hmac("sha1", password, kept.salt, kept.iterations)
+    return hmac.compare_digest(hmac.digest(salted, b"Server Key", "sha1"), kept.server_key)

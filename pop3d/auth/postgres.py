@@ -9,8 +9,9 @@ from typing import Final
 from psycopg.rows import dict_row
 
 from pop3d.auth import AuthUnavailable, check_user_name
+from pop3d.auth.extra_fields import ExtraFields, read_extra_fields
 from pop3d.auth.names import UserNames, spelled
-from pop3d.auth.passwords import Secret, lacks_extra, parse_secret
+from pop3d.auth.passwords import LockedSecret, Secret, lacks_extra, parse_secret
 from pop3d.auth.stored import StoredPasswords, StoredUser
 from pop3d.postgres import TIMEOUT, Database, DatabaseFault
 
@@ -26,8 +27,9 @@ _SPELLINGS_MAX: Final = 10_000  # of other names than the users' own; each has t
 class PostgresUsers(StoredPasswords):
     """Users by ``query``, which has one parameter, ``%(user)s``, and gives at most one row.
 
-    Its columns, by name: ``password``, ``{SCHEME}secret``; ``home`` and ``name`` if it has them. ``name`` is what the
-    user is really called, where the query finds other spellings too: mailboxes and locks go by it.
+    Its columns, by name: ``password``, ``{SCHEME}secret``; and if it has them ``home``, ``nologin``, ``allow_nets`` and
+    ``name``. That is what the user is really called, where the query finds other spellings too: mailboxes and locks go
+    by it.
     ``timeout``: seconds that a login may wait for the database. For the rest see `StoredPasswords`.
     """
 
@@ -73,20 +75,29 @@ class PostgresUsers(StoredPasswords):
             return await cursor.fetchmany(2)
 
     def _user(self, name: str, row: dict[str, object]) -> StoredUser | None:
-        password, home, called = row.get("password"), row.get("home"), row.get("name") or name
+        password, home, called = row.get("password"), row.get("home"), str(row.get("name") or name)
+        secret, fault = None, ""
+        try:
+            check_user_name(called)
+        except ValueError as why:
+            log.error("user %r in PostgreSQL cannot log in: %s", name, why)
+            return None
         try:
             if not isinstance(password, str):
                 raise ValueError("no column `password`, or it is null or no text")
-            check_user_name(str(called))
-            secret = parse_secret(password)
-        except ValueError as fault:
-            log.error("user %r in PostgreSQL cannot log in: %s", name, fault)
-            return None
+            secret = parse_secret(password, called)
+        except ValueError as why:
+            fault = str(why)
+            if not isinstance(why, LockedSecret):
+                log.error("user %r in PostgreSQL cannot log in: %s", name, why)
         if called != name:
-            self._spellings[spelled(name)] = str(called)
+            self._spellings[spelled(name)] = called
             if len(self._spellings) > _SPELLINGS_MAX:
                 self._spellings.popitem(last=False)
-        return StoredUser(str(called), secret, str(home) if home else None)
+        extra = _restrictions(row.get("nologin"), row.get("allow_nets"))
+        for text in extra.faults:
+            log.error("user %r in PostgreSQL: %s", name, text)
+        return StoredUser(called, secret, str(home) if home else None, extra=extra, fault=fault)
 
     def account_name(self, username: str) -> str:
         """See `pop3d.auth.KnowsSpellings`: as the database said when that name was last looked for."""
@@ -95,8 +106,9 @@ class PostgresUsers(StoredPasswords):
 
     def _logged_in(self, user: StoredUser) -> None:
         # Only of who has logged in: what can be learned by asking for a name could be seen in the answers for others.
-        if not lacks_extra(user.secret.scheme) and self._seen.get(user.name) != user.secret:
-            self._seen[user.name] = user.secret
+        secret = user.secret
+        if secret is not None and not lacks_extra(secret.scheme) and self._seen.get(user.name) != secret:
+            self._seen[user.name] = secret
             if len(self._seen) > _SEEN_MAX:
                 self._seen.popitem(last=False)
             self._learn(list(self._seen.values()))
@@ -118,3 +130,18 @@ class PostgresUsers(StoredPasswords):
         """See `pop3d.auth.Authenticator.close`."""
         await super().close()
         self.database.close()
+
+
+def _restrictions(nologin: object, allow_nets: object) -> ExtraFields:
+    """What the columns of these names say, as the extra fields of a users file would.
+
+    ``nologin``: false, zero, empty and null permit the login. ``allow_nets``: text as in a users file, or one or many
+    of the types inet and cidr; null is everywhere.
+    """
+    fields = []
+    if nologin:
+        fields.append("nologin")
+    if allow_nets is not None:
+        many = allow_nets if isinstance(allow_nets, list | tuple) else [allow_nets]
+        fields.append("allow_nets=" + ",".join(",".join(str(one).split()) for one in many))
+    return read_extra_fields(" ".join(fields), "") if fields else ExtraFields()

@@ -25,18 +25,8 @@ from pop3d.auth.extra_fields import ExtraFields
 from pop3d.auth.hashing import Hashing, variants
 from pop3d.auth.invented import USUAL, InventedUsers, Shape
 from pop3d.auth.names import AS_IS, UserNames, spelled
-from pop3d.auth.passwords import (
-    ARGON2ID,
-    DUMMY,
-    PLAIN,
-    SCHEMES,
-    Secret,
-    Verifier,
-    cost_of,
-    lacks_extra,
-    serves,
-    verifier_of,
-)
+from pop3d.auth.passwords import DUMMY, Verifier, cost_of, lacks_extra, serves, verifier_of
+from pop3d.auth.schemes import ARGON2ID, PLAIN, SCHEMES, Secret
 
 __all__ = ["StoredPasswords", "StoredUser", "usual"]
 
@@ -45,19 +35,22 @@ __all__ = ["StoredPasswords", "StoredUser", "usual"]
 class StoredUser:
     """A user as stored. ``fields``: which fields of a line behind the secret are filled in, by their names.
 
-    ``extra``: what restricts the user.
+    ``secret``: None when it cannot be used, for which ``fault`` is the reason: nobody logs in as this user, by no
+    mechanism, and trying costs what an unknown user costs. ``extra``: what restricts the user.
     """
 
     name: str
-    secret: Secret
+    secret: Secret | None
     home: str | None
     fields: tuple[str, ...] = ()
     extra: ExtraFields = field(default_factory=ExtraFields)
+    fault: str = ""
 
     @property
     def account(self) -> Account:
         """Who that is, with what may forbid a login."""
-        return Account(self.name, self.home, self.extra.networks, self.extra.forbidden, self.extra.limits)
+        forbidden = self.fault or self.extra.forbidden
+        return Account(self.name, self.home, self.extra.networks, forbidden, self.extra.limits)
 
 
 class StoredPasswords(abc.ABC):
@@ -132,29 +125,31 @@ class StoredPasswords(abc.ABC):
 
     async def _matches(self, user: StoredUser | None, password: bytes, source: str) -> bool:
         passwords = variants(password, latin1=self._latin1)
-        if user is None or lacks_extra(user.secret.scheme):
+        secret = user.secret if user is not None else None
+        if secret is None or lacks_extra(secret.scheme):
             await self._hashing.matches(self._dummy, passwords, source)
             return False
-        return await self._hashing.matches(user.secret, passwords, source)
+        return await self._hashing.matches(secret, passwords, source)
 
     async def secret(self, username: str, kind: SecretKind, server_nonce: str) -> ScramSecret | PlainSecret | NoSecret:
         """See `pop3d.auth.KeepsSecrets.secret`."""
         user = await self._found(username)
-        served = user is not None and serves(user.secret, kind)
-        plain = user.secret.value.encode() if user is not None and served and user.secret.scheme == PLAIN else None
+        stored = user.secret if user is not None else None
+        served = stored is not None and serves(stored, kind)
+        plain = stored.value.encode() if stored is not None and served and stored.scheme == PLAIN else None
         key = self._names.key(username)  # as one user has one salt by all spellings, so has an unknown one
         salt = self._invented.salt(key)
         iterations, octets = self._invented.shape(key)
-        lacking = NoSecret if user is None else CannotServe
+        lacking = NoSecret if stored is None else CannotServe
         absent = lacking(self._invented.salt(key, octets), iterations, server_nonce)
         if kind == "APOP":
             return PlainSecret(plain) if plain is not None else absent
         # always made, whatever is stored, so that the time does not tell
         made = await self._hashing.in_a_thread(Verifier.made, plain or b"nobody", salt, USUAL[0])
-        if user is None or not served:
+        if stored is None or not served:
             return absent
         if plain is None:
-            made = verifier_of(user.secret.value)
+            made = verifier_of(stored.value)
         return ScramSecret(made.salt, made.iterations, made.stored_key, made.server_key, server_nonce)
 
     async def close(self) -> None:

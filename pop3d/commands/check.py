@@ -22,8 +22,9 @@ from rich.text import Text
 
 from pop3d.assembly import plugin_faults
 from pop3d.auth import AuthError
-from pop3d.auth.hashing import HOLDS_THE_LOCK
-from pop3d.auth.users_file import Line, read_lines
+from pop3d.auth.hashing import holds_the_lock
+from pop3d.auth.passwd_file import Line
+from pop3d.auth.users_file import read_lines
 from pop3d.commands import check_asked, check_mail, check_names, check_users
 from pop3d.commands.check_listeners import listeners
 from pop3d.commands.configured import configured
@@ -91,7 +92,7 @@ def findings(path: Path | None) -> list[CheckFinding]:
     if daemon.becomes is not None and daemon.doubt is None:
         become(daemon.becomes)
         found += _reloadable(config)
-        if any(line.user is not None and line.user.secret.scheme in HOLDS_THE_LOCK for line in lines):
+        if any(holds_the_lock(_scheme(line)) for line in lines):
             found += _processes()
     if pam is not None:
         found += check_asked.as_user(pam)
@@ -101,6 +102,10 @@ def findings(path: Path | None) -> list[CheckFinding]:
         users = [line.user for line in lines if line.user is not None]
         found += check_mail.mail(config, users, daemon.named.uid if daemon.named is not None else os.geteuid())
     return found
+
+
+def _scheme(line: Line) -> str:
+    return line.user.secret.scheme if line.user is not None and line.user.secret is not None else ""
 
 
 # --- configuration, certificates, state ---

@@ -13,7 +13,7 @@ from typing import Final
 
 from pop3d.assembly import maildir_store
 from pop3d.auth import Account
-from pop3d.auth.users_file import StoredUser
+from pop3d.auth.stored import StoredUser
 from pop3d.commands import check_missing, check_names
 from pop3d.commands.check_compressed import CompressedMail
 from pop3d.commands.check_lists import ForeignLists

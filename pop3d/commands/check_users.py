@@ -1,14 +1,18 @@
-"""`pop3d check`, and the users file: who cannot log in, or has no mailbox."""
+"""`pop3d check`, and the users file: who cannot log in or has no mailbox, and what of it has no effect."""
 
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Iterator
 
-from pop3d.auth import Account, check_user_name
-from pop3d.auth.passwords import CRYPT_EXTRA, PLAIN, PROVED_BY, lacks_extra, serves
-from pop3d.auth.users_file import Line, StoredUser
+from pop3d.auth import Account
+from pop3d.auth.crypt_hashes import remedy
+from pop3d.auth.extra_fields import FieldMeaning, meaning_of
+from pop3d.auth.passwd_file import Line
+from pop3d.auth.passwords import PROVED_BY, serves
+from pop3d.auth.schemes import PLAIN, Secret
+from pop3d.auth.stored import StoredUser
+from pop3d.auth.users_summary import UsersSummary, named, summarized
 from pop3d.commands.finding import CheckFinding, counted, fault, mode_faults, warning
 from pop3d.config import Config, are_one_mailbox
 from pop3d.stores import StoreError
@@ -24,40 +28,64 @@ def users(config: Config, lines: list[Line]) -> Iterator[CheckFinding]:
     seen: set[str] = set()
     for line in lines:
         where = f"{path} line {line.number}"
-        if line.user is None:
-            yield fault(where, line.fault, _remedy(line.name, again=line.name in seen))
-        else:
-            yield from _mechanisms(where, line.user, config.auth.mechanisms)
+        if line.locked:
+            yield warning(where, f"the user {line.name!r} is locked", "nothing, if that is meant")
+        elif line.fault:
+            yield fault(where, line.fault, _remedy(line, again=line.name in seen))
+        if line.indented:
+            what = "there are blanks before it, which Dovecot takes for a part of the name"
+            yield warning(where, what, "remove them")
+        if line.user is not None:
+            if line.user.secret is not None:
+                yield from _mechanisms(where, line.user, line.user.secret, config.auth.mechanisms)
             yield from _fields(where, line.user, config)
         seen.add(line.name)
-    known = [line.user for line in lines if line.user is not None]
-    lacking = Counter(user.secret.scheme for user in known if lacks_extra(user.secret.scheme))
-    for scheme, count in lacking.items():
-        yield fault(path, f"{counted(count, 'user')} of {{{scheme}}} cannot log in", CRYPT_EXTRA)
+    yield from _together(config, summarized(lines))
     if not lines:
-        yield warning(path, "nobody can log in", "`pop3d user add NAME` adds a user")
+        yield fault(path, "nobody can log in, and `serve` does not start", "`pop3d user add NAME` adds a user")
 
 
-def _remedy(name: str, *, again: bool) -> str:
-    if again:
-        return "remove one of the two lines"
-    try:
-        check_user_name(name)
-    except ValueError:
-        return "mend the line, or remove it"
-    return f"mend the line, or store another secret with `pop3d user passwd {shlex.quote(name)}`"
+def _together(config: Config, summary: UsersSummary) -> Iterator[CheckFinding]:
+    """What many users may have in common: a finding each, with how many and the first of them."""
+    path = config.auth.users
+    for number, text in summary.wrong:
+        yield fault(f"{path} line {number}", text, "mend the field")
+    for scheme, names in summary.lacking.items():
+        yield fault(path, f"{_counted(names)} of {{{scheme}}} cannot log in", remedy(scheme))
+    for field, names in summary.refused.items():
+        if meaning_of(field).meaning is FieldMeaning.OBEYED:
+            yield warning(path, f"{_counted(names)} may not log in ({field})", "nothing, if that is meant")
+        else:
+            what = f"{_counted(names)} cannot log in because of the field {field}: {meaning_of(field).why}"
+            yield fault(path, what, "remove the field")
+    for field, names in summary.unused.items():
+        what = f"{_counted(names)} with the field {field}, which has no effect: {meaning_of(field).why}"
+        yield warning(path, what, "remove it, or ignore this")
+    for scheme, names in summary.weak.items():
+        what = f"{_counted(names)} with a weak secret, {{{scheme}}}"
+        yield warning(path, what, "`pop3d user passwd NAME` stores a better one")
 
 
-def _mechanisms(where: str, user: StoredUser, mechanisms: tuple[str, ...]) -> Iterator[CheckFinding]:
+def _counted(names: list[str]) -> str:
+    return f"{counted(len(names), 'user')} ({named(names)})"
+
+
+def _remedy(line: Line, *, again: bool) -> str:
+    if line.user is not None:
+        return f"mend the line, or store another secret with `pop3d user passwd {shlex.quote(line.name)}`"
+    return "remove one of the two lines" if line.name and again else "mend the line, or remove it"
+
+
+def _mechanisms(where: str, user: StoredUser, secret: Secret, mechanisms: tuple[str, ...]) -> Iterator[CheckFinding]:
     """A mechanism that is offered, but not for this user."""
-    scheme = user.secret.scheme
-    lacking = [name for name in mechanisms if name in PROVED_BY and not serves(user.secret, PROVED_BY[name])]
+    scheme = secret.scheme
+    lacking = [name for name in mechanisms if name in PROVED_BY and not serves(secret, PROVED_BY[name])]
     if lacking:
         option = " --scheme plain" if "apop" in lacking else ""
-        secret, stores = f"{{{scheme}}}, which does", "what does"
+        has, stores = f"{{{scheme}}}, which does", "what does"
         if scheme == PLAIN:
-            secret, stores = f"a {{{PLAIN}}} secret that SASLprep (RFC 4013) refuses, which does", "another password"
-        what = f"the user {user.name!r} has {secret} not serve {', '.join(lacking)}"
+            has, stores = f"a {{{PLAIN}}} secret that SASLprep (RFC 4013) refuses, which does", "another password"
+        what = f"the user {user.name!r} has {has} not serve {', '.join(lacking)}"
         if len(lacking) == len(mechanisms):
             what += ": no login is possible"
         remedy = f"`pop3d user passwd {shlex.quote(user.name)}{option}` stores {stores}"

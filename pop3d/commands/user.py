@@ -16,7 +16,8 @@ from rich.text import Text
 
 from pop3d.auth import AuthError, check_user_name
 from pop3d.auth.names import AS_IS, UserNames
-from pop3d.auth.passwords import ARGON2ID, PASSWORD_OCTETS_MAX, PLAIN, PROVED_BY, SCRAM, Secret, serves
+from pop3d.auth.passwords import PASSWORD_OCTETS_MAX, PROVED_BY, serves
+from pop3d.auth.schemes import ARGON2ID, PLAIN, SCRAM, Secret
 from pop3d.auth.users_file import (
     Line,
     UnknownUser,
@@ -124,14 +125,18 @@ def list_users(*, config: Path | None, users: Path | None) -> None:
         return
     table = Table("name", "scheme", "fields", box=None, header_style="bold", pad_edge=False)
     for line in lines:
-        fields = ", ".join(line.user.fields) if line.user is not None else f"line {line.number}: {line.fault}"
-        style = "" if line.user is not None else "red"
+        fields = ", ".join(line.user.fields) if line.user is not None else ""
+        style = ""
+        if line.fault and not line.locked:
+            fields, style = f"line {line.number}: {line.fault}", "red"
         table.add_row(Text(sanitized(line.name) or "?"), Text(_scheme(line)), Text(fields, style))
     console.print(table)
 
 
 def _scheme(line: Line) -> str:
-    return line.user.secret.scheme if line.user is not None else "?"
+    if line.locked:
+        return "locked"
+    return line.user.secret.scheme if line.user is not None and line.user.secret is not None else "?"
 
 
 @contextmanager

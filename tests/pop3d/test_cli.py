@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pop3d import cli
-from pop3d.auth.users_file import parse_users
+from pop3d.auth.users_file import read_lines
 
 
 def test_user_add(run_pop3d, tmp_path: Path) -> None:
@@ -15,7 +15,7 @@ def test_user_add(run_pop3d, tmp_path: Path) -> None:
     added = run_pop3d("user", "add", "alice", "--users", str(users), "--password-stdin", stdin="se:cret\n")
     assert added.returncode == 0
     assert added.stderr == ""
-    assert parse_users(users.read_text(), "users").keys() == {"alice"}
+    assert [line.name for line in read_lines(users)] == ["alice"]
     again = run_pop3d("user", "add", "alice", "--users", str(users), "--password-stdin", stdin="x\n")
     assert again.returncode == 65
     assert (

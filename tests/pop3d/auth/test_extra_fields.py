@@ -40,6 +40,7 @@ def test_the_row_of_a_field(name: str, meaning: FieldMeaning, row: str) -> None:
         ("colour=blue\tnologin", "nologin"),
         ("proxy=y nologin", "nologin"),
         ("nologin:default", "nologin"),
+        ("nologin:protected=y", "nologin"),
         ("nologin nologin:remove", ""),
         ("nologin:remove nologin", "nologin"),
         (":default =x", ""),

@@ -17,10 +17,12 @@ from pathlib import Path
 import pytest
 
 from pop3core.events import Password
-from pop3d.auth import Account, AuthUnavailable
+from pop3d.auth import Account, AuthUnavailable, crypt_hashes
 from pop3d.auth import hashing as hashing_module
+from pop3d.auth.crypt_hashes import is_native
 from pop3d.auth.hashing import Hashing, variants
 from pop3d.auth.passwords import hashed, parse_secret
+from pop3d.auth.schemes import SHA512_CRYPT
 from pop3d.auth.users_file import UsersFile
 from tests.loops import more_turns_than
 from tests.pop3d.auth.test_passwords import MADE_ELSEWHERE, SHA512
@@ -69,6 +71,40 @@ def hashing() -> Iterator[Hashing]:
         worker.join(20)
 
 
+@pytest.fixture
+def without_libcrypt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process."""
+    monkeypatch.setattr(crypt_hashes, "_native_schemes", frozenset)
+
+
+NO_LIBCRYPT = """
+import ctypes
+found = ctypes.CDLL
+def library(name, *more, **others):
+    if str(name).startswith("libcrypt.so"):
+        raise OSError
+    return found(name, *more, **others)
+ctypes.CDLL = library
+"""
+
+
+def customized(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str = "") -> None:
+    """Daemons have no libcrypt, and run ``code`` first."""
+    (folder / "without").mkdir()
+    (folder / "without/sitecustomize.py").write_text(NO_LIBCRYPT + code)
+    monkeypatch.setenv("PYTHONPATH", str(folder / "without"), prepend=os.pathsep)
+
+
+@pytest.mark.skipif(not is_native(SHA512_CRYPT), reason="needs libcrypt of libxcrypt (Debian: libcrypt1)")
+async def test_what_libcrypt_checks_needs_no_process(hashing: Hashing) -> None:
+    stored = parse_secret(SHA512)
+    async with more_turns_than(20):
+        assert await hashing.matches(stored, (b"x", b"secret"))
+        assert not any(await asyncio.gather(*(hashing.matches(stored, (b"x",)) for _ in range(20))))
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.usefixtures("without_libcrypt")
 async def test_what_holds_the_lock_runs_in_a_process(hashing: Hashing) -> None:
     stored = parse_secret(SHA512)
     assert await hashing.matches(stored, (b"x", b"secret"))
@@ -79,6 +115,7 @@ async def test_what_holds_the_lock_runs_in_a_process(hashing: Hashing) -> None:
         assert not any(await asyncio.gather(*(hashing.matches(stored, (b"x",)) for _ in range(20))))
 
 
+@pytest.mark.usefixtures("without_libcrypt")
 async def test_a_worker_that_dies_is_replaced(hashing: Hashing) -> None:
     stored = parse_secret(SHA512)
     assert await hashing.matches(stored, (b"secret",))
@@ -90,6 +127,7 @@ async def test_a_worker_that_dies_is_replaced(hashing: Hashing) -> None:
     assert await hashing.matches(stored, (b"secret",))
 
 
+@pytest.mark.usefixtures("without_libcrypt")
 async def test_processes_that_cannot_be_started(hashing: Hashing) -> None:
     stored = parse_secret(SHA512)
     executable = multiprocessing.spawn.get_executable()
@@ -103,6 +141,7 @@ async def test_processes_that_cannot_be_started(hashing: Hashing) -> None:
     assert await hashing.matches(stored, (b"secret",))
 
 
+@pytest.mark.usefixtures("without_libcrypt")
 async def test_workers_leave_signals_to_the_daemon(hashing: Hashing) -> None:
     stored = parse_secret(SHA512)
     assert await hashing.matches(stored, (b"secret",))
@@ -195,7 +234,12 @@ def wait_until(true: Callable[[], object]) -> None:
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 
 
-def test_the_daemon_takes_every_scheme(site: Site) -> None:
+@pytest.mark.parametrize("native", [True, False])
+def test_the_daemon_takes_every_scheme(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
+    if not native:
+        customized(tmp_path, monkeypatch)
     daemon = serving(site, "".join(f"u{n}:{text}\n" for n, text in enumerate(MADE_ELSEWHERE)))
     try:
         for n in range(len(MADE_ELSEWHERE)):
@@ -208,7 +252,8 @@ def test_the_daemon_takes_every_scheme(site: Site) -> None:
 
 
 @needs_proc
-def test_a_check_that_dies_is_no_failed_login(site: Site) -> None:
+def test_a_check_that_dies_is_no_failed_login(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    customized(tmp_path, monkeypatch)
     daemon = serving(site, f"alice:{SHA512}\nbob:{SLOW}\n")
     try:
         client = poplib.POP3_SSL("localhost", site.port, context=site.context(), timeout=30)
@@ -224,14 +269,16 @@ def test_a_check_that_dies_is_no_failed_login(site: Site) -> None:
     finally:
         assert daemon.end() == 0
     assert (
-        "a login could not be checked: a process that checks SHA-crypt passwords did not start, or ended" in daemon.log
+        "a login could not be checked: a process that checks passwords of crypt(3) did not start, or ended"
+        in daemon.log
     )
     assert "authentication failed" not in daemon.log
     assert "Traceback" not in daemon.log
 
 
 @needs_proc
-def test_workers_die_with_a_daemon_that_is_killed(site: Site) -> None:
+def test_workers_die_with_a_daemon_that_is_killed(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    customized(tmp_path, monkeypatch)
     daemon = serving(site, f"alice:{SHA512}\n")
     assert logged_in(site, "alice", "secret").startswith("+OK")
     workers = workers_of(daemon)
@@ -244,11 +291,7 @@ def test_workers_die_with_a_daemon_that_is_killed(site: Site) -> None:
 def test_without_the_extra_only_those_users_stay_outside(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "without").mkdir()
-    (tmp_path / "without/sitecustomize.py").write_text(
-        "import sys\nsys.modules['passlib'] = sys.modules['bcrypt'] = None\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "without"), prepend=os.pathsep)
+    customized(tmp_path, monkeypatch, "import sys\nsys.modules['passlib'] = sys.modules['bcrypt'] = None\n")
     daemon = serving(site, f"a:{SHA512}\nb:{SHA512}\nc:{MADE_ELSEWHERE[3]}\nd:{MADE_ELSEWHERE[0]}\n")
     try:
         for name in ("a", "b", "c", "nobody"):
@@ -258,5 +301,5 @@ def test_without_the_extra_only_those_users_stay_outside(
         assert daemon.end() == 0
     lines = [line for line in daemon.log.splitlines() if "pip install 'pop3core[crypt]'" in line]
     assert len(lines) == 2
-    assert "2 users of {SHA512-CRYPT} cannot log in" in lines[0]
-    assert "1 users of {BLF-CRYPT} cannot log in" in lines[1]
+    assert "2 users (a, b) of {SHA512-CRYPT} cannot log in" in lines[0]
+    assert "1 user (c) of {BLF-CRYPT} cannot log in" in lines[1]

@@ -102,7 +102,7 @@ async def test_an_unknown_user_costs_what_most_cost(tmp_path: Path, monkeypatch:
         ((fast, slow, fast), ("ARGON2ID", "$argon2id$v=19$m=19456,t=2,p=1")),
         ((MADE_ELSEWHERE[0], MADE_ELSEWHERE[3], MADE_ELSEWHERE[3]), ("BLF-CRYPT", "$2y$05")),
         (("{PLAIN}x", MADE_ELSEWHERE[0]), ("SSHA512", "")),
-        ((), ("ARGON2ID", "$argon2id$v=19$m=19456,t=2,p=1")),
+        (("*",), ("ARGON2ID", "$argon2id$v=19$m=19456,t=2,p=1")),
     ):
         path.write_text("".join(f"u{n}:{secret}\n" for n, secret in enumerate(secrets)))
         users = UsersFile(path)

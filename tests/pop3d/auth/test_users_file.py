@@ -21,7 +21,7 @@ from pop3d.auth.users_file import (
     UserExists,
     UsersFile,
     add_user,
-    parse_users,
+    read_lines,
     remove_user,
     set_password,
 )
@@ -42,67 +42,103 @@ async def check(users: UsersFile, name: str, secret: bytes, authzid: str = "") -
 # --- reading ---
 
 
-def test_fields_of_a_dovecot_passwd_file() -> None:
-    text = (
-        "# a comment\n\n"
-        "alice:{PLAIN}se cret,=%+/#:1000:1000::/home/alice::userdb_quota=1\n"
-        "bob@example.org:{plain}x\r\n"
-        "carol:{PLAIN}y::::::\n"
-    )
-    users = parse_users(text, "users")
-    assert list(users) == ["alice", "bob@example.org", "carol"]
-    assert users["alice"].secret.value == "se cret,=%+/#"
-    assert users["alice"].home == "/home/alice"
-    assert users["bob@example.org"].home is None
-    assert users["carol"].home is None
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("alice", "a line is name:"),
-        ("alice:secret-in-clear", "no scheme"),
-        ("alice:{NOPE}secret-in-clear", "unknown scheme"),
-        ("alice:{SSHA256}secret-in-clear", "{SSHA256} is not a digest and its salt in base64"),
-        ("alice:{SSHA512.HEX}secret-in-clear", "{SSHA512} is not a digest and its salt in hexadecimal digits"),
-        ("alice:{SSHA256}K7gNU3sdo+OL0wNhqoVWhr3g6s1xYv72ol/pe/Unols=", "is not a digest and its salt"),
-        ("alice:{SSHA256.ROT13}secret-in-clear", "unknown scheme"),
-        ("alice:{PLAIN.HEX}secret-in-clear", "unknown scheme"),
-        ("alice:{SHA256-CRYPT}secret-in-clear", "is not $5$salt$hash"),
-        ("alice:{SHA512-CRYPT}$5$abc$secret-in-clear", "is not $6$salt$hash"),
-        (f"alice:{{SHA512-CRYPT}}$6$rounds=999999999$abc${'a' * 86}", "{SHA512-CRYPT} has rounds of 1000 to 1000000"),
-        (f"alice:{{SHA256-CRYPT}}$5$rounds=10$abc${'a' * 43}", "{SHA256-CRYPT} has rounds of 1000 to 1000000"),
-        ("alice:{BLF-CRYPT}$2y$05$secret-in-clear", "is not $2y$NN$"),
-        (f"alice:{{BLF-CRYPT}}$2y$31${'a' * 53}", "{BLF-CRYPT} has a cost of 4 to 16"),
-        ("alice:{ARGON2ID}$argon2id$v=19$m=65536,t=200,p=1$c2FsdHNhbHQ$c2VjcmV0LWluLWNsZWFy", "times passes"),
-        ("alice:{ARGON2ID}$argon2id$v=19$m=65536,t=1,p=999$c2FsdHNhbHQ$c2VjcmV0LWluLWNsZWFy", "lanes"),
-        ("alice:{SCRAM-SHA-256}secret-in-clear", "is not iterations,salt,StoredKey,ServerKey"),
-        ("alice:{SCRAM-SHA-256}4096,c2E=,c2E=,c2E", "is not iterations,salt,StoredKey,ServerKey"),
-        ("alice:{SCRAM-SHA-256}100,c2E=,c2E=,c2E=", "4096 to 1000000 iterations"),
-        ("alice:{PLAIN}", "empty"),
-        ("alice:{ARGON2ID}secret-in-clear", "no Argon2id hash"),
-        ("alice:{ARGON2ID}$argon2i$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$secret-in-clear", "no Argon2id hash"),
-        ("alice:{ARGON2ID}$argon2id$v=19$m=4194304,t=1,p=1$c2FsdHNhbHQ$c2VjcmV0LWluLWNsZWFy", "KiB of memory"),
-        (":{PLAIN}secret-in-clear", "not empty"),
-        ("../x:{PLAIN}secret-in-clear", '"/"'),
-        ("a b:{PLAIN}secret-in-clear", "blanks"),
-        ("bob:{PLAIN}secret-in-clear\nbob:{PLAIN}x", "twice"),
-    ],
-)
-def test_a_faulty_line_is_named_and_no_secret_shown(line: str, words: str) -> None:
-    with pytest.raises(AuthError) as caught:
-        parse_users(f"# first\n{line}\n", "users")
-    assert words in str(caught.value)
-    assert "users line " in str(caught.value)
-    assert "secret-in-clear" not in str(caught.value)
-
-
-def test_a_file_that_is_not_there_or_not_utf_8(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(AuthError, match="pop3d user add"):
         UsersFile(tmp_path / "nowhere")
-    (tmp_path / "users").write_bytes(b"alice:{PLAIN}\xff\n")
-    with pytest.raises(AuthError, match="not UTF-8"):
-        UsersFile(tmp_path / "users")
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nobody yet\n  \n", "\ufeff"])
+def test_a_file_without_users_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(AuthError, match="it has no users; add one with `pop3d user add`"):
+        users_file(tmp_path, text)
+
+
+def test_a_file_of_which_no_line_can_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AuthError, match="no line can be read; line 2: a line is name:"):
+        users_file(tmp_path, "# users\nalice\nroot:x:0:0:root:/root:/bin/bash\nbob:{NOPE}x\n")
+
+
+@pytest.mark.parametrize("secret", ["*", "!", "!!", "{SHA512-CRYPT}!$6$x$y", "{PLAIN}y::::::nologin"])
+async def test_the_last_user_can_be_locked(tmp_path: Path, secret: str) -> None:
+    users = users_file(tmp_path, "alice:{PLAIN}y\n")
+    (tmp_path / "users").write_text(f"alice:{secret}\n")
+    await users.reload()
+    account = await check(users, "alice", b"y")
+    assert account is None or account.forbidden
+    await users.close()
+
+
+FAULTY = [
+    "bob:*",
+    "bob:!!",
+    "bob:x",
+    "bob:",
+    "bob:{SHA512-CRYPT}!$6$abc$def",
+    "bob:{NOPE}secret",
+    "bob:secret",
+    "bob",
+    "b ob:{PLAIN}secret",
+    "alice:{PLAIN}other",
+    "bob:{PLAIN}\udcff",
+    "bob:{ARGON2ID}secret",
+    ":",
+]
+
+
+@pytest.mark.parametrize("line", FAULTY)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+async def test_a_faulty_line_costs_its_own_user(tmp_path: Path, line: str, end: str) -> None:
+    text = f"# users{end}alice:{{PLAIN}}secret{end}{line}{end}carol:{{PLAIN}}secret"
+    (tmp_path / "users").write_bytes(text.encode("utf-8", "surrogateescape"))
+    users = UsersFile(tmp_path / "users")
+    for name in ("alice", "carol"):
+        assert await check(users, name, b"secret") == Account(name)
+    for password in (b"secret", b"", b"*", b"x", b"!!", b"other", line.partition(":")[2].encode("utf-8", "replace")):
+        assert await check(users, "bob", password) is None
+    assert await check(users, "alice", b"other") is None
+    await users.close()
+
+
+async def test_who_cannot_log_in_still_gets_mail_and_is_let_in_by_no_mechanism(tmp_path: Path) -> None:
+    users = users_file(tmp_path, "alice:{PLAIN}y\nbob:*:1:2::/home/bob\ncarol:{NOPE}z::::/home/carol\n")
+    for name, why in (("bob", "locked"), ("carol", "an unknown scheme")):
+        account = await users.account(name)
+        assert account is not None
+        assert account.home == f"/home/{name}"
+        verified = await users.authenticate(Verified(name, "", "EXTERNAL"))
+        assert verified is not None
+        assert verified.forbidden.startswith(why)
+        unknown = await users.secret("nobody", "SCRAM-SHA-256", "n")
+        assert type(await users.secret(name, "SCRAM-SHA-256", "n")) is type(unknown) is NoSecret
+    await users.close()
+
+
+async def test_a_faulty_line_costs_its_user_what_an_unknown_user_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr("pop3d.auth.hashing.matches", lambda stored, _: seen.append(stored.scheme) or True)
+    users = users_file(tmp_path, f"alice:{hashed('x')}\nbob:!\ncarol:{{NOPE}}x\n")
+    for name in ("nobody", "bob", "carol"):
+        assert await check(users, name, b"x") is None
+        assert seen == ["ARGON2ID"]
+        seen.clear()
+    await users.close()
+
+
+def test_the_log_has_a_line_for_each_fault_and_not_too_many(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = ["alice:{PLAIN}y", *(f"u{n}:*" for n in range(30)), "bob:{SHA}nU4eI71bcnBGqeO0t9tXvY1u5oQ=::::::colour=1"]
+    lines += ["left:{PLAIN}y::::::nologin", "away:{PLAIN}y::::::proxy=y", "here:{PLAIN}y::::::allow_nets=10.0.0.0/8,x"]
+    users = users_file(tmp_path, "\n".join(lines))
+    users.tell_faults()
+    told = [record.getMessage().removeprefix(f"{tmp_path / 'users'}: ") for record in caplog.records]
+    assert told[:20] == [f"line {n + 2}: locked: a marker stands where the secret belongs" for n in range(20)]
+    assert told[20:] == [
+        "and 11 more; `pop3d check` lists all",
+        "1 user (away) cannot log in because of the field proxy: the mailbox is on another server",
+        "1 user (bob) have the field colour, which has no effect: no such field is known",
+        "1 user (bob) have a weak secret, {SHA1}: `pop3d user passwd` stores a better one",
+    ]
 
 
 @pytest.mark.parametrize("name", ["alice", "alice@example.org", "jürgen", "a.b-c_d+e", "x" * 255])
@@ -187,8 +223,8 @@ async def test_users_are_reloaded_and_a_faulty_file_is_not(tmp_path: Path) -> No
 
 
 def test_no_secret_in_any_repr(tmp_path: Path) -> None:
-    users = parse_users("alice:{PLAIN}hidden-one\n", "users")
-    assert "hidden-one" not in repr(users)
+    (tmp_path / "users").write_text("alice:{PLAIN}hidden-one\nbob:hidden-one\nhidden-one\n")
+    assert "hidden-one" not in repr(read_lines(tmp_path / "users"))
     assert "hidden-one" not in repr(Password("alice", "", b"hidden-one"))
 
 
@@ -219,10 +255,20 @@ def test_add_refuses_what_would_not_be_read_back(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"user name|password|secret"):
             add_user(path, name, password, scheme="PLAIN")
     assert path.read_bytes() == before
-    path.write_text("faulty\n")
-    with pytest.raises(AuthError):
-        add_user(path, "bob", "x")
-    assert path.read_text() == "faulty\n"
+
+
+def test_add_to_a_file_with_faulty_lines_leaves_them(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    faulty = b"\xef\xbb\xbffaulty\r\n  \n\xff\xfe:{NOPE}x\n\tindented:{PLAIN}y\ndora:*\ndora:x"
+    path.write_bytes(faulty)
+    add_user(path, "bob", "x", scheme="PLAIN")
+    assert path.read_bytes() == faulty + b"\nbob:{PLAIN}x\n"
+    for name in ("dora", "indented"):
+        with pytest.raises(UserExists):
+            add_user(path, name, "x")
+    set_password(path, "indented", "z", scheme="PLAIN")
+    remove_user(path, "dora")
+    assert path.read_bytes() == b"\xef\xbb\xbffaulty\r\n  \n\xff\xfe:{NOPE}x\n\tindented:{PLAIN}z\nbob:{PLAIN}x\n"
 
 
 def test_add_through_a_link_keeps_the_link(tmp_path: Path) -> None:
@@ -381,7 +427,7 @@ def test_many_editors_at_once_lose_no_user(tmp_path: Path) -> None:
     ]
     assert [editor.wait(60) for editor in editors] == [0] * 6
     wanted = {"old"} | {f"e{n}-{m}" for n in range(6) for m in range(1, 8)}
-    assert parse_users(users.read_text(), "users").keys() == wanted
+    assert {line.name for line in read_lines(users)} == wanted
     assert users.read_text().startswith("# first\nold:{PLAIN}x\n")
     assert sorted(os.listdir(tmp_path)) == ["link", "users"]
 

@@ -18,6 +18,7 @@ from pop3d.config import load
 from pop3d.exit_status import ExitStatus
 from pop3d.net.certificates import create_self_signed
 from tests.pki import Authority
+from tests.pop3d.auth.test_hashing import customized
 from tests.pop3d.auth.test_passwords import MADE_ELSEWHERE
 from tests.pop3d.commands.findings import as_root, change, checked, found, only
 from tests.site import Site
@@ -200,7 +201,8 @@ def test_check_becomes_the_user_when_root_runs_it(open_site: Site) -> None:
 
 
 @as_root
-def test_a_python_that_the_user_cannot_run(open_site: Site) -> None:
+def test_a_python_that_the_user_cannot_run(open_site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    customized(tmp_path, monkeypatch)
     (open_site.root / "users").write_text(f"alice:{MADE_ELSEWHERE[5]}\n")
     try:
         subprocess.run([sys.executable, "-c", "import pop3d"], user=12345, check=True, capture_output=True, cwd="/")

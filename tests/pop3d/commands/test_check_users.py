@@ -1,11 +1,11 @@
 """`pop3d check` and the users file: who cannot log in, or has no mailbox."""
 
-import os
 from pathlib import Path
 
 import pytest
 
 from pop3d.auth.passwords import hashed
+from tests.pop3d.auth.test_hashing import customized
 from tests.pop3d.auth.test_passwords import MADE_ELSEWHERE
 from tests.pop3d.commands.findings import change, found, only
 from tests.site import Site
@@ -21,7 +21,7 @@ def test_a_users_file_that_cannot_be_read(site: Site) -> None:
     users.chmod(0o600)
     only(site, "fault", "not UTF-8")
     users.write_text("# nobody\n")
-    only(site, "warning", "nobody can log in; `pop3d user add NAME`")
+    only(site, "fault", "nobody can log in, and `serve` does not start; `pop3d user add NAME`")
     users.unlink()
     only(site, "fault", "No such file or directory; make it with `pop3d user add`")
 
@@ -80,12 +80,10 @@ def test_who_has_a_plain_secret_that_no_proof_can_be_made_of(site: Site) -> None
 def test_schemes_without_their_extra(site: Site, tmp_path: Path, run_pop3d, monkeypatch) -> None:
     (site.root / "users").write_text(f"alice:{MADE_ELSEWHERE[3]}\nbob:{MADE_ELSEWHERE[5]}\n")
     assert found(site) == []
-    (tmp_path / "without").mkdir()
-    (tmp_path / "without/sitecustomize.py").write_text("import sys\nsys.modules['passlib'] = None\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "without"), prepend=os.pathsep)
+    customized(tmp_path, monkeypatch, "import sys\nsys.modules['passlib'] = None\n")
     done = run_pop3d("check", "--config", str(site.config))
     assert done.returncode == 78
-    assert "1 user of {SHA512-CRYPT} cannot log in; pip install 'pop3core[crypt]'" in done.stdout
+    assert "1 user (bob) of {SHA512-CRYPT} cannot log in; pip install 'pop3core[crypt]'" in done.stdout
 
 
 def test_users_without_a_mailbox(site: Site) -> None:
@@ -102,3 +100,38 @@ def test_a_user_whose_deleted_messages_are_kept_in_the_mailbox(site: Site) -> No
     homes = [f"{name}:{{PLAIN}}x::::{site.root}/homes/{name}" for name in ("alice", "bob")]
     (site.root / "users").write_text(f"{homes[0]}\n{homes[1]}/inner\n")
     only(site, "fault", "line 1: `deleted` of the user 'alice' is the mailbox itself, so nothing can be deleted")
+
+
+def test_locked_users_and_indented_lines_are_no_faults(site: Site) -> None:
+    (site.root / "users").write_text("alice:{PLAIN}x\nbob:!$6$hidden\n  carol:{PLAIN}hidden\n")
+    seen = found(site)
+    assert [(kind, text.partition(" line ")[2]) for kind, text in seen] == [
+        ("warning", "2: the user 'bob' is locked; nothing, if that is meant"),
+        ("warning", "3: there are blanks before it, which Dovecot takes for a part of the name; remove them"),
+    ]
+
+
+def test_extra_fields_and_weak_secrets_are_counted(site: Site) -> None:
+    (site.root / "users").write_text(
+        "alice:{PLAIN}x\nu1:{PLAIN}x::::::nologin\nu2:{PLAIN}x::::::nologin userdb_mail=maildir:~/M\n"
+        "u3:{PLAIN}x::::::allow_nets=10.0.0.0/8,nowhere\nu4:{PLAIN}x::::::proxy=y host=10.0.0.1\n"
+        + "".join(f"w{n}:{{SHA}}nU4eI71bcnBGqeO0t9tXvY1u5oQ=\n" for n in range(5))
+    )
+    where = f"{site.root / 'users'}"
+    assert [(kind, text.removeprefix(where).removeprefix(": ")) for kind, text in found(site)] == [
+        ("fault", " line 4: allow_nets: 'nowhere' is no network; mend the field"),
+        ("warning", "2 users (u1, u2) may not log in (nologin); nothing, if that is meant"),
+        (
+            "fault",
+            "1 user (u4) cannot log in because of the field proxy: the mailbox is on another server; remove the field",
+        ),
+        (
+            "warning",
+            "1 user (u2) with the field userdb_mail, which has no effect: [store] says where the mailbox is; "
+            "remove it, or ignore this",
+        ),
+        (
+            "warning",
+            "5 users (w0, w1, w2 ...) with a weak secret, {SHA1}; `pop3d user passwd NAME` stores a better one",
+        ),
+    ]
