@@ -23,11 +23,13 @@ from pop3d.observe.log import sanitized
 from pop3d.stores import StoreError
 from pop3d.stores.maildir.delivery import sizes_in
 from pop3d.stores.maildir.folders import named_below, open_folder
+from pop3d.stores.maildir.kept_ids import KeptIds
 from pop3d.stores.maildir.mailbox_records import MailboxRecords
 from pop3d.stores.maildir.seen_mailboxes import SeenMailboxes, is_there
 from pop3d.stores.maildir.store import mailbox_path
 from pop3d.stores.quota import quota_of
 from pop3d.system.folders import open_inside
+from pop3d.system.state_folder import KEEP
 
 __all__ = ["forget", "show"]
 
@@ -86,7 +88,7 @@ def show(user: str, config: Path | None, *, as_json: bool) -> None:
 
 
 def forget(user: str, config: Path | None) -> None:
-    """Let a mailbox that is missing count as one that never was.
+    """Let a mailbox that is missing count as one that never was, and its unique-ids too.
 
     So does the folder of all mailboxes, if that is missing or empty, once no other mailbox was seen in it.
     """
@@ -98,6 +100,7 @@ def forget(user: str, config: Path | None) -> None:
     try:
         if is_there(path):
             raise CommandError(f"{path} is there; only a mailbox that is missing can be forgotten", ExitStatus.DATAERR)
+        KeptIds(settings.state / KEEP).forget(path)
         known = seen.records.forget(path)
         print(f"{path} is forgotten" if known else f"{path} was never seen: nothing to forget")
         if seen.root is not None and seen.root_gone() is not None:

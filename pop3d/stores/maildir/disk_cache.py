@@ -22,6 +22,7 @@ import re
 import sys
 import zlib
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -29,14 +30,14 @@ from typing import Any, BinaryIO, Final
 from pop3core.maildrop import Listing, PackedOctets
 from pop3d.stores.maildir.compressed import known_forms
 from pop3d.stores.maildir.memory_cache import Stamps
-from pop3d.stores.maildir.scan import Scan, UniqueIds, announced
+from pop3d.stores.maildir.scan import ByPlace, Scan, UniqueIds, announced
 from pop3d.system.state_folder import make_folders
 
 __all__ = ["CachedListing", "ListingFile"]
 
 _HEADER_MAX: Final = 64  # octets
 _SIZE_IN_NAME = re.compile(rb",[SW]=[0-9]")
-_HEADER = re.compile(rb"pop3d listing ([45]) ([0-9a-f]{8})\n")
+_HEADER = re.compile(rb"pop3d listing ([456]) ([0-9a-f]{8})\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +75,18 @@ class ListingFile:
         """Keep a listing; a full or read-only disk only means that the next process lists and counts again."""
         names, ends = found.names.packed
         uids = found.listing.uids
-        others = uids.others if isinstance(uids, UniqueIds) else {}
+        places, others = ByPlace.of(uids.others if isinstance(uids, UniqueIds) else {}).packed
+        other_octets, other_ends = others.packed
         about = {
             "order": sys.byteorder,
             "forms": known_forms(),
             "stamps": stamps,
             "names": len(names),
             "messages": len(ends),
-            "others": {place: uid.decode("ascii") for place, uid in others.items()},
+            "others": [len(places), len(other_octets)],
         }
-        numbers = (ends, array("Q", found.listing.sizes), found.inodes)
-        parts = (json.dumps(about).encode() + b"\n", names, *(some.tobytes() for some in numbers))
+        numbers = (ends, array("Q", found.listing.sizes), found.inodes, places, other_ends)
+        parts = (json.dumps(about).encode() + b"\n", names, *(some.tobytes() for some in numbers), other_octets)
         checksum = 0
         for part in parts:
             checksum = zlib.crc32(part, checksum)
@@ -92,7 +94,7 @@ class ListingFile:
         try:
             make_folders(self._path.parent)
             with beside.open("wb") as file:
-                file.write(b"pop3d listing 5 %08x\n" % checksum)
+                file.write(b"pop3d listing 6 %08x\n" % checksum)
                 file.writelines(parts)
             os.replace(beside, self._path)
         except OSError:
@@ -116,9 +118,13 @@ def _read(file: BinaryIO) -> CachedListing:
     line = file.readline()
     about: dict[str, Any] = json.loads(line)
     # nothing in it can be trusted before the checksum is known
-    if about["order"] != sys.byteorder or max(about["names"], about["messages"]) > os.fstat(file.fileno()).st_size:
+    others = about["others"] if header[1] == b"6" else [0, 0]
+    if (
+        about["order"] != sys.byteorder
+        or max(about["names"], about["messages"], *others) > os.fstat(file.fileno()).st_size
+    ):
         raise ValueError("numbers of another machine, or none")
-    ends, sizes, inodes = array("Q"), array("Q"), array("Q")
+    ends, sizes, inodes, places, other_ends = (array("Q") for _ in range(5))
     names = file.read(about["names"])
     ends.fromfile(file, about["messages"])
     sizes.fromfile(file, about["messages"])
@@ -126,14 +132,19 @@ def _read(file: BinaryIO) -> CachedListing:
         inodes.frombytes(bytes(sizes.itemsize * len(sizes)))
     else:
         inodes.fromfile(file, about["messages"])
+    places.fromfile(file, others[0])
+    other_ends.fromfile(file, others[0])
+    other_octets = file.read(others[1])
     checksum = 0
-    for part in (line, names, ends, sizes, *(() if of_names else (inodes,))):
+    for part in (line, names, ends, sizes, *(() if of_names else (inodes,)), places, other_ends, other_octets):
         checksum = zlib.crc32(part, checksum)
     if checksum != int(header[2], 16) or file.read(1):
         raise ValueError("torn")
     packed = PackedOctets.of(names, ends)
-    others = {int(place): uid.encode("ascii") for place, uid in about["others"].items()}
-    found = Scan(packed, Listing(sizes, UniqueIds(packed, others)), inodes)
+    uids: Mapping[int, bytes] = ByPlace(places, PackedOctets.of(other_octets, other_ends))
+    if header[1] != b"6":
+        uids = {int(place): uid.encode("ascii") for place, uid in about["others"].items()}
+    found = Scan(packed, Listing(sizes, UniqueIds(packed, uids)), inodes)
     if tuple(about.get("forms", ())) != known_forms():
         return CachedListing((), _sure(found))
     return CachedListing(tuple(None if stamp is None else tuple(stamp) for stamp in about["stamps"]), found)

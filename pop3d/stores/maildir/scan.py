@@ -43,7 +43,7 @@ from pop3d.stores.maildir.names import (
     unique_part,
 )
 
-__all__ = ["Scan", "ScanOptions", "Sizes", "UniqueIds", "announced", "scan"]
+__all__ = ["ByPlace", "Scan", "ScanOptions", "Sizes", "UniqueIds", "announced", "scan"]
 
 _READINGS_MAX: Final = 10
 """Of the folders, once more, in one scan; bounds the time that a busy neighbour can cost."""
@@ -51,15 +51,25 @@ _READINGS_MAX: Final = 10
 _SENT_SIZE = re.compile(rb",W=([0-9]{1,15})(?=[,:]|$)")
 
 
-class _ByPlace(Mapping[int, bytes]):
+class ByPlace(Mapping[int, bytes]):
     """Octets by place, ascending, in two pieces of memory: a dictionary of a million holds 150 MiB, and whoever drops
     it waits a tenth of a second.
     """
 
     __slots__ = ("_octets", "_places")
 
-    def __init__(self, found: Mapping[int, bytes]) -> None:
-        self._places, self._octets = array("Q", found), PackedOctets(found.values())
+    def __init__(self, places: array[int], octets: PackedOctets) -> None:
+        self._places, self._octets = places, octets
+
+    @classmethod
+    def of(cls, found: Mapping[int, bytes]) -> ByPlace:
+        """The same as a dictionary, whose keys ascend."""
+        return found if isinstance(found, cls) else cls(array("Q", found), PackedOctets(found.values()))
+
+    @property
+    def packed(self) -> tuple[array[int], PackedOctets]:
+        """The places, and what is there: to be kept."""
+        return self._places, self._octets
 
     def __len__(self) -> int:
         return len(self._places)
@@ -84,7 +94,7 @@ class UniqueIds(Sequence[bytes]):
 
     def __init__(self, names: PackedOctets, others: Mapping[int, bytes]) -> None:
         self._names = names
-        self._others: Mapping[int, bytes] = _ByPlace(others) if others else {}  # mostly none
+        self._others: Mapping[int, bytes] = ByPlace.of(others) if others else {}  # mostly none
 
     @property
     def others(self) -> Mapping[int, bytes]:

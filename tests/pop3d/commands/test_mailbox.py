@@ -13,6 +13,7 @@ import pytest
 
 from pop3d.auth import Account
 from pop3d.auth.users_file import add_user
+from pop3d.stores.maildir.kept_ids import KeptIds
 from pop3d.stores.maildir.store import MaildirStore
 from tests.site import Site
 
@@ -118,12 +119,15 @@ async def test_forget_one_mailbox(command, site: Site) -> None:
     assert (done.returncode, done.stderr) == (
         65, f"pop3d: {box} is there; only a mailbox that is missing can be forgotten\n",
     )  # fmt: skip
+    ids = KeptIds(site.root / "state" / "keep")
+    ids.add(str(box), {b"1.host": b"imported"})
     shutil.rmtree(box)
     shown = command("alice").stdout
     assert "state\tgone: " in shown
     assert "messages\tunknown" in shown
     done = command("alice", "--forget")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{box} is forgotten\n", "")
+    assert ids.load(str(box)) == {}
     assert "state\tnot there: an empty mailbox" in command("alice").stdout
 
 

@@ -1,7 +1,9 @@
 """Listings kept in the state folder: for the next process, and never needed."""
 
+import json
 import sys
 import zlib
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from pop3d.store_contract import ALICE, content
 from pop3d.stores.maildir import scan as maildir_listing
+from pop3d.stores.maildir.compressed import known_forms
 from pop3d.stores.maildir.disk_cache import ListingFile
 from pop3d.stores.maildir.scan import scan
 from pop3d.stores.maildir.store import MaildirMaildrop, MaildirOptions, MaildirStore
@@ -47,6 +50,7 @@ async def test_sizes_are_counted_once(store: MaildirStore, box: Path, monkeypatc
         b"pop3d listing 5 00000000\n[]\n",
         b"pop3d listing 5 00000000\n{}\n",
         b"pop3d listing 5 00000000\n{\n",
+        b"pop3d listing 6 00000000\n{}\n",
     ],
 )
 async def test_a_torn_or_foreign_cache_is_ignored(
@@ -60,7 +64,7 @@ async def test_a_torn_or_foreign_cache_is_ignored(
     whole = file.read_bytes()
     wrong_order = b"little" if sys.byteorder == "big" else b"big"
     other_machine = whole.partition(b"\n")[2].replace(sys.byteorder.encode(), wrong_order)
-    other_machine = b"pop3d listing 5 %08x\n" % zlib.crc32(other_machine) + other_machine
+    other_machine = b"pop3d listing 6 %08x\n" % zlib.crc32(other_machine) + other_machine
     huge = whole.replace(b'"messages": 3', b'"messages": 9000000000000')
     for torn in (octets, huge, whole[:-1], whole.replace(b"1.one", b"2.one"), whole + b"x", other_machine):
         file.write_bytes(torn)
@@ -69,6 +73,24 @@ async def test_a_torn_or_foreign_cache_is_ignored(
         assert list(drop.messages.sizes) == [5, 5, 7]
         await drop.close()
         assert sizes_kept(tmp_path, box) == kept
+
+
+def test_a_listing_with_other_unique_ids_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    file = ListingFile(tmp_path, "/mail/alice")
+    names, ends = b"cur/1 a:2,Snew/2.b", array("Q", [11, 18])
+    numbers = b"".join(array("Q", some).tobytes() for some in (ends, [5, 7], [101, 102]))
+    about = {"order": sys.byteorder, "forms": known_forms(), "stamps": [], "names": 18, "messages": 2}
+    content = json.dumps({**about, "others": {"0": "a-hash"}}).encode() + b"\n" + names + numbers
+    file._path.parent.mkdir()
+    file._path.write_bytes(b"pop3d listing 5 %08x\n" % zlib.crc32(content) + content)
+    found = file.load()
+    assert found is not None
+    assert list(found.scan.listing.uids) == [b"a-hash", b"2.b"]
+    file.save(found.scan, ())
+    again = file.load()
+    assert again is not None
+    assert list(again.scan.listing.uids) == [b"a-hash", b"2.b"]
+    assert list(again.scan.sizes()) == [(b"1 a", 101, 5), (b"2.b", 102, 7)]
 
 
 async def test_a_listing_is_kept_for_the_next_process(
