@@ -16,7 +16,9 @@ NOW = datetime.datetime.now(datetime.UTC)
 class Authority:
     """Issues certificates; its own is ``folder/NAME.pem``."""
 
-    def __init__(self, folder: Path, name: str = "authority", above: "Authority | None" = None) -> None:
+    def __init__(
+        self, folder: Path, name: str = "authority", above: "Authority | None" = None, *, days: float = 365
+    ) -> None:
         """``above``: who signs its certificate; None: itself."""
         self.folder, self.name = folder, name
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -27,7 +29,7 @@ class Authority:
             data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
         )  # fmt: skip
         own = (
-            self._above._builder(name, self._key.public_key(), 365)
+            self._above._builder(name, self._key.public_key(), days)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(usage, critical=True)
         )

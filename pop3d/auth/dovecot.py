@@ -129,7 +129,10 @@ class DovecotUsers:
                 yield str(fault)
 
     async def reload(self) -> None:
-        """Nothing is kept: Dovecot is asked at each login."""
+        """Dovecot is asked at each login; from now on as it is after a reload of its own."""
+        self._clients.renew()
+        if self._userdb is not None:
+            self._userdb.renew()
 
     async def close(self) -> None:
         """See `pop3d.auth.Authenticator.close`."""

@@ -98,6 +98,12 @@ class DovecotSocket:
         except TimeoutError:
             raise AuthUnavailable(f"Dovecot at {self.path} did not answer in {self._seconds_max:g} s") from None
 
+    def renew(self) -> None:
+        """Ask the next question by another connection; those under way are answered."""
+        if self._connection is not None:
+            self._connection.retire()
+            self._connection = None
+
     async def close(self) -> None:
         """Hang up. What is under way fails."""
         if self._opening is not None:
@@ -109,8 +115,7 @@ class DovecotSocket:
         if self._connection is not None and not self._connection.ended:
             if not self._connection.is_old:
                 return self._connection
-            self._connection.retire()
-            self._connection = None
+            self.renew()
         if self._opening is None or self._opening.done():
             self._opening = asyncio.create_task(self._open())
         # all who wait share one attempt, and whoever goes does not end it for the others

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -124,6 +125,11 @@ def chain_fault(certificate: Path) -> tuple[str, str] | None:
         if not _signed(one, above):
             what = f"certificate {number + 1} in the file has not signed certificate {number}"
             return what, "put each one before that of its issuer, beginning with the server's own"
+    now = datetime.datetime.now(datetime.UTC)
+    for number, one in enumerate(chain[1:], 2):
+        if one.not_valid_after_utc < now:
+            what = f"certificate {number} in the file, of an issuer, expired on {one.not_valid_after_utc:%Y-%m-%d}"
+            return what, "get the chain anew from the authority"
     last = chain[-1]
     if last.issuer == last.subject or any(_signed(last, root) for root in _system_roots(last.issuer)):
         return None
@@ -151,16 +157,20 @@ def closed_to_us(path: Path) -> str:
 @contextlib.contextmanager
 def as_file(octets: bytes) -> Iterator[Path]:
     """A path under which OpenSSL finds these octets, for a while: it loads files only. On Linux it is on no disk."""
-    if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
-        with open(os.memfd_create("pem"), "wb") as memory:
-            memory.write(octets)
-            memory.flush()
-            yield Path(f"/proc/self/fd/{memory.fileno()}")
-    else:
-        with tempfile.NamedTemporaryFile() as file:  # mode 0600
-            file.write(octets)
-            file.flush()
-            yield Path(file.name)
+    with _nameless() or tempfile.NamedTemporaryFile() as file:  # mode 0600
+        file.write(octets)
+        file.flush()
+        yield Path(file.name if isinstance(file.name, str) else f"/proc/self/fd/{file.name}")
+
+
+def _nameless() -> BinaryIO | None:
+    """A file in memory, whose name is its number; None where there is no such, or systemd or the kernel forbids it."""
+    if not hasattr(os, "memfd_create") or not os.path.isdir("/proc/self/fd"):
+        return None
+    try:
+        return open(os.memfd_create("pem"), "wb")
+    except OSError:
+        return None
 
 
 def _me() -> str:
@@ -189,7 +199,8 @@ def _chain(path: Path, octets: bytes, faults: list[str]) -> list[x509.Certificat
     try:
         return x509.load_pem_x509_certificates(octets)
     except ValueError:
-        faults.append(f"certificate {path}: no certificate in PEM form")
+        remedy = "name a file that has BEGIN CERTIFICATE; `openssl x509 -inform der` makes one of DER"
+        faults.append(f"certificate {path}: no certificate in PEM form; {remedy}")
     return []
 
 
@@ -199,7 +210,8 @@ def _public_half(path: Path, octets: bytes, faults: list[str]) -> bytes | None:
     except TypeError:
         faults.append(f"private key {path}: it is encrypted; a server cannot ask for its passphrase, so decrypt it")
     except ValueError:
-        faults.append(f"private key {path}: no private key in PEM form")
+        remedy = "name a file that has BEGIN PRIVATE KEY; `openssl pkey -inform der` makes one of DER"
+        faults.append(f"private key {path}: no private key in PEM form; {remedy}")
     else:
         return key.public_key().public_bytes(*_PUBLIC)
     return None

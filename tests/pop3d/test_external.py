@@ -229,7 +229,7 @@ def test_faults_of_client_ca(site: Site, authority: Authority, run_pop3d) -> Non
     configure(site, authority)
     authority.certificate.write_bytes(b"garbage")
     (fault,) = KeyPairs.read(load(site.config)).faults
-    assert re.search(r"authority\.pem: no certificate in PEM form$", fault)
+    assert re.search(r"authority\.pem: no certificate in PEM form; name a file that has BEGIN CERTIFICATE", fault)
     authority.certificate.unlink()
     result = run_pop3d("serve", "--config", str(site.config))
     assert result.returncode == 78

@@ -23,6 +23,12 @@ def test_what_counts_as_one_address_and_as_one_host(address: str, source: str, n
     assert (source_of(address), network_of(address)) == (source, network)
 
 
+def test_what_counts_as_one_address_knows_the_address_itself() -> None:
+    addresses = ("192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1", "2001:db8::2", "fe80::1%eth0", "?")
+    own = [source_of(one).address for one in addresses]
+    assert own == ["192.0.2.1", "192.0.2.1", "2001:db8::1", "2001:db8::2", "fe80::1", "?"]
+
+
 @pytest.mark.parametrize(
     ("address", "trusted"),
     [

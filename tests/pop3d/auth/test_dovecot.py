@@ -150,18 +150,24 @@ async def test_it_dies_in_the_middle(root: Path) -> None:
         dovecot.end()
 
 
-async def test_a_reload_of_dovecot_is_seen_soon(dovecot: Authentication, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", ["after a while", "SIGHUP"])
+async def test_a_reload_of_dovecot_is_seen_soon(
+    dovecot: Authentication, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The process from before the reload goes on for its clients; so a connection is not kept for ever."""
     async with asking(dovecot) as users:
         assert await let_in(users, "bob", b"shared") == "bob"
         text = (dovecot.root / "dovecot.conf").read_text()
         (dovecot.root / "dovecot.conf").write_text(text.replace("password=shared", "password=other"))
         dovecot.reload()
-        monkeypatch.setattr("pop3d.auth.dovecot_socket._AGE_MAX", 0.0)
+        if how == "after a while":
+            monkeypatch.setattr("pop3d.auth.dovecot_socket._AGE_MAX", 0.0)
         told: str | None = ""
         async with asyncio.timeout(20):
             while told is not None:
                 await asyncio.sleep(0.05)
+                if how == "SIGHUP":
+                    await users.reload()
                 with suppress(AuthUnavailable):  # a reload makes its sockets anew
                     told = await let_in(users, "bob", b"shared")
         assert await let_in(users, "bob", b"other") == "bob"

@@ -70,6 +70,16 @@ async def test_a_question_and_its_answer() -> None:
         assert peer.heard[2:] == [b"AUTH\t1\tPLAIN\tresp=x\n"]
 
 
+async def test_a_dovecot_that_waits_for_our_version() -> None:
+    """As 2.4 does."""
+
+    def answer(line: list[bytes]) -> bytes:
+        return HANDSHAKE if line[0] == b"VERSION" else to_auth(b"OK\t%d\tuser=alice\n")(line) or b""
+
+    async with asking(Peer(b"", answer)) as dovecot:
+        assert (await dovecot.ask("AUTH", b"PLAIN")).fields == {"user": "alice"}
+
+
 async def test_answers_come_in_any_order() -> None:
     waiting: list[bytes] = []
 

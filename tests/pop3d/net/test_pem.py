@@ -68,7 +68,14 @@ def test_openssls_own_and_an_encrypted_key(tmp_path: Path) -> None:
     assert "encrypted" in fault
 
 
-def test_octets_are_found_as_a_file_and_then_no_more() -> None:
+@pytest.mark.parametrize("forbidden", [False, True])
+def test_octets_are_found_as_a_file_and_then_no_more(forbidden: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if forbidden:  # as the kernel does with vm.memfd_noexec = 2
+
+        def refused(_: str) -> int:
+            raise PermissionError
+
+        monkeypatch.setattr(os, "memfd_create", refused, raising=False)
     with as_file(b"some octets") as path:
         assert [path.read_bytes(), path.read_bytes()] == [b"some octets"] * 2
     assert not path.exists()
@@ -104,6 +111,21 @@ def test_a_chain_leads_to_a_root(chain: list[Path], tmp_path: Path, order: tuple
     found = chain_fault(file)
     assert (found is None) is (words is None)
     assert words is None or (found is not None and found[0].startswith(words))
+
+
+def test_an_expired_certificate_of_an_issuer(tmp_path: Path) -> None:
+    issuer = Authority(tmp_path, "issuer")
+    old, _ = issuer.issue("old", days=-1)
+    file = tmp_path / "chain.pem"
+    file.write_bytes(issuer.certificate.read_bytes() + issuer.certificate.read_bytes())
+    assert chain_fault(file) is None
+    file.write_bytes(old.read_bytes() + issuer.certificate.read_bytes())
+    assert chain_fault(file) is None  # the first one's dates are told elsewhere
+    above = Authority(tmp_path, "root", days=-1)
+    file.write_bytes(above.issue("own")[0].read_bytes() + above.certificate.read_bytes())
+    found = chain_fault(file)
+    assert found is not None
+    assert found[0].startswith("certificate 2 in the file, of an issuer, expired on ")
 
 
 def test_roots_of_a_folder_count(chain: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
