@@ -17,8 +17,9 @@ import logging
 import secrets
 import socket
 import struct
+import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final, Self
 from weakref import WeakSet
 
@@ -33,6 +34,7 @@ __all__ = [
     "DatabaseConnection",
     "DatabaseFault",
     "Lease",
+    "bounded",
     "one_line",
     "settings",
     "shut",
@@ -89,6 +91,24 @@ def settings(timeout: float) -> str:
             f"set tcp_user_timeout = {_UNANSWERED}",
         ]
     )
+
+
+@contextlib.contextmanager
+def bounded(connection: psycopg.Connection[TupleRow], seconds: float, late: threading.Event) -> Iterator[None]:
+    """Whatever waits for the connection inside gets a fault when the time is over, and ``late`` is set."""
+
+    def end() -> None:
+        late.set()
+        shut(connection)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # its descriptor is somebody else's once the connection is closed
 
 
 def ways(conninfo: str, timeout: float) -> dict[str, Any]:

@@ -24,5 +24,5 @@ alter table pop3_messages alter column content set storage external;
 create index pop3_messages_of on pop3_messages (mailbox, id) include (uid, octets);
 
 -- pop3d needs no more than this (its role is "pop3d" here):
--- grant select on pop3_users to pop3d;
+-- grant select on pop3_users to pop3d;             -- and insert, update, delete for whoever runs `pop3d user`
 -- grant select, insert, delete on pop3_messages to pop3d;

@@ -1,4 +1,4 @@
-"""`pop3d user ...`: the users file."""
+"""`pop3d user ...`: the users file, or the users in a database."""
 
 from __future__ import annotations
 
@@ -14,21 +14,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pop3d.auth import AuthError, check_user_name
+from pop3d.auth import AuthError, AuthUnavailable, check_user_name
 from pop3d.auth.names import AS_IS, UserNames
 from pop3d.auth.passwords import PASSWORD_OCTETS_MAX, PROVED_BY, serves
 from pop3d.auth.schemes import ARGON2ID, PLAIN, SCRAM, Secret
-from pop3d.auth.users_file import (
-    Line,
-    UnknownUser,
-    UserExists,
-    add_user,
-    lines_named,
-    read_lines,
-    remove_user,
-    set_password,
-)
+from pop3d.auth.users_file import UnknownUser, UserExists
 from pop3d.commands.configured import configured
+from pop3d.commands.user_backends import EditableUsers, UsersInDatabase, UsersInFile
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.observe.log import sanitized
@@ -40,9 +32,9 @@ _SCHEMES: Final = {"argon2id": ARGON2ID, "scram-sha-256": SCRAM, "plain": PLAIN}
 
 @dataclass(frozen=True, slots=True)
 class _Site:
-    """Which users file; and, if a configuration was read, what users log in with and how their names are made."""
+    """Which users; and, if a configuration was read, what they log in with and how their names are made."""
 
-    path: Path
+    users: EditableUsers
     mechanisms: tuple[str, ...] = ()
     names: UserNames = AS_IS
 
@@ -57,7 +49,7 @@ class _Site:
         return _SCHEMES[wanted.lower()]
 
     def tell(self, done: str, scheme: str, password: str) -> None:
-        print(f"{done}; a daemon that runs takes notice at SIGHUP")
+        print(f"{done}{self.users.noticed}")
         if scheme != PLAIN:
             unserved, why = [name for name in self.mechanisms if name == "apop"], "that takes `--scheme plain`"
         else:
@@ -71,76 +63,69 @@ class _Site:
 
 def _site(config: Path | None, users: Path | None) -> _Site:
     if users is not None and config is None:
-        return _Site(users)
-    auth = configured(config).auth
+        return _Site(UsersInFile(users))
+    found = configured(config)
+    auth, names = found.auth, UserNames.of(found.auth)
+    if users is None and auth.backend == "postgres":
+        return _Site(UsersInDatabase(found, names), auth.mechanisms, names)
     if users is None and auth.backend != "file":
         what = (
             f'with backend = "{auth.backend}" users are in no file, and others know them; `--users FILE` names a file'
         )
         raise CommandError(what, ExitStatus.CONFIG)
-    return _Site(auth.users if users is None else users, auth.mechanisms, UserNames.of(auth))
+    return _Site(UsersInFile(auth.users if users is None else users, names), auth.mechanisms, names)
 
 
 def add(name: str, *, config: Path | None, users: Path | None, scheme: str | None, password_stdin: bool) -> None:
-    """Add a user to ``users``, or to the users file of the configuration."""
+    """Add a user to ``users``, or to those of the configuration."""
     site = _site(config, users)
     chosen = site.scheme(scheme)
-    with _told("not added", site.path):
+    with _told("not added", site.users):
         name = site.names(name)
         check_user_name(name)
         password = _password(name, from_stdin=password_stdin)
-        add_user(site.path, name, password, chosen, site.names)
-    site.tell(f"added {name} to {site.path}", chosen, password)
+        site.users.add(name, password, chosen)
+    site.tell(f"added {name} to {site.users.where}", chosen, password)
 
 
 def passwd(name: str, *, config: Path | None, users: Path | None, scheme: str | None, password_stdin: bool) -> None:
     """Give a user another password."""
     site = _site(config, users)
     chosen = site.scheme(scheme)
-    with _told("not changed", site.path):
-        lines = [f"{line.name}:" for line in read_lines(site.path)]
-        name = lines[lines_named(lines, name, site.names, site.path)[0]][:-1]  # before anybody types in vain
-        password = _password(name, from_stdin=password_stdin)
-        set_password(site.path, name, password, chosen, site.names)
-    site.tell(f"changed the password of {name} in {site.path}", chosen, password)
+    with _told("not changed", site.users):
+        called = site.users.called(name)  # before anybody types a password in vain
+        password = _password(called, from_stdin=password_stdin)
+        site.users.set_password(called, password, chosen)
+    site.tell(f"changed the password of {called} in {site.users.where}", chosen, password)
 
 
 def remove(name: str, *, config: Path | None, users: Path | None) -> None:
     """Remove a user; the mail stays."""
     site = _site(config, users)
-    with _told("not removed", site.path):
-        name = remove_user(site.path, name, site.names)
-    print(f"removed {name} from {site.path}, the mail stays; a daemon that runs takes notice at SIGHUP")
+    with _told("not removed", site.users):
+        called = site.users.remove(name)
+    print(f"removed {called} from {site.users.where}, the mail stays{site.users.noticed}")
 
 
 def list_users(*, config: Path | None, users: Path | None) -> None:
-    """Show names and schemes: a table on a terminal, lines with a tab elsewhere; never a secret."""
+    """Show names and schemes: tables on a terminal, lines with a tab elsewhere; never a secret."""
     site = _site(config, users)
-    with _told("not listed", site.path):
-        lines = read_lines(site.path)
     console = Console()
-    if not console.is_terminal:
-        for line in lines:
-            print(f"{sanitized(line.name) or '?'}\t{_scheme(line)}")
-        return
-    table = Table("name", "scheme", "fields", box=None, header_style="bold", pad_edge=False)
-    for line in lines:
-        fields = ", ".join(line.user.fields) if line.user is not None else ""
-        style = ""
-        if line.fault and not line.locked:
-            fields, style = f"line {line.number}: {line.fault}", "red"
-        table.add_row(Text(sanitized(line.name) or "?"), Text(_scheme(line)), Text(fields, style))
-    console.print(table)
-
-
-def _scheme(line: Line) -> str:
-    if line.locked:
-        return "locked"
-    return line.user.secret.scheme if line.user is not None and line.user.secret is not None else "?"
+    with _told("not listed", site.users):
+        for some in site.users.listed():
+            if not console.is_terminal:
+                for user in some:
+                    print(f"{sanitized(user.name) or '?'}\t{user.scheme}")
+                continue
+            table = Table("name", "scheme", "fields", box=None, header_style="bold", pad_edge=False)
+            for user in some:
+                style = "red" if user.faulty else ""
+                table.add_row(Text(sanitized(user.name) or "?"), Text(user.scheme), Text(sanitized(user.notes), style))
+            console.print(table)
 
 
 @contextmanager
-def _told(failed: str, path: Path) -> Iterator[None]:
+def _told(failed: str, users: EditableUsers) -> Iterator[None]:
     """Whatever editing raises, as a line and an exit code."""
     try:
         yield
@@ -154,10 +139,12 @@ def _told(failed: str, path: Path) -> Iterator[None]:
         raise CommandError(f"{failed}: {fault}", ExitStatus.DATAERR) from None
     except AuthError as fault:
         raise CommandError(f"{failed}: {fault}", ExitStatus.CONFIG) from None
+    except AuthUnavailable as fault:
+        raise CommandError(f"{failed}: {fault}; try again later", ExitStatus.TEMPFAIL) from None
     except TimeoutError as fault:
-        raise CommandError(f"{failed}: {path}: {fault.strerror}", ExitStatus.TEMPFAIL) from None
+        raise CommandError(f"{failed}: {users.where}: {fault.strerror}", ExitStatus.TEMPFAIL) from None
     except OSError as fault:
-        raise CommandError(f"{failed}: {path}: {fault.strerror}", ExitStatus.IOERR) from None
+        raise CommandError(f"{failed}: {users.where}: {fault.strerror}", ExitStatus.IOERR) from None
 
 
 def _password(name: str, *, from_stdin: bool) -> str:

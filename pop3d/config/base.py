@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr, field_validator, model_validator
 
-__all__ = ["Exchangeable", "Model", "Network", "Plugin", "Postgres", "is_loopback"]
+__all__ = ["Exchangeable", "Model", "Network", "Plugin", "Postgres", "checked_conninfo", "is_loopback"]
 
 
 class Model(BaseModel):
@@ -70,16 +70,21 @@ class Postgres(Model):
     @field_validator("conninfo")
     @classmethod
     def _is_understood(cls, conninfo: SecretStr) -> SecretStr:
-        if importlib.util.find_spec("psycopg") is None:
-            raise ValueError("psycopg is missing: pip install 'pop3core[postgres]'")
-        from psycopg import ProgrammingError
-        from psycopg.conninfo import conninfo_to_dict
+        return checked_conninfo(conninfo)
 
-        try:
-            conninfo_to_dict(conninfo.get_secret_value())
-        except ProgrammingError:  # its text has the string in it
-            raise ValueError('say it as libpq does, such as "host=db.example.org dbname=mail user=pop3d"') from None
-        return conninfo
+
+def checked_conninfo(conninfo: SecretStr) -> SecretStr:
+    """A string, or URL, of libpq. Raises ValueError, which does not show it."""
+    if importlib.util.find_spec("psycopg") is None:
+        raise ValueError("psycopg is missing: pip install 'pop3core[postgres]'")
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        conninfo_to_dict(conninfo.get_secret_value())
+    except ProgrammingError:  # its text has the string in it
+        raise ValueError('say it as libpq does, such as "host=db.example.org dbname=mail user=pop3d"') from None
+    return conninfo
 
 
 def is_loopback(host: str) -> bool:

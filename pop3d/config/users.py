@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
-from pop3d.config.base import Exchangeable, Model, Network, Plugin, Postgres, is_loopback
+from pop3d.config.base import Exchangeable, Model, Network, Plugin, Postgres, checked_conninfo, is_loopback
 
 __all__ = ["Auth", "Dovecot", "OAuth", "Pam", "PostgresUsers"]
 
@@ -59,17 +60,49 @@ class OAuth(Model):
         return self
 
 
+_OURS: Final = {
+    "add_user": "insert into pop3_users (name, password) values (%(user)s, %(password)s)",
+    "set_password": "update pop3_users set password = %(password)s where name = %(user)s",
+    "remove_user": "delete from pop3_users where name = %(user)s",
+    "list_users": "select name, password from pop3_users order by name",
+}
+"""Statements of `pop3d user` for our own table."""
+
+
 class PostgresUsers(Postgres):
-    """``[auth.postgres]``: which database, and how a user is found in it."""
+    """``[auth.postgres]``: which database, how a user is found in it, and how `pop3d user` edits it."""
 
     query: str = "select password, home from pop3_users where name = %(user)s"
+    admin_conninfo: SecretStr | None = None  # it may have a password
+    add_user: Text | None = None
+    set_password: Text | None = None
+    remove_user: Text | None = None
+    list_users: Text | None = None
 
-    @field_validator("query")
+    @field_validator("query", "add_user", "set_password", "remove_user")
     @classmethod
-    def _asks_for_a_user(cls, query: str) -> str:
-        if "%(user)s" not in query:
-            raise ValueError("the query has no %(user)s, where the user's name belongs")
-        return query
+    def _asks_for_a_user(cls, statement: str | None, info: ValidationInfo) -> str | None:
+        if statement is not None and "%(user)s" not in statement:
+            what = "query" if info.field_name == "query" else "statement"
+            raise ValueError(f"the {what} has no %(user)s, where the user's name belongs")
+        if (
+            statement is not None
+            and info.field_name in ("add_user", "set_password")
+            and "%(password)s" not in statement
+        ):
+            raise ValueError("the statement has no %(password)s, where the {SCHEME}secret belongs")
+        return statement
+
+    @field_validator("admin_conninfo")
+    @classmethod
+    def _admin_is_understood(cls, conninfo: SecretStr | None) -> SecretStr | None:
+        return None if conninfo is None else checked_conninfo(conninfo)
+
+    @property
+    def statements(self) -> dict[str, str | None]:
+        """What `pop3d user` does, by key; None where the table is none of ours and nothing says how."""
+        ours = _OURS if re.search(r"\bpop3_users\b", self.query) else {}
+        return {key: getattr(self, key) or ours.get(key) for key in _OURS}
 
 
 class Pam(Model):

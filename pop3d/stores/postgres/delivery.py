@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
 import psycopg
 from psycopg.rows import TupleRow
 
 from pop3core.framing import CrlfNormalizer
-from pop3d.postgres import DURABLE, TIMEOUT, DatabaseFault, one_line, settings, shut, silent, ways
+from pop3d.postgres import DURABLE, TIMEOUT, DatabaseFault, bounded, one_line, settings, silent, ways
 from pop3d.stores.postgres.locks import key
 from pop3d.stores.quota import OverQuota, Quota
 
-__all__ = ["MESSAGE_OCTETS_MAX", "OCTETS_A_SECOND", "bounded", "check_quota", "deliver", "whole_text"]
+__all__ = ["MESSAGE_OCTETS_MAX", "OCTETS_A_SECOND", "check_quota", "deliver", "whole_text"]
 
 MESSAGE_OCTETS_MAX: Final = 256 * 1024 * 1024
 """The largest message that `deliver` takes: PostgreSQL wants it in memory, a few times."""
@@ -55,24 +54,6 @@ def whole_text(content: Iterable[bytes]) -> bytearray:
             raise ValueError(f"a message of more than {MESSAGE_OCTETS_MAX} octets is not taken")
     whole += text.finish()
     return whole
-
-
-@contextlib.contextmanager
-def bounded(connection: psycopg.Connection[TupleRow], seconds: float, late: threading.Event) -> Iterator[None]:
-    """Whatever waits for the connection inside gets a fault when the time is over, and ``late`` is set."""
-
-    def end() -> None:
-        late.set()
-        shut(connection)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()  # its descriptor is somebody else's once the connection is closed
 
 
 def _insert(connection: psycopg.Connection[TupleRow], mailbox: str, whole: bytearray, quota: Quota, first: str) -> None:

@@ -20,9 +20,9 @@ from typing import Final
 import psycopg
 
 from pop3core.maildrop import is_unique_id
-from pop3d.postgres import DURABLE, TIMEOUT, DatabaseFault, one_line, settings, silent, ways
+from pop3d.postgres import DURABLE, TIMEOUT, DatabaseFault, bounded, one_line, settings, silent, ways
 from pop3d.stores.arriving import ArrivingMessage, Intent
-from pop3d.stores.postgres.delivery import OCTETS_A_SECOND, bounded, check_quota, whole_text
+from pop3d.stores.postgres.delivery import OCTETS_A_SECOND, check_quota, whole_text
 from pop3d.stores.quota import OverQuota, Quota
 
 __all__ = ["PostgresDestination"]
