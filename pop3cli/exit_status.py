@@ -1,6 +1,6 @@
 """What a program says with its exit status: sysexits.h, and three conventions of every shell (1, 2 and 130).
 
-`pop3d.exit_status` has the same names and numbers: a test compares them, since neither program imports the other.
+`pop3d.exit_status` has the same names and numbers: a test compares them, for neither imports them.
 """
 
 from __future__ import annotations

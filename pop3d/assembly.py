@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pop3d.stores.postgres.store import PostgresStore
 
 __all__ = [
-    "account_of",
+    "accounts_of",
     "assemble",
     "by_pam",
     "dovecot_users",
@@ -110,25 +110,29 @@ def _authenticator(config: Config, salts: bytes | None = None) -> Authenticator:
     return others
 
 
-def account_of(config: Config, user: str) -> Account | None:
-    """A user by name, as a sender spells it, to whom mail is delivered; None when there is no such.
+def accounts_of(config: Config, users: Sequence[str]) -> list[Account | None]:
+    """Users by name, as a sender spells it, to whom mail is delivered; None where there is no such.
 
     Where users are PAM's, or an issuer's of tokens, or Dovecot's without its userdb, any name that could be one is:
     what delivers mail has to know its users. Raises `pop3d.auth.AuthError`, `pop3d.auth.AuthUnavailable`, and
     `ConfigError` for a plug-in.
     """
-    name = UserNames.of(config.auth)(user)
+    names = [*map(UserNames.of(config.auth), users)]
     dovecot = config.auth.backend == "dovecot"
     if config.auth.backend in ("pam", "oauth") or (dovecot and _asked(config).userdb_socket is None):
-        try:
-            check_user_name(name)
-        except ValueError:
-            return None
-        return Account(name)
-    return asyncio.run(_account_known(config, name))
+        return [Account(name) if _may_be_a_user(name) else None for name in names]
+    return asyncio.run(_accounts_known(config, names))
 
 
-async def _account_known(config: Config, name: str) -> Account | None:
+def _may_be_a_user(name: str) -> bool:
+    try:
+        check_user_name(name)
+    except ValueError:
+        return False
+    return True
+
+
+async def _accounts_known(config: Config, names: Sequence[str]) -> list[Account | None]:
     users: Authenticator
     if config.auth.backend == "file":
         users = UsersFile(config.auth.users, names=UserNames.of(config.auth))
@@ -142,7 +146,7 @@ async def _account_known(config: Config, name: str) -> Account | None:
         if not isinstance(users, KnowsUsers):
             lacks = f"{config.auth.backend!r} cannot say who there is: it lacks the method `account`"
             raise AuthError(f"`auth.backend`: {lacks}; deliver into the Maildir by other means")
-        return await users.account(name)
+        return [await users.account(name) for name in names]
     finally:
         await users.close()
 

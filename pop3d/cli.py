@@ -105,26 +105,73 @@ def _uid_source(uidl: str | None) -> UidSource | None:
         raise typer.BadParameter(f"{uidl!r}: {fault}", param_hint="--uidl") from None
 
 
-@app.command("import")
+_IMPORT_HELP = """Import another mailbox's messages, with their unique-ids. Run again, it brings what is missing.
+
+SOURCE is an mbox file, a Maildir, or a mailbox on another server: pop3s://user@host (or pop3:// with STLS). It stays as
+it is. The other server's password comes from --password-command, POP3D_IMPORT_PASSWORD, or is asked for.
+
+\b
+pop3d import alice /home/alice/Maildir
+pop3d import alice /var/mail/alice --x-uidl
+pop3d import alice pop3s://alice@old.example.org --cacert old.pem
+pop3d import --all /etc/dovecot/users '/var/vmail/{domain}/{local}/Maildir'
+pop3d import --all users 'pop3s://{user}*master@old.example.org'
+"""
+
+
+@app.command("import", help=_IMPORT_HELP)
 def import_(
-    user: User,
-    source: Annotated[str, typer.Argument(help="An mbox file, or a Maildir.")],
+    words: Annotated[list[str], typer.Argument(metavar="USER SOURCE", help="With --all: SOURCE alone.")],
     config: Config = None,
+    everybody: Annotated[
+        Path | None,
+        typer.Option(
+            "--all",
+            help="All users of a passwd-file; SOURCE is a template with {user}, {local}, {domain}, {home}.",
+            metavar="USERS-FILE",
+        ),
+    ] = None,
     uidl: Annotated[
         str | None,
         typer.Option(help="Whose unique-ids a Maildir has, as `store.uidl`; default: find out.", metavar="FORMAT"),
     ] = None,
     control: Annotated[
-        str | None, typer.Option(help="The folder with Dovecot's list, if it is not in the Maildir.", metavar="DIR")
+        str | None,
+        typer.Option(
+            help="The folder with Dovecot's list, if it is not in the Maildir; with --all a template.", metavar="DIR"
+        ),
     ] = None,
     x_uidl: Annotated[bool, typer.Option("--x-uidl", help="X-UIDL fields of an mbox are unique-ids.")] = False,
+    cacert: Annotated[
+        Path | None, typer.Option(help="Whom to trust with the other server's certificate.", metavar="FILE")
+    ] = None,
+    pin: Annotated[
+        list[str] | None, typer.Option(help="The other server's key or certificate, by SHA-256.", metavar="SHA256")
+    ] = None,
+    password_command: Annotated[
+        str | None, typer.Option(help="Prints the other server's password.", metavar="CMD")
+    ] = None,
+    passwords: Annotated[
+        Path | None, typer.Option(help="With --all: a file of lines user:password, mode 0600.", metavar="FILE")
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Import once more what was imported before.")] = False,
 ) -> None:
-    """Import messages of an mbox file or a Maildir, with their unique-ids. Run again, it brings what is missing."""
-    from pop3d.commands.import_mail import ImportOptions, import_mail
+    from pop3d.commands.import_source import ImportOptions
 
-    options = ImportOptions(_uid_source(uidl), control, x_uidl, again)
-    raise typer.Exit(import_mail(user, source, config, options))
+    options = ImportOptions(_uid_source(uidl), control, x_uidl, cacert, tuple(pin or ()), password_command, again)
+    if everybody is not None:
+        from pop3d.commands.import_all import import_all
+
+        if len(words) != 1:
+            raise typer.BadParameter("with --all there is one word, the source's template", param_hint="SOURCE")
+        raise typer.Exit(import_all(everybody, words[0], config, options, passwords))
+    from pop3d.commands.import_mail import import_mail
+
+    if len(words) != 2:
+        raise typer.BadParameter("give the user and the source", param_hint="USER SOURCE")
+    if passwords is not None:
+        raise typer.BadParameter("is for --all", param_hint="--passwords")
+    raise typer.Exit(import_mail(words[0], words[1], config, options))
 
 
 @app.command()

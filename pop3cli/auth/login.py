@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pop3cli.accounts.connect import connect
-from pop3cli.accounts.url import Account, Settings
+from pop3cli.accounts.url import Account, Settings, parse_account
 from pop3cli.auth.passwords import find_password, known_password, prompt_passphrase
 from pop3cli.errors import CommandRefused, LoginRefused, NotValid, SettingFault, UsageFault
 from pop3cli.net.connection import TIMEOUT
@@ -33,7 +33,7 @@ from pop3core.sasl import external, login, oauth, plain, scram
 from pop3core.sasl.base import ClientSteps, SaslError
 from pop3core.sasl.prep import prepared, saslprep
 
-__all__ = ["MECHANISMS", "LoginPlan", "parse_mechanism", "prepare", "way_to", "with_secret"]
+__all__ = ["MECHANISMS", "LoginPlan", "parse_mechanism", "plan_of", "prepare", "way_to", "with_secret"]
 
 _PLUS: Final = "SCRAM-SHA-256-PLUS"
 _SCRAM: Final = "SCRAM-SHA-256"
@@ -161,6 +161,11 @@ def prepare(account: Account, settings: Settings) -> LoginPlan:
     Raises `UsageFault`, `SettingFault`.
     """
     return with_secret(way_to(account, settings), settings)
+
+
+def plan_of(url: str, tls: ssl.SSLContext, secret: bytes | None = None) -> LoginPlan:
+    """The same for a program that has all it takes: an account's URL, and its password. Raises `UsageFault`."""
+    return LoginPlan(parse_account(url), tls, secret=secret)
 
 
 def way_to(account: Account, settings: Settings) -> LoginPlan:

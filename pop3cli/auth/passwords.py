@@ -32,6 +32,7 @@ __all__ = [
     "forget_in_keyring",
     "from_keyring",
     "known_password",
+    "password_by_command",
     "prompt_passphrase",
     "prompt_password",
     "store_in_keyring",
@@ -66,7 +67,7 @@ def find_password(account: Account, command: str | None, *, keyring: bool = Fals
 def known_password(account: Account, command: str | None, *, keyring: bool = False) -> bytes | None:
     """The same, but nobody is asked: None where only that is left."""
     if command is not None:
-        return _from_command(command)
+        return password_by_command(command)
     if value := os.environb.get(PASSWORD_VARIABLE.encode()):
         return value
     if not keyring and importlib.util.find_spec("keyring") is None:
@@ -108,7 +109,8 @@ def client_secret(*, ask: bool) -> str:
     return said
 
 
-def _from_command(command: str) -> bytes:
+def password_by_command(command: str) -> bytes:
+    """The first line that a command prints, which runs without a shell. Raises `SettingFault`."""
     what = "`password_command`"
     try:
         words = shlex.split(command)

@@ -7,14 +7,15 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pop3d.auth import Account
 from pop3d.commands.configured import configured
+from pop3d.commands.import_source import ImportOptions, Opener, opener_of, source_fault, source_password
 from pop3d.commands.recipient import InMaildir, check_store, recipient_of
 from pop3d.commands.whose import become_user, known_account
 from pop3d.config import Config
@@ -27,28 +28,15 @@ from pop3d.stores.maildir.destination import MaildirDestination, new_stamp
 from pop3d.stores.maildir.folders import open_folder
 from pop3d.stores.maildir.foreign_uids import foreign_list
 from pop3d.stores.maildir.kept_ids import KeptIds
-from pop3d.stores.maildir.source import MaildirSource
 from pop3d.stores.maildir.store import mailbox_path
-from pop3d.stores.mbox_source import MboxSource
 from pop3d.stores.quota import OverQuota
 from pop3d.system.state_folder import KEEP
 from pop3d.uidl_format import UidSource
 
-__all__ = ["ImportOptions", "bring", "import_mail", "interruptible", "summary_of"]
+__all__ = ["GO_ON", "bring", "details_of", "import_mail", "interruptible"]
 
-_GO_ON = "run the same command again to go on"
-
-
-@dataclass(frozen=True, slots=True)
-class ImportOptions:
-    """What can be said of a source. ``uidl``, ``control``: see `pop3d.stores.maildir.source.MaildirSource`;
-    ``x_uidl``: see `pop3d.stores.mbox_source.MboxSource`; ``again``: what earlier runs have imported counts no more.
-    """
-
-    uidl: UidSource | None = None
-    control: str | None = None
-    x_uidl: bool = False
-    again: bool = False
+GO_ON: Final = "run the same command again to go on"
+"""What to do after an import that has not come to its end."""
 
 
 def import_mail(user: str, source: str, config_path: Path | None, options: ImportOptions) -> ExitStatus:
@@ -56,22 +44,17 @@ def import_mail(user: str, source: str, config_path: Path | None, options: Impor
     config = configured(config_path)
     check_store(config)
     account = known_account(config, user)
+    opener = opener_of(source, options, lambda: source_password(source, options))
     become_user(config)
     tally = ImportTally()
     with interruptible(), _told(tally), _progress() as show:
-        opened = opened_source(source, options)
-        bring(config, account, opened, options, tally, lambda: show(opened.progress, opened.total))
-    for remark in opened.remarks:
+        bring(config, account, opener, options, tally, show)
+    for remark in tally.remarks:
         print(f"pop3d: {remark}", file=sys.stderr)
     for line in tally.failed:
         print(f"pop3d: not imported: {line}", file=sys.stderr)
-    print(f"{summary_of(tally)} for {user}" + details_of(tally))
+    print(f"imported {tally.imported} messages for {user}{details_of(tally)}")
     return ExitStatus.SOME_FAILED if tally.failed else ExitStatus.OK
-
-
-def summary_of(tally: ImportTally) -> str:
-    """How many messages were imported, in words."""
-    return f"imported {tally.imported} messages"
 
 
 def details_of(tally: ImportTally) -> str:
@@ -89,37 +72,31 @@ def details_of(tally: ImportTally) -> str:
     return "".join(f", {part}" for part in parts)
 
 
-def opened_source(source: str, options: ImportOptions) -> MailSource:
-    """An mbox file or a Maildir. Raises `CommandError`."""
-    path = Path(source)
-    try:
-        if path.is_dir():
-            return MaildirSource(path, uidl=options.uidl, control=options.control)
-        return MboxSource(path, x_uidl=options.x_uidl)
-    except SourceUnusable as fault:
-        raise CommandError(str(fault), ExitStatus.DATAERR) from None
-
-
 def bring(
     config: Config,
     account: Account,
-    source: MailSource,
+    opener: Opener,
     options: ImportOptions,
     tally: ImportTally,
-    advance: Callable[[], None],
+    show: Callable[[int, int], None],
 ) -> None:
     """Import from a source into an account's mailbox; this process is whom the configuration says.
 
-    Raises `CommandError`; ``tally`` says how far it came.
+    ``show``: called now and then with what was done and what there is. Raises `CommandError`; ``tally`` says how far it
+    came.
     """
     try:
         with ExitStack() as opened:
+            source = opener()
+            opened.callback(source.close)
             destination, journal = _opened(config, account, source, options, opened)
-            import_messages(source, destination, journal, tally, advance)
-    except (SourceUnusable, DamagedJournal) as fault:
+            import_messages(source, destination, journal, tally, lambda: show(source.progress, source.total))
+    except SourceUnusable as fault:
+        raise source_fault(fault) from None
+    except DamagedJournal as fault:
         raise CommandError(str(fault), ExitStatus.DATAERR) from None
     except SourceEnded as fault:
-        raise CommandError(f"{fault}; {_GO_ON}", ExitStatus.TEMPFAIL) from None
+        raise CommandError(f"{fault}; {GO_ON}", ExitStatus(fault.status)) from None
     except OverQuota as fault:
         raise CommandError(f"not delivered: {fault}; try again later", ExitStatus.TEMPFAIL) from None
     except BlockingIOError:
@@ -127,7 +104,7 @@ def bring(
         raise CommandError(f"not imported: {why}; try again later", ExitStatus.TEMPFAIL) from None
     except OSError as fault:
         where = f"{fault.filename}: " if fault.filename else ""
-        raise CommandError(f"not imported: {where}{fault.strerror}; {_GO_ON}", ExitStatus.TEMPFAIL) from None
+        raise CommandError(f"not imported: {where}{fault.strerror}; {GO_ON}", ExitStatus.TEMPFAIL) from None
 
 
 def _opened(
@@ -167,7 +144,7 @@ def _database_fault(kind: type[Exception]) -> Callable[..., None]:
 
     def told(_: object, fault: BaseException | None, __: object) -> None:
         if isinstance(fault, kind):
-            raise CommandError(f"not imported: {fault}; {_GO_ON}", ExitStatus.TEMPFAIL) from None
+            raise CommandError(f"not imported: {fault}; {GO_ON}", ExitStatus.TEMPFAIL) from None
 
     return told
 
@@ -212,7 +189,7 @@ def _told(tally: ImportTally) -> Iterator[None]:
         if tally.imported:
             print(f"pop3d: {tally.imported} messages were imported before that, and stay", file=sys.stderr)
         if isinstance(fault, KeyboardInterrupt):
-            print(f"pop3d: interrupted; {_GO_ON}", file=sys.stderr)
+            print(f"pop3d: interrupted; {GO_ON}", file=sys.stderr)
         raise
 
 

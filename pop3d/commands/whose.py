@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
-from pop3d.assembly import account_of
+from pop3d.assembly import accounts_of
 from pop3d.auth import Account, AuthError, AuthUnavailable
 from pop3d.config import Config
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.system.privileges import become, process_identity
 
-__all__ = ["become_user", "known_account"]
+__all__ = ["become_user", "known_account", "known_accounts", "unknown"]
 
 
 def known_account(config: Config, user: str) -> Account:
     """The user of that name. Raises `CommandError`: 67 when there is no such, 75 when nobody can be asked now."""
+    (account,) = known_accounts(config, [user])
+    if account is None:
+        raise unknown(config, user)
+    return account
+
+
+def known_accounts(config: Config, users: Sequence[str]) -> list[Account | None]:
+    """The users of those names, None where there is no such. Raises `CommandError` when nobody can be asked now."""
     try:
-        account = account_of(config, user)
+        return accounts_of(config, users)
     except AuthError as fault:
         raise CommandError(str(fault), ExitStatus.CONFIG) from None
     except AuthUnavailable as fault:
         raise CommandError(f"{fault}; try again later", ExitStatus.TEMPFAIL) from None
-    if account is None:
-        remedy = {"file": "`pop3d user add` makes one", "dovecot": "Dovecot's userdb does not know it"}
-        what = remedy.get(config.auth.backend, "the name cannot be a user's")
-        raise CommandError(f"no such user: {user!r}; {what}", ExitStatus.NOUSER)
-    return account
+
+
+def unknown(config: Config, user: str) -> CommandError:
+    """The error that says that there is no such user."""
+    remedy = {"file": "`pop3d user add` makes one", "dovecot": "Dovecot's userdb does not know it"}
+    what = remedy.get(config.auth.backend, "the name cannot be a user's")
+    return CommandError(f"no such user: {user!r}; {what}", ExitStatus.NOUSER)
 
 
 def become_user(config: Config) -> None:

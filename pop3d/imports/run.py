@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pop3d.imports.journal import ImportJournal
-from pop3d.stores.arriving import ArrivingMessage, MailDestination, MailSource, SourceEnded
+from pop3d.stores.arriving import ArrivingMessage, MailDestination, MailSource, MessageCut, SourceEnded
 from pop3d.stores.maildir.compressed import NotMail
 from pop3d.stores.quota import OverQuota
 
@@ -24,7 +24,8 @@ GROUP_OCTETS: Final = 8 * 1024 * 1024
 @dataclass(slots=True)
 class ImportTally:
     """What an import came to. Messages: ``imported``, ``before`` (by earlier runs), and of the imported ones ``kept``
-    the unique-id that they had; ``invalid``, ``double``: theirs could not be kept. ``failed``: one line each.
+    the unique-id that they had; ``invalid``, ``double``: theirs could not be kept. ``octets``: imported, as stored.
+    ``failed``, ``remarks``: one line each.
     """
 
     imported: int = 0
@@ -34,6 +35,7 @@ class ImportTally:
     double: int = 0
     octets: int = 0
     failed: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def import_messages(
@@ -58,6 +60,8 @@ def import_messages(
         for message in source.messages(journal):
             try:
                 group.add(message)
+            except MessageCut:
+                continue
             except (_Unreadable, ValueError) as fault:
                 tally.failed.append(f"{message.place}: {fault}")
             if group.is_full:
@@ -71,6 +75,7 @@ def import_messages(
         with contextlib.suppress(OSError):
             destination.drop()
         tally.failed += source.failed
+        tally.remarks += source.remarks
         advance()
 
 

@@ -14,18 +14,30 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-__all__ = ["ArrivingMessage", "Intent", "MailDestination", "MailSource", "SourceEnded", "SourceUnusable"]
+__all__ = ["ArrivingMessage", "Intent", "MailDestination", "MailSource", "MessageCut", "SourceEnded", "SourceUnusable"]
 
 Intent: TypeAlias = dict[str, Any]
 """What a destination is about to publish: JSON, for `MailDestination.settle`."""
 
 
 class SourceUnusable(Exception):
-    """There is no source that could be read; one line: what failed, why, what to do."""
+    """There is no source that could be read; one line: what failed, why, what to do. ``status``: an exit code."""
+
+    def __init__(self, text: str, *, status: int = 65) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class SourceEnded(Exception):
-    """The source cannot be read any further now; what came before is whole. One line: what failed, why, what to do."""
+    """The source cannot be read any further now; what came before is whole. As `SourceUnusable`."""
+
+    def __init__(self, text: str, *, status: int = 75) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class MessageCut(Exception):
+    """A message's content is not whole. The source brings it once more, or ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +46,9 @@ class ArrivingMessage:
 
     ``key``: what it is in its source, the same whenever that is read. ``uid``: the unique-id that clients know it by,
     not checked; None where there is none. ``content``: gives its octets in pieces, once, before the next message is
-    asked for; raises OSError, `pop3d.stores.maildir.compressed.NotMail` and `SourceEnded`. ``flags``: of Maildir; None:
-    new mail. ``arrived``: when it came, in nanoseconds of the Unix epoch; None: not known. ``place``: where it is, for
-    people.
+    asked for; raises OSError, `pop3d.stores.maildir.compressed.NotMail`, `MessageCut` and `SourceEnded`. ``flags``: of
+    Maildir; None: new mail. ``arrived``: when it came, in nanoseconds of the Unix epoch; None: not known. ``place``:
+    where it is, for people.
     """
 
     key: bytes
@@ -77,6 +89,10 @@ class MailSource(Protocol):
 
     def messages(self, done: Container[bytes]) -> Iterator[ArrivingMessage]:
         """The messages in their order, without those whose keys are among ``done``. Raises `SourceEnded`."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds."""
         ...
 
 

@@ -51,6 +51,9 @@ class MboxSource:
             raise SourceUnusable(f"{self._path}: {fault.strerror}; name an mbox file or a Maildir") from None
         return open(descriptor, "rb")
 
+    def close(self) -> None:
+        """See `pop3d.stores.arriving.MailSource.close`: nothing is held."""
+
     def messages(self, done: Container[bytes]) -> Iterator[ArrivingMessage]:
         """See `pop3d.stores.arriving.MailSource.messages`."""
         seen: Counter[bytes] = Counter()

@@ -114,6 +114,9 @@ class MaildirSource:
             known = self._list.unlisted(listed)
         return _unique(name) if known is None else known
 
+    def close(self) -> None:
+        """See `pop3d.stores.arriving.MailSource.close`: nothing is held."""
+
     def messages(self, done: Container[bytes]) -> Iterator[ArrivingMessage]:
         """See `pop3d.stores.arriving.MailSource.messages`."""
         same = Counter(_unique(name) for name, _, _ in self._entries)
