@@ -25,8 +25,9 @@ _NAMES_MAX: Final = 3  # users that are named where many have the same
 class UsersSummary:
     """``faulty``: lines by which nobody logs in. The rest by what they have, with the users who do.
 
-    ``wrong``: faults in extra fields, by line number and text. ``refused``: fields that keep somebody out, ``unused``:
-    fields without effect, by name. ``weak``, ``lacking``: schemes that should go, or need an extra that is not there.
+    ``wrong``: faults in extra fields, by line number and text. ``refused``: why fields keep somebody out, beginning
+    with the field; ``unused``: fields without effect, by name. ``weak``, ``lacking``: schemes that should go, or need
+    what is not there.
     """
 
     faulty: tuple[Line, ...]
@@ -46,16 +47,16 @@ class UsersSummary:
             for scheme, names in self.lacking.items()
         )
         yield from _bounded(
-            f"{_users(names)} cannot log in because of the field {field}: {meaning_of(field).why}"
-            for field, names in self.refused.items()
-            if field != "nologin"  # which is obeyed, and no news
+            f"{_users(names)} cannot log in: {why}"
+            for why, names in self.refused.items()
+            if why != "nologin"  # which is obeyed, and no news
         )
         yield from _bounded(
-            f"{_users(names)} have the field {field}, which has no effect: {meaning_of(field).why}"
+            f"{_users(names)} with the field {field}, which has no effect: {meaning_of(field).why}"
             for field, names in self.unused.items()
         )
         yield from _bounded(
-            f"{_users(names)} have a weak secret, {{{scheme}}}: `pop3d user passwd` stores a better one"
+            f"{_users(names)} with a weak secret, {{{scheme}}}: `pop3d user passwd` stores a better one"
             for scheme, names in self.weak.items()
         )
 
@@ -76,7 +77,7 @@ def summarized(lines: Iterable[Line]) -> UsersSummary:
             continue
         wrong += ((line.number, text) for text in user.extra.faults)
         if user.extra.forbidden:
-            refused[user.extra.forbidden.partition(":")[0]].append(user.name)
+            refused[user.extra.forbidden].append(user.name)
         for field in user.extra.unused:
             unused[field].append(user.name)
         if user.secret is not None and user.secret.scheme in WEAK:
