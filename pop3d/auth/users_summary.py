@@ -15,7 +15,7 @@ from pop3d.auth.extra_fields import meaning_of
 from pop3d.auth.passwd_file import Line
 from pop3d.auth.schemes import WEAK
 
-__all__ = ["UsersSummary", "named", "summarized"]
+__all__ = ["UsersSummary", "bounded", "named", "summarized"]
 
 _TOLD_MAX: Final = 20  # lines of the log about one kind of thing: a file may have a hundred thousand
 _NAMES_MAX: Final = 3  # users that are named where many have the same
@@ -39,23 +39,23 @@ class UsersSummary:
 
     def told(self) -> Iterator[str]:
         """Lines for the log, a bounded number of them."""
-        faults = [f"line {line.number}: {line.fault}" for line in self.faulty]
+        faults = [f"line {line.number}: {line.fault}{_of_whom(line)}" for line in self.faulty]
         faults += [f"line {number}: {text}" for number, text in self.wrong]
-        yield from _bounded(faults)
-        yield from _bounded(
+        yield from bounded(faults)
+        yield from bounded(
             f"{_users(names)} of {{{scheme}}} cannot log in before: {remedy(scheme)}"
             for scheme, names in self.lacking.items()
         )
-        yield from _bounded(
+        yield from bounded(
             f"{_users(names)} cannot log in: {why}"
             for why, names in self.refused.items()
             if why != "nologin"  # which is obeyed, and no news
         )
-        yield from _bounded(
+        yield from bounded(
             f"{_users(names)} with the field {field}, which has no effect: {meaning_of(field).why}"
             for field, names in self.unused.items()
         )
-        yield from _bounded(
+        yield from bounded(
             f"{_users(names)} with a weak secret, {{{scheme}}}: `pop3d user passwd` stores a better one"
             for scheme, names in self.weak.items()
         )
@@ -92,11 +92,16 @@ def named(names: list[str]) -> str:
     return ", ".join(names[:_NAMES_MAX]) + (" ..." if len(names) > _NAMES_MAX else "")
 
 
+def _of_whom(line: Line) -> str:
+    return f" (user {line.name!r})" if line.user is not None else ""
+
+
 def _users(names: list[str]) -> str:
     return f"{len(names)} user{'' if len(names) == 1 else 's'} ({named(names)})"
 
 
-def _bounded(texts: Iterable[str]) -> Iterator[str]:
+def bounded(texts: Iterable[str]) -> Iterator[str]:
+    """The first of them, and how many more there are."""
     found = list(texts)
     yield from found[:_TOLD_MAX]
     if len(found) > _TOLD_MAX:

@@ -132,7 +132,9 @@ def test_the_log_has_a_line_for_each_fault_and_not_too_many(tmp_path: Path, capl
     users = users_file(tmp_path, "\n".join(lines))
     users.tell_faults()
     told = [record.getMessage().removeprefix(f"{tmp_path / 'users'}: ") for record in caplog.records]
-    assert told[:20] == [f"line {n + 2}: locked: a marker stands where the secret belongs" for n in range(20)]
+    assert told[:20] == [
+        f"line {n + 2}: locked: a marker stands where the secret belongs (user 'u{n}')" for n in range(20)
+    ]
     assert told[20:] == [
         "and 11 more; `pop3d check` lists all",
         "1 user (away) cannot log in: proxy: the mailbox is on another server",
