@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from pop3d.abuse.known_users import KnownUsers
-from pop3d.auth import Account, Authenticator, AuthError, KeepsSecrets, KnowsUsers, check_user_name
+from pop3d.auth import Account, Authenticator, AuthError, AuthUnavailable, KeepsSecrets, KnowsUsers, check_user_name
 from pop3d.auth.dovecot import DovecotUsers
 from pop3d.auth.names import UserNames
 from pop3d.auth.passwords import PROVED_BY
@@ -135,7 +135,10 @@ def _may_be_a_user(name: str) -> bool:
 async def _accounts_known(config: Config, names: Sequence[str]) -> list[Account | None]:
     users: Authenticator
     if config.auth.backend == "file":
-        users = UsersFile(config.auth.users, names=UserNames.of(config.auth))
+        try:
+            users = UsersFile(config.auth.users, names=UserNames.of(config.auth))
+        except AuthError as fault:  # somebody mends the file, and no mail is to come back meanwhile
+            raise AuthUnavailable(str(fault)) from None
     elif config.auth.backend == "postgres":
         users = postgres_users(config)
     elif config.auth.backend == "dovecot":

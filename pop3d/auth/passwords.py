@@ -291,6 +291,8 @@ def matches(stored: Secret, password: bytes) -> bool:
         if stored.scheme == SCRAM:
             kept = verifier_of(stored.value)
             return hmac.compare_digest(Verifier.made(password, kept.salt, kept.iterations).server_key, kept.server_key)
+        if stored.scheme in (SCRAM_SHA_1, PBKDF2) and b"\0" in password:
+            return False  # HMAC takes a NUL at the end of a key for nothing
         if stored.scheme == SCRAM_SHA_1:
             return _matches_scram_sha_1(verifier_of(stored.value), password)
         if stored.scheme == PBKDF2:

@@ -19,7 +19,7 @@ from pop3d.auth.passwords import hashed
 from pop3d.auth.schemes import ARGON2ID
 from pop3d.auth.stored import StoredPasswords, StoredUser
 from pop3d.auth.user_limits import UserLimits
-from pop3d.auth.users_summary import summarized
+from pop3d.auth.users_summary import bounded, summarized
 from pop3d.system.atomic_edit import edit
 
 __all__ = [
@@ -124,9 +124,8 @@ class UsersFile(StoredPasswords):
 
     def tell_faults(self) -> None:
         """In the log: who cannot log in, and what of the file has no effect."""
-        for name, users in self._index.clashes.items():
-            log.warning("%s: %s: none of them can log in", self._path, _clash(users, name))
-        for text in self._summary.told():
+        clashes = (f"{_clash(users, name)}: none of them can log in" for name, users in self._index.clashes.items())
+        for text in (*bounded(clashes), *self._summary.told()):
             log.warning("%s: %s", self._path, text)
 
 

@@ -15,7 +15,7 @@ from pop3d.auth.extra_fields import meaning_of
 from pop3d.auth.passwd_file import Line
 from pop3d.auth.schemes import WEAK
 
-__all__ = ["UsersSummary", "named", "summarized"]
+__all__ = ["UsersSummary", "bounded", "named", "summarized"]
 
 _TOLD_MAX: Final = 20  # lines of the log about one kind of thing: a file may have a hundred thousand
 _NAMES_MAX: Final = 3  # users that are named where many have the same
@@ -25,8 +25,9 @@ _NAMES_MAX: Final = 3  # users that are named where many have the same
 class UsersSummary:
     """``faulty``: lines by which nobody logs in. The rest by what they have, with the users who do.
 
-    ``wrong``: faults in extra fields, by line number and text. ``refused``: fields that keep somebody out, ``unused``:
-    fields without effect, by name. ``weak``, ``lacking``: schemes that should go, or need an extra that is not there.
+    ``wrong``: faults in extra fields, by line number and text. ``refused``: why fields keep somebody out, beginning
+    with the field; ``unused``: fields without effect, by name. ``weak``, ``lacking``: schemes that should go, or need
+    what is not there.
     """
 
     faulty: tuple[Line, ...]
@@ -38,24 +39,24 @@ class UsersSummary:
 
     def told(self) -> Iterator[str]:
         """Lines for the log, a bounded number of them."""
-        faults = [f"line {line.number}: {line.fault}" for line in self.faulty]
+        faults = [f"line {line.number}: {line.fault}{_of_whom(line)}" for line in self.faulty]
         faults += [f"line {number}: {text}" for number, text in self.wrong]
-        yield from _bounded(faults)
-        yield from _bounded(
+        yield from bounded(faults)
+        yield from bounded(
             f"{_users(names)} of {{{scheme}}} cannot log in before: {remedy(scheme)}"
             for scheme, names in self.lacking.items()
         )
-        yield from _bounded(
-            f"{_users(names)} cannot log in because of the field {field}: {meaning_of(field).why}"
-            for field, names in self.refused.items()
-            if field != "nologin"  # which is obeyed, and no news
+        yield from bounded(
+            f"{_users(names)} cannot log in: {why}"
+            for why, names in self.refused.items()
+            if why != "nologin"  # which is obeyed, and no news
         )
-        yield from _bounded(
-            f"{_users(names)} have the field {field}, which has no effect: {meaning_of(field).why}"
+        yield from bounded(
+            f"{_users(names)} with the field {field}, which has no effect: {meaning_of(field).why}"
             for field, names in self.unused.items()
         )
-        yield from _bounded(
-            f"{_users(names)} have a weak secret, {{{scheme}}}: `pop3d user passwd` stores a better one"
+        yield from bounded(
+            f"{_users(names)} with a weak secret, {{{scheme}}}: `pop3d user passwd` stores a better one"
             for scheme, names in self.weak.items()
         )
 
@@ -76,7 +77,7 @@ def summarized(lines: Iterable[Line]) -> UsersSummary:
             continue
         wrong += ((line.number, text) for text in user.extra.faults)
         if user.extra.forbidden:
-            refused[user.extra.forbidden.partition(":")[0]].append(user.name)
+            refused[user.extra.forbidden].append(user.name)
         for field in user.extra.unused:
             unused[field].append(user.name)
         if user.secret is not None and user.secret.scheme in WEAK:
@@ -91,11 +92,16 @@ def named(names: list[str]) -> str:
     return ", ".join(names[:_NAMES_MAX]) + (" ..." if len(names) > _NAMES_MAX else "")
 
 
+def _of_whom(line: Line) -> str:
+    return f" (user {line.name!r})" if line.user is not None else ""
+
+
 def _users(names: list[str]) -> str:
     return f"{len(names)} user{'' if len(names) == 1 else 's'} ({named(names)})"
 
 
-def _bounded(texts: Iterable[str]) -> Iterator[str]:
+def bounded(texts: Iterable[str]) -> Iterator[str]:
+    """The first of them, and how many more there are."""
     found = list(texts)
     yield from found[:_TOLD_MAX]
     if len(found) > _TOLD_MAX:

@@ -52,12 +52,11 @@ def _together(config: Config, summary: UsersSummary) -> Iterator[CheckFinding]:
         yield fault(f"{path} line {number}", text, "mend the field")
     for scheme, names in summary.lacking.items():
         yield fault(path, f"{_counted(names)} of {{{scheme}}} cannot log in", remedy(scheme))
-    for field, names in summary.refused.items():
-        if meaning_of(field).meaning is FieldMeaning.OBEYED:
-            yield warning(path, f"{_counted(names)} may not log in ({field})", "nothing, if that is meant")
+    for why, names in summary.refused.items():
+        if meaning_of(why.partition(":")[0]).meaning is FieldMeaning.OBEYED:
+            yield warning(path, f"{_counted(names)} may not log in ({why})", "nothing, if that is meant")
         else:
-            what = f"{_counted(names)} cannot log in because of the field {field}: {meaning_of(field).why}"
-            yield fault(path, what, "remove the field")
+            yield fault(path, f"{_counted(names)} cannot log in: {why}", "remove the field")
     for field, names in summary.unused.items():
         what = f"{_counted(names)} with the field {field}, which has no effect: {meaning_of(field).why}"
         yield warning(path, what, "remove it, or ignore this")

@@ -104,7 +104,10 @@ def remove(name: str, *, config: Path | None, users: Path | None) -> None:
     site = _site(config, users)
     with _told("not removed", site.users):
         called = site.users.remove(name)
+        warning = site.users.warning_after_removal()
     print(f"removed {called} from {site.users.where}, the mail stays{site.users.noticed}")
+    if warning:
+        print(f"pop3d: {warning}", file=sys.stderr)
 
 
 def list_users(*, config: Path | None, users: Path | None) -> None:

@@ -64,6 +64,10 @@ class EditableUsers(Protocol):
         """Remove the user whom a login by ``name`` would find; what it was called."""
         ...
 
+    def warning_after_removal(self) -> str:
+        """What is to be known when a user was removed, in one line; empty when nothing is."""
+        ...
+
     def listed(self) -> Iterator[list[ListedUser]]:
         """All users, some at a time."""
         ...
@@ -98,6 +102,12 @@ class UsersInFile:
     def remove(self, name: str) -> str:
         """See `EditableUsers`."""
         return remove_user(self.path, name, self.names)
+
+    def warning_after_removal(self) -> str:
+        """See `EditableUsers`."""
+        if any(line.user is not None for line in read_lines(self.path)):
+            return ""
+        return f"{self.path} has no users now; a daemon that runs keeps its old users at SIGHUP: stop it"
 
     def listed(self) -> Iterator[list[ListedUser]]:
         """See `EditableUsers`."""
@@ -138,6 +148,10 @@ class UsersInDatabase:
             called = table.called(name)
             table.remove(called)
             return called
+
+    def warning_after_removal(self) -> str:
+        """See `EditableUsers`."""
+        return ""
 
     def listed(self) -> Iterator[list[ListedUser]]:
         """See `EditableUsers`."""

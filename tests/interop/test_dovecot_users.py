@@ -131,6 +131,10 @@ LINES = (
 NAMES = sorted({line.partition(":")[0] for line in LINES if line and not line.startswith("#")})
 
 
+def made(scheme: str) -> str:
+    return doveadm("-s", scheme, "-u", f"by-{scheme.lower()}", "-p", "secret")
+
+
 def by_dovecot(port: int, name: str, password: str) -> bool:
     client = poplib.POP3("127.0.0.1", port, timeout=30)
     with contextlib.closing(client):
@@ -166,19 +170,22 @@ service anvil {{
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 async def test_a_passwd_file_lets_the_same_users_in(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     assert STATIC in dovecot.CONFIGURATION
+    secrets = {f"by-{name.lower()}": f"by-{name.lower()}:{made(name)}" for name in (schemes() if end == "\n" else ())}
+    never = {f"by-{name.lower()}" for name in NEVER}
     with tempfile.TemporaryDirectory() as folder:  # below pytest's own, nobody but root gets anywhere
         path = Path(folder) / "users"
-        path.write_text(end.join(LINES))
+        path.write_text(end.join((*LINES, *secrets.values())))
         path.chmod(0o644)
         users = UsersFile(path)
         passwd_file = STATIC.replace("static", "passwd-file").replace("password=secret", str(path))
         text = dovecot.CONFIGURATION.replace(STATIC, passwd_file) + AT_ONCE
         monkeypatch.setattr(dovecot, "CONFIGURATION", text)
         with dovecot.serving(Path(folder) / "dovecot", f"{folder}/mail/%u") as port:
-            theirs = {name for name in NAMES if by_dovecot(port, name, "secret")}
-        ours = {name for name in NAMES if await by_pop3d(users, name, "secret")}
+            theirs = {name for name in (*NAMES, *secrets) if by_dovecot(port, name, "secret")}
+        ours = {name for name in (*NAMES, *secrets) if await by_pop3d(users, name, "secret")}
         await users.close()
-    assert sorted(ours - {"mapped"}) == sorted(theirs - {"mapped"})
+    assert sorted(ours - {"mapped"}) == sorted(theirs - {"mapped"} - never)
+    assert secrets.keys() - never <= ours
     assert "mapped" in ours  # Dovecot knows no network of IPv4-mapped addresses
     assert {"plain", "bare6", "yes", "pwdfile", "twice", "near", "shell", "removed"} <= ours
     assert not {"star", "nope", "first", "left", "no", "far", "none", "local", "both", "fails", "noauth"} & ours

@@ -246,3 +246,16 @@ def test_who_only_looks_whether_we_are_there_is_told_at_debug(site: Site, tls: s
     lines = [line for line in daemon.log.splitlines() if " session ip=" in line]
     assert [line for line in lines if " INFO " in line] == [line for line in lines if "ip=192.0.2.7" in line] != []
     assert sum(" DEBUG session ip=127.0.0.1 " in line for line in lines) == (3 if level == "debug" else 0)
+
+
+def test_networks_of_a_user_are_the_clients_and_not_the_proxys(site: Site) -> None:
+    (site.root / "users").write_text(
+        "alice:{PLAIN}secret::::::allow_nets=192.0.2.7\nbob:{PLAIN}secret::::::allow_nets=127.0.0.1\n"
+    )
+    with served(site, limits="auth_penalty = 0.1"):
+        for name, allowed in (("alice", True), ("bob", False)):
+            client = Client(site)
+            with closing(client.sock):
+                client.begin_tls(V1)
+                said = client.talk(f"USER {name}".encode(), b"PASS secret", b"QUIT")
+                assert said[2].startswith(b"+OK" if allowed else b"-ERR [AUTH] wrong user name or password"), said

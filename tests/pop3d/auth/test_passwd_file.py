@@ -1,6 +1,8 @@
 """The lines of a passwd-file: what is read, what is a fault, and whose."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pop3d.auth.passwd_file import lines_of
 from pop3d.auth.stored import StoredUser
@@ -130,3 +132,28 @@ def test_extra_fields_may_have_a_colon_in_them() -> None:
     user = users_of("alice:{PLAIN}a::::::userdb_mail=maildir:~/Maildir allow_nets=2001:db8::/32 nologin")["alice"]
     assert user.account.forbidden == "nologin"
     assert str(user.account.networks[0]) == "2001:db8::/32"
+
+
+SCHEMES_OF_LINES = st.sampled_from(
+    ("", "{PLAIN}", "{CRYPT}", "{MD5}", "{SSHA}", "{SHA.HEX}", "{PLAIN.B64}", "{PBKDF2}", "{SCRAM-SHA-1}", "{ARGON2ID}")
+)
+ODD_LINE = st.one_of(
+    st.binary(max_size=60),
+    st.builds(
+        lambda name, scheme, rest: f"{name}:{scheme}{rest}".encode("utf-8", "surrogatepass"),
+        st.text(max_size=8),
+        SCHEMES_OF_LINES,
+        st.text(st.characters(exclude_characters="\n"), max_size=60),
+    ),
+    st.builds(lambda extra: f"u:{{PLAIN}}x::::::{extra}".encode("utf-8", "surrogatepass"), st.text(max_size=60)),
+)
+
+
+@given(before=st.lists(ODD_LINE, max_size=6), after=st.lists(ODD_LINE, max_size=6))
+def test_no_line_gets_in_the_way_of_another(before: list[bytes], after: list[bytes]) -> None:
+    octets = b"\n".join([*before, b"good-user:{PLAIN}secret", *after])
+    found = users_of(octets.decode("utf-8", "surrogateescape"))
+    if not any(b"good-user" in line for line in before):
+        secret = found["good-user"].secret
+        assert secret is not None
+        assert secret.value == "secret"

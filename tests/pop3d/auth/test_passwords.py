@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from pop3core.events import Password
+from pop3d.auth import crypt_hashes
+from pop3d.auth.crypt_hashes import lacks_extra
 from pop3d.auth.passwords import PASSWORD_OCTETS_MAX, UnknownScheme, cost_of, hashed, matches, parse_secret
 from pop3d.auth.users_file import UsersFile
 
@@ -23,6 +25,29 @@ MADE_ELSEWHERE = [
     "{SHA256-CRYPT}$5$rounds=1000$abc$Mz4DiYKTnNKbZLo/mIp3d8Y4aQBhv3uhSwxLDy55/Y8",
 ]  # fmt: skip
 SHA512 = MADE_ELSEWHERE[5]
+# likewise, of old sites: of slappasswd, openssl, mkpasswd, doveadm
+MADE_LONG_AGO = [
+    "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=",
+    "{SHA1}e5e9fa1ba31ecd1ae84f75caaa474f3a663f05f4",
+    "{SHA.HEX}E5E9FA1BA31ECD1AE84F75CAAA474F3A663F05F4",
+    "{SSHA}48U8QdzPad3La7V4cS4mB5EDTlfiRtGn",
+    "{SHA256}K7gNU3sdo+OL0wNhqoVWhr3g6s1xYv72ol/pe/Unols=",
+    "{SHA256}K7gNU3sdo+OL0wNhqoVWhr3g6s1xYv72ol/pe/Unols",
+    "{PLAIN-MD5}5ebe2294ecd0e0f08eab7690d2a6ee69",
+    "{LDAP-MD5}Xr4ilOzQ4PCOq3aQ0qbuaQ==",
+    "{MD5}5ebe2294ecd0e0f08eab7690d2a6ee69",
+    "5ebe2294ecd0e0f08eab7690d2a6ee69[34]",
+    "{MD5}$1$saltsalt$9xy1btjgzLYfb7hivXtC//",
+    "{MD5-CRYPT}$1$saltsalt$9xy1btjgzLYfb7hivXtC//",
+    "$1$saltsalt$9xy1btjgzLYfb7hivXtC//",
+    "$1$saltsalt$9xy1btjgzLYfb7hivXtC//$ignored",
+    "{CLEARTEXT}secret",
+    "{PLAIN.b64}c2VjcmV0",
+    "{CLEAR.hex}736563726574",
+    "{PBKDF2}$1$saltsalt$1000$8b09c61e3ddee1285f60003548fcfb0963b1e8e2",
+    "{SHA512-CRYPT.B64}JDYkYWJjJElkV0tOS1RKRWI4THhZN0NHZzhZQlhsdnRmWnpGdzdNcC9yNm5pSzlZQjJtZHZnWS4uVEtqdjFULi44UmFkUnQycXZVSFlSTHIvVHNWQXJ0cjkxaVIx",
+]  # fmt: skip
+YESCRYPT = "{CRYPT}$y$j9T$saltsaltsalt$AnbE4uovRUrp5W/7h65lVXbBxJijULPRqRjd39xI5w9"
 
 
 def crypted(password: str) -> str:
@@ -33,6 +58,32 @@ def crypted(password: str) -> str:
         ["openssl", "passwd", "-6", "-stdin"], input=f"{password}\n", capture_output=True, text=True, check=True
     )
     return "{SHA512-CRYPT}" + made.stdout.strip()
+
+
+@pytest.mark.parametrize("text", MADE_LONG_AGO)
+def test_secrets_of_long_ago(text: str) -> None:
+    stored = parse_secret(text)
+    assert matches(stored, b"secret")
+    for wrong in (b"", b"Secret", b"secret ", b"secret\0", b"\xff", b"x" * 2000, text.encode(), text[-22:].encode()):
+        assert not matches(stored, wrong), wrong
+
+
+@pytest.mark.skipif(lacks_extra("YESCRYPT"), reason="needs libcrypt of libxcrypt (Debian: libcrypt1)")
+def test_yescrypt_as_debian_has_it_in_its_shadow_file() -> None:
+    for text in (YESCRYPT, YESCRYPT.removeprefix("{CRYPT}")):
+        stored = parse_secret(text)
+        assert matches(stored, b"secret")
+        assert not matches(stored, b"Secret")
+        assert not matches(stored, b"secret\0")
+        assert cost_of(stored) == ("YESCRYPT", "$y$j9T")
+
+
+@pytest.mark.parametrize("text", [*MADE_ELSEWHERE[3:], *MADE_LONG_AGO[10:14]])
+def test_libcrypt_and_the_extra_agree(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crypt_hashes, "_native_schemes", frozenset)
+    stored = parse_secret(text)
+    assert matches(stored, b"secret")
+    assert not matches(stored, b"Secret")
 
 
 @pytest.mark.parametrize("text", MADE_ELSEWHERE, ids=lambda text: text[: text.index("}") + 4])

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,39 @@ async def test_who_cannot_be_looked_up_is_not_refused(tmp_path: Path) -> None:
     with pytest.raises(AuthUnavailable, match="users in PostgreSQL"):
         await nowhere.authenticate(Password("alice", "", b"secret"))
     await nowhere.close()
+
+
+async def test_columns_that_restrict(database: str) -> None:
+    execute(
+        database,
+        "create table site (name text, password text default '{PLAIN}x', nologin boolean, allow_nets text, "
+        "nets cidr[], word text)",
+    )
+    execute(
+        database,
+        "insert into site (name, nologin, allow_nets, nets, word) values ('free', null, null, null, null), "
+        "('no', false, '192.0.2.0/24, 2001:db8::/32', '{192.0.2.0/24,2001:db8::/32}', ''), "
+        "('left', true, null, null, 'n'), ('nobody', false, '', '{}', '')",
+    )
+    networks = (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
+    for columns in ("nologin, allow_nets", "word as nologin, nets as allow_nets"):
+        users = PostgresUsers(database, f"select password, {columns} from site where name = %(user)s")
+        found = {name: await users.account(name) for name in ("free", "no", "left", "nobody")}
+        assert found == {
+            "free": Account("free"),
+            "no": Account("no", networks=networks),
+            "left": Account("left", forbidden="nologin"),
+            "nobody": Account("nobody", forbidden="allow_nets: no network is left to log in from"),
+        }
+        assert await users.authenticate(Password("left", "", b"x")) == found["left"]  # `pop3d.logins` refuses it
+        await users.close()
+
+
+async def test_a_user_who_cannot_log_in_still_gets_mail(users: PostgresUsers, database: str) -> None:
+    execute(database, "insert into pop3_users values ('locked', '!$6$x', '/home/l')")
+    for name, why in (("locked", "locked"), ("eve", "the secret is in another file")):
+        account = await users.account(name)
+        assert account is not None
+        assert account.forbidden.startswith(why)
+        assert await users.authenticate(Password(name, "", b"x")) is None
+        assert type(await users.secret(name, "SCRAM-SHA-256", "")) is NoSecret

@@ -132,12 +132,14 @@ def test_the_log_has_a_line_for_each_fault_and_not_too_many(tmp_path: Path, capl
     users = users_file(tmp_path, "\n".join(lines))
     users.tell_faults()
     told = [record.getMessage().removeprefix(f"{tmp_path / 'users'}: ") for record in caplog.records]
-    assert told[:20] == [f"line {n + 2}: locked: a marker stands where the secret belongs" for n in range(20)]
+    assert told[:20] == [
+        f"line {n + 2}: locked: a marker stands where the secret belongs (user 'u{n}')" for n in range(20)
+    ]
     assert told[20:] == [
         "and 11 more; `pop3d check` lists all",
-        "1 user (away) cannot log in because of the field proxy: the mailbox is on another server",
-        "1 user (bob) have the field colour, which has no effect: no such field is known",
-        "1 user (bob) have a weak secret, {SHA1}: `pop3d user passwd` stores a better one",
+        "1 user (away) cannot log in: proxy: the mailbox is on another server",
+        "1 user (bob) with the field colour, which has no effect: no such field is known",
+        "1 user (bob) with a weak secret, {SHA1}: `pop3d user passwd` stores a better one",
     ]
 
 

@@ -121,10 +121,7 @@ def test_extra_fields_and_weak_secrets_are_counted(site: Site) -> None:
     assert [(kind, text.removeprefix(where).removeprefix(": ")) for kind, text in found(site)] == [
         ("fault", " line 4: allow_nets: 'nowhere' is no network; mend the field"),
         ("warning", "2 users (u1, u2) may not log in (nologin); nothing, if that is meant"),
-        (
-            "fault",
-            "1 user (u4) cannot log in because of the field proxy: the mailbox is on another server; remove the field",
-        ),
+        ("fault", "1 user (u4) cannot log in: proxy: the mailbox is on another server; remove the field"),
         (
             "warning",
             "1 user (u2) with the field userdb_mail, which has no effect: [store] says where the mailbox is; "

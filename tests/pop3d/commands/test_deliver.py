@@ -42,6 +42,27 @@ def test_deliver_reads_a_message_from_standard_input(site: Path) -> None:
     assert (code, said) == (75, "pop3d: not delivered: the mailbox is full: 4 of 4 messages; try again later\n")
 
 
+def test_mail_reaches_those_who_may_not_log_in(site: Path) -> None:
+    (site / "users").write_text(
+        "left:{PLAIN}x::::::nologin\nfar:{PLAIN}x::::::allow_nets=192.0.2.0/24\nlocked:!$6$x\nodd:{NOPE}x\n"
+        "away:{PLAIN}x::::::proxy=y\n"
+    )
+    for name in ("left", "far", "locked", "odd", "away"):
+        assert run(site, "deliver", name, stdin=b"x\n") == (0, "", "")
+        assert len(files(site / "mail" / name)) == 1
+
+
+@pytest.mark.parametrize("text", [None, "", "\xff:{PLAIN}x\n"])
+def test_mail_waits_while_the_users_file_is_of_no_use(site: Path, text: str | None) -> None:
+    (site / "users").unlink()
+    if text is not None:
+        (site / "users").write_text(text, "latin-1")
+    code, _, said = run(site, "deliver", "alice", stdin=b"x\n")
+    assert code == 75, said
+    assert said.startswith("pop3d: users file ")
+    assert said.endswith("; try again later\n")
+
+
 def test_a_recipient_in_another_spelling(site: Path) -> None:
     (site / "users").write_text("alice@Example.org:{PLAIN}x\na@x.org:{PLAIN}x\na@X.org:{PLAIN}x\n")
     for name in ("alice@example.org", "Alice@EXAMPLE.org", "alice@Example.org"):

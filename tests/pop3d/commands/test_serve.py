@@ -216,10 +216,46 @@ def test_sighup_takes_new_users(site: Site, daemon: Daemon) -> None:
     daemon.send(signal.SIGHUP)
     daemon.wait_for("users reloaded")
     login(site, "changed").quit()
-    users.write_text("no scheme at all\n")
+    users.write_text("bob:{PLAIN}other\nalice:{NOPE}x\n")  # somebody else's line is no excuse
     daemon.send(signal.SIGHUP)
-    daemon.wait_for("users not reloaded")
-    login(site, "changed").quit()
+    daemon.wait_for("line 2: an unknown scheme")
+    daemon.wait_for("users reloaded")
+    with pytest.raises(poplib.error_proto, match="wrong user name or password"):
+        login(site, "changed")
+
+
+@pytest.mark.parametrize("text", [None, "", "# nobody\n", "no scheme at all\n", "alice:x\n"])
+def test_sighup_keeps_the_old_users_when_no_line_can_be_read(site: Site, daemon: Daemon, text: str | None) -> None:
+    if text is None:
+        (site.root / "users").unlink()
+    else:
+        (site.root / "users").write_text(text)
+    daemon.send(signal.SIGHUP)
+    daemon.wait_for("ERROR users not reloaded, the old ones stay: users file")
+    login(site).quit()
+
+
+def test_a_faulty_line_of_the_users_file_costs_its_own_user(site: Site) -> None:
+    with (site.root / "users").open("ab") as file:
+        file.write(b"bob:*\ncarol:{NOPE}secret\n\xff\xfe:{PLAIN}secret\n  \n  # no line\nalice:{PLAIN}other\n")
+    daemon = Daemon(site)
+    try:
+        login(site).quit()
+        with pytest.raises(poplib.error_proto, match="wrong user name or password"):
+            login(site, "other")
+    finally:
+        assert daemon.end() == 0
+    told = [line.partition(" line ")[2] for line in daemon.log.splitlines() if "WARNING" in line and " line " in line]
+    assert [text.split(":")[0] for text in told] == ["2", "3", "4", "7"]
+
+
+@pytest.mark.parametrize("text", ["", "# nobody\n", "alice:x\nbob:{NOPE}secret\n"])
+def test_a_users_file_that_lets_nobody_in_is_a_configuration_fault(site: Site, run_pop3d, text: str) -> None:
+    (site.root / "users").write_text(text)
+    done = run_pop3d("serve", "--config", str(site.config))
+    assert (done.returncode, done.stderr.count("\n")) == (78, 1 + done.stderr.count("WARNING"))
+    assert "users file " in done.stderr
+    assert "secret" not in done.stderr.replace("the secret is", "")
 
 
 @pytest.mark.parametrize(

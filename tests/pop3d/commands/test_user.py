@@ -32,6 +32,30 @@ def test_passwd_and_remove(user, tmp_path: Path) -> None:
     assert users.read_text() == "# kept\nbob:{PLAIN}b\n"
 
 
+def test_the_last_user_removed(user, tmp_path: Path) -> None:
+    (tmp_path / "users").write_text("# none but\nalice:{PLAIN}a\n")
+    removed = user("remove", "alice")
+    assert removed.returncode == 0
+    assert removed.stderr == (
+        "pop3d: users has no users now; a daemon that runs keeps its old users at SIGHUP: stop it\n"
+    )
+
+
+def test_faulty_lines_are_in_nobodys_way(user, tmp_path: Path) -> None:
+    faulty = b"bob:{NOPE}x\n\xff:{PLAIN}x\nno colon\ncarol:*::::/home/carol\nbob:{PLAIN}y\n"
+    (tmp_path / "users").write_bytes(b"alice:{PLAIN}a\n" + faulty)
+    assert user("add", "dora", "--password-stdin", "--scheme", "plain", stdin="d\n").returncode == 0
+    assert user("passwd", "alice", "--password-stdin", "--scheme", "plain", stdin="n\n").returncode == 0
+    assert (tmp_path / "users").read_bytes() == b"alice:{PLAIN}n\n" + faulty + b"dora:{PLAIN}d\n"
+    listed = user("list")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert listed.stdout.splitlines()[0] == "alice\tPLAIN"
+    assert listed.stdout.splitlines()[4:] == ["carol\tlocked", "bob\t?", "dora\tPLAIN"]
+    assert user("remove", "alice").returncode == 0
+    assert user("passwd", "carol", "--password-stdin", "--scheme", "plain", stdin="c\n").returncode == 0
+    assert (tmp_path / "users").read_bytes() == faulty.replace(b"*", b"{PLAIN}c") + b"dora:{PLAIN}d\n"
+
+
 @pytest.mark.parametrize("words", [("list",), ("remove", "alice"), ("add", "bob", "--password-stdin")])
 def test_users_that_are_in_no_file(run_pop3d, tmp_path: Path, words: tuple[str, ...]) -> None:
     (tmp_path / "pop3d.toml").write_text('[[listen]]\nhost = "127.0.0.1"\ntls = "none"\n[auth]\nbackend = "pam"\n')
