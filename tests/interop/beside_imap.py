@@ -17,15 +17,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
 from pop3d.auth.users_file import add_user
 from pop3d.net.certificates import create_self_signed
 from tests.interop import dovecot
+from tests.interop.soak_outcome import SoakOutcome, SoakRecord
 from tests.maildirs import make_maildir
 from tests.site import Daemon, Site, free_port, site_configuration
 
@@ -60,66 +59,6 @@ def missing() -> str | None:
     return None if IMAP.exists() and LDA.exists() else "Dovecot's IMAP is not installed (Debian: dovecot-imapd)"
 
 
-@dataclass
-class Account:
-    """What the programs did and saw, by the subject of each message, which no other has."""
-
-    delivered: Counter[str] = field(default_factory=Counter)
-    """Messages by program."""
-    subjects: set[bytes] = field(default_factory=set)
-    """Of all that were delivered."""
-    removed: set[bytes] = field(default_factory=set)
-    """Of what a client expunged, moved away or deleted, and was told so."""
-    uids: dict[bytes, bytes] = field(default_factory=dict)
-    """The unique-id of each, as a POP3 client was told it first."""
-    subject_of: dict[bytes, bytes] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
-    changed: list[str] = field(default_factory=list)
-    """Unique-ids that are not what they were."""
-    failed: list[str] = field(default_factory=list)
-    """Programs that ended with an error."""
-
-    def told(self, uid: bytes, subject: bytes) -> None:
-        """A unique-id, and the message that it stands for."""
-        if self.uids.setdefault(subject, uid) != uid:
-            self.changed.append(f"{subject!r} was {self.uids[subject]!r} and is {uid!r}")
-        if self.subject_of.setdefault(uid, subject) != subject:
-            self.changed.append(f"{uid!r} was {self.subject_of[uid]!r} and is {subject!r}")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    account: Account
-    left: set[bytes]
-    """Subjects in the mailbox at the end, by POP3."""
-    numbered_later: int
-    """Messages that POP3 told of before Dovecot gave them a number."""
-
-    @property
-    def lost(self) -> set[bytes]:
-        return self.account.subjects - self.account.removed - self.left
-
-    @property
-    def back(self) -> set[bytes]:
-        """Removed, and there again."""
-        return self.left & self.account.removed
-
-    @property
-    def wrong(self) -> bool:
-        return bool(self.lost or self.back or self.account.changed or self.account.failed)
-
-    def __str__(self) -> str:
-        account = self.account
-        lines = [f"delivered: {', '.join(f'{count} by {name}' for name, count in account.delivered.items())}"]
-        lines += [f"{what}: {count}" for what, count in sorted(account.counts.items())]
-        lines += [
-            f"messages that POP3 told of before Dovecot numbered them: {self.numbered_later}",
-            f"left in the mailbox: {len(self.left)}",
-            f"lost: {len(self.lost)}, back again: {len(self.back)}, unique-ids changed: {len(account.changed)}",
-        ]
-        return "\n".join([*lines, *account.changed[:10], *account.failed[:10]])
-
-
 def message(subject: str) -> bytes:
     return f"Subject: {subject}\nFrom: a@localhost\nTo: {USER}@localhost\n\n{subject}\n.\nlast\n".encode()
 
@@ -133,9 +72,9 @@ class Soak:
         self._site = Site(root / "pop3d", free_port())
         self._imap_port = free_port()
         self._ended = threading.Event()
-        self.account = Account()
+        self.record = SoakRecord()
 
-    def run(self) -> Outcome:
+    def run(self) -> SoakOutcome:
         self._plant()
         extra = EXTRA.format(port=self._imap_port)
         with dovecot.serving(self._root / "dovecot", f"{self._root}/mail/%u", extra=extra), self._served():
@@ -153,8 +92,8 @@ class Soak:
         listed = (self._box / "dovecot-uidlist").read_bytes()
         validity = int(re.findall(rb" V([0-9]+)", listed.partition(b"\n")[0])[0])
         of_dovecot = {b"%08x%08x" % (int(uid), validity) for uid in re.findall(rb"^([0-9]+) ", listed, re.MULTILINE)}
-        later = sum(self.account.uids[subject] not in of_dovecot for subject in left)
-        return Outcome(self.account, left, later)
+        later = sum(self.record.uids[subject] not in of_dovecot for subject in left)
+        return SoakOutcome(self.record, left, later)
 
     def _plant(self) -> None:
         self._root.chmod(0o755)
@@ -179,22 +118,22 @@ class Soak:
         finally:
             daemon.process.terminate()
             if daemon.process.wait(30):
-                self.account.failed.append(f"pop3d ended with {daemon.process.returncode}")
+                self.record.failed.append(f"pop3d ended with {daemon.process.returncode}")
             reader.join(10)
             assert daemon.process.stderr is not None
             daemon.process.stderr.close()
             told = [line for line in lines if " INFO " not in line]
             gone = sum("removed by another program" in line for line in told)
-            self.account.counts["messages that IMAP took away while POP3 wanted them"] += gone
+            self.record.counts["messages that IMAP took away while POP3 wanted them"] += gone
             # nothing else may be worth a warning
-            self.account.failed += [line for line in told if "removed by another program" not in line]
+            self.record.failed += [line for line in told if "removed by another program" not in line]
 
     def _guarded(self, work: Callable[[], None]) -> Callable[[], None]:
         def guarded() -> None:
             try:
                 work()
             except Exception as fault:
-                self.account.failed.append(f"{getattr(work, '__name__', work)}: {type(fault).__name__}: {fault}")
+                self.record.failed.append(f"{getattr(work, '__name__', work)}: {type(fault).__name__}: {fault}")
                 self._ended.set()
 
         return guarded
@@ -208,8 +147,8 @@ class Soak:
                 number += 1
                 subject = f"{name.replace(' ', '-')}-{number}"
                 by(message(subject))
-                self.account.subjects.add(subject.encode())
-                self.account.delivered[name] += 1
+                self.record.subjects.add(subject.encode())
+                self.record.delivered[name] += 1
 
         return delivering
 
@@ -234,7 +173,7 @@ class Soak:
     # --- clients ---
 
     def _by_imap(self) -> None:
-        random, counts = Random(1), self.account.counts
+        random, counts = Random(1), self.record.counts
         client = imaplib.IMAP4("127.0.0.1", self._imap_port, timeout=60)
         client.login(USER, PASSWORD)
         client.create("Archive")
@@ -267,8 +206,8 @@ class Soak:
             client.uid("STORE", uid, "+FLAGS.SILENT", r"(\Deleted)")
             status = client.uid("EXPUNGE", uid)[0]
         if status == "OK":
-            self.account.removed.add(subject[1])
-            self.account.counts[what] += 1
+            self.record.removed.add(subject[1])
+            self.record.counts[what] += 1
 
     def _by_pop3(self) -> None:
         random = Random(2)
@@ -283,12 +222,12 @@ class Soak:
                 client.dele(number)
             if random.random() < 0.1:
                 client.close()  # nothing is deleted
-                self.account.counts["POP3 sessions cut"] += 1
+                self.record.counts["POP3 sessions cut"] += 1
                 continue
             with contextlib.suppress(poplib.error_proto):
                 client.quit()
-                self.account.removed.update(listed[number] for number in chosen)
-                self.account.counts["deleted by POP3"] += len(chosen)
+                self.record.removed.update(listed[number] for number in chosen)
+                self.record.counts["deleted by POP3"] += len(chosen)
 
     def _logged_in(self) -> poplib.POP3_SSL | None:
         context = self._site.context()
@@ -300,9 +239,9 @@ class Soak:
             client.close()
             if b"IN-USE" not in fault.args[0]:
                 raise
-            self.account.counts["POP3 logins while in use"] += 1
+            self.record.counts["POP3 logins while in use"] += 1
             return None
-        self.account.counts["POP3 sessions"] += 1
+        self.record.counts["POP3 sessions"] += 1
         return client
 
     def _listed(self, client: poplib.POP3_SSL) -> dict[int, bytes]:
@@ -310,7 +249,7 @@ class Soak:
         listed = {}
         for line in client.uidl()[1]:
             number, uid = line.split(b" ")
-            known = self.account.subject_of.get(uid)
+            known = self.record.subject_of.get(uid)
             if known is not None and hash(uid) % 8:  # looked at again now and then
                 listed[int(number)] = known
                 continue
@@ -322,7 +261,7 @@ class Soak:
             found = _SUBJECT.search(text)
             assert found is not None, text
             listed[int(number)] = found[1]
-            self.account.told(uid, found[1])
+            self.record.told(uid, found[1])
         return listed
 
     def _seen_last(self) -> set[bytes]:
@@ -336,7 +275,7 @@ class Soak:
         raise AssertionError("the mailbox stays in use")
 
 
-def soak(root: Path, seconds: float) -> Outcome:
+def soak(root: Path, seconds: float) -> SoakOutcome:
     return Soak(root, seconds).run()
 
 

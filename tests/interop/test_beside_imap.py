@@ -13,6 +13,6 @@ def test_nothing_is_lost_and_no_unique_id_changes() -> None:
     with tempfile.TemporaryDirectory(prefix="beside-imap-") as root:
         outcome = beside_imap.soak(Path(root), seconds=15)
     assert not outcome.wrong, str(outcome)
-    assert len(outcome.account.delivered) == 3
-    assert outcome.account.counts["POP3 sessions"] > 1
-    assert outcome.account.counts["IMAP rounds"] > 1
+    assert len(outcome.record.delivered) == 3
+    assert outcome.record.counts["POP3 sessions"] > 1
+    assert outcome.record.counts["IMAP rounds"] > 1

@@ -17,7 +17,7 @@ from pop3d.stores.maildir import content as maildir_content
 from pop3d.stores.maildir.duplicates import SameName, unique_ids
 from pop3d.stores.maildir.mailbox_records import ToldId
 from pop3d.stores.maildir.names import _INODE, name_and_inode, unique_part
-from pop3d.stores.maildir.scan import UniqueIds
+from pop3d.stores.maildir.packed_ids import UniqueIds
 from pop3d.stores.maildir.store import MaildirOptions, MaildirStore
 from tests.maildirs import make_maildir
 

@@ -30,7 +30,8 @@ from typing import Any, BinaryIO, Final
 from pop3core.maildrop import Listing, PackedOctets
 from pop3d.stores.maildir.compressed import known_forms
 from pop3d.stores.maildir.memory_cache import Stamps
-from pop3d.stores.maildir.scan import ByPlace, Scan, UniqueIds, announced
+from pop3d.stores.maildir.packed_ids import ByPlace, UniqueIds
+from pop3d.stores.maildir.scan import Scan, announced
 from pop3d.system.state_folder import make_folders
 
 __all__ = ["CachedListing", "ListingFile"]

@@ -21,6 +21,7 @@ import contextlib
 import itertools
 import os
 import stat
+import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ _MESSAGES_MAX: Final = 1_000_000  # in a file: some 300 octets of memory each
 _LINE_OCTETS_MAX: Final = 4096  # a real one has some hundred
 _NAME_OCTETS_MAX: Final = 300  # a file's name has at most 255, and here perhaps flags
 _DIGITS_MAX: Final = 10
+_INCOMPLETE: Final = "the last line is not complete"
+_WRITTEN_NOW: Final = 10  # seconds since a file was changed, for which somebody may be writing its last line
 
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -92,6 +95,8 @@ def foreign_list(
         except ValueError as fault:
             raise ValueError(f"{name}: {fault}") from None
     found.uids, found.faults = read.uids, read.faults
+    if _INCOMPLETE in found.faults and abs(time.time() - status.st_mtime) < _WRITTEN_NOW:
+        found.faults.remove(_INCOMPLETE)
     return found
 
 
@@ -146,7 +151,7 @@ class _Reading:
         """The lines that have an end, without it."""
         for line in lines:
             if not line.endswith(b"\n"):
-                self.fault("the last line is not complete")
+                self.fault(_INCOMPLETE)
             else:
                 yield line[:-1]
 

@@ -126,10 +126,13 @@ class Removal:
                 take(located)
             except FileNotFoundError:
                 continue  # renamed at this moment: it is looked for again
-            self._octets += counted_octets(located.name, located.found.st_size)
-            self._messages += 1
+            self._count(located.name, located.found)
             return located
         raise OSError(errno.EBUSY, "another program renames it all the time")
+
+    def _count(self, name: bytes, found: os.stat_result) -> None:
+        self._octets += counted_octets(name, found.st_size)
+        self._messages += 1
 
     def _remove_other_names(self, folders: OpenFolders) -> set[int]:
         """Messages of which another name may be left: a program that links and unlinks was killed in between."""
@@ -141,8 +144,10 @@ class Removal:
                 if (number := self._linked.get(file_of(entry))) is not None:
                     name, inode = name_and_inode(entry)
                     left.add(number)
-                    if os.stat(base_of(name), dir_fd=folders.of(name), follow_symlinks=False).st_ino == inode:
+                    found = os.stat(base_of(name), dir_fd=folders.of(name), follow_symlinks=False)
+                    if found.st_ino == inode:
                         os.unlink(base_of(name), dir_fd=folders.of(name))
+                        self._count(name, found)
                     self._folders.setdefault(folder_of(name), []).append(number)
                     left.discard(number)
         except OSError as fault:

@@ -1,5 +1,7 @@
 """`pop3d check` and another server's lists of unique-ids."""
 
+import os
+
 import pytest
 
 from pop3d.stores.maildir.seen_mailboxes import SeenMailboxes
@@ -24,7 +26,9 @@ def test_a_list_as_it_should_be_is_nothing(from_dovecot: Site) -> None:
 
 
 def test_a_damaged_list_is_told_once(from_dovecot: Site) -> None:
-    (from_dovecot.root / "mail/alice/dovecot-uidlist").write_bytes(LIST[:-3])
+    path = from_dovecot.root / "mail/alice/dovecot-uidlist"
+    path.write_bytes(LIST[:-3])
+    os.utime(path, (1_600_000_000, 1_600_000_000))
     text = only(from_dovecot, "warning", "dovecot-uidlist is damaged: the last line is not complete; unique-ids")
     assert text.startswith(f"{from_dovecot.root}/mail/alice: ")
 

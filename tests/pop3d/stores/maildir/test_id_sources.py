@@ -63,6 +63,7 @@ async def test_a_list_that_is_lost_changes_no_id_and_is_told_once(
     (box / "dovecot-uidlist").unlink()
     if octets is not None:
         (box / "dovecot-uidlist").write_bytes(octets)
+        os.utime(box / "dovecot-uidlist", (1_600_000_000, 1_600_000_000))
     store = MaildirStore(str(tmp_path / "mail" / "{user}"), tmp_path / "state", MaildirOptions(uidl="dovecot"))
     for number in range(3):
         (box / "new" / f"170000001{number}.M4P1.h").write_bytes(b"y\n")
@@ -77,6 +78,14 @@ async def test_a_list_that_is_lost_changes_no_id_and_is_told_once(
         (box / "new" / "1700000021.M4P1.h").write_bytes(b"y\n")
         assert len(await told(tmp_path, store=store)) == 8
         assert len(caplog.records) == 2  # it is another time
+
+
+async def test_a_line_that_is_being_written_is_no_fault(
+    tmp_path: Path, box: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (box / "dovecot-uidlist").write_bytes(LIST[:-9])
+    assert await told(tmp_path) == [ONE, b"1700000002.M2P1.h", THREE]
+    assert caplog.messages == []
 
 
 async def test_a_list_that_never_was_is_no_fault(tmp_path: Path, box: Path, caplog: pytest.LogCaptureFixture) -> None:

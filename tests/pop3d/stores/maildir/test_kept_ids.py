@@ -4,6 +4,7 @@ import logging
 import os
 import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,25 @@ def test_entries_of_messages_that_are_gone_go_once_they_are_many_and_old(
     kept.add(PATH, {b"later": b"later"})
     assert kept.load(PATH)[b"later"] == b"later"
     kept.prune("/srv/mail/nobody", set(), 0)
+
+
+def test_an_import_and_sessions_add_at_the_same_time(kept: KeptIds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while one of them writes the file anew: an import does not hold the mailbox's lock."""
+    monkeypatch.setattr(kept_ids, "_YOUNG", -60)
+    monkeypatch.setattr(kept_ids, "_GONE_MAX", 10)
+    kept.add(PATH, {b"old-%d" % number: b"old" for number in range(500)})
+    names = {b"%d-%d" % (adder, number) for adder in range(4) for number in range(50)}
+
+    def add(adder: int) -> None:
+        for number in range(50):
+            kept.add(PATH, {b"%d-%d" % (adder, number): b"%d" % number})
+
+    def prune() -> None:
+        for _ in range(20):
+            kept.prune(PATH, names, 0)
+
+    with ThreadPoolExecutor() as pool:
+        for one in [*(pool.submit(add, adder) for adder in range(4)), pool.submit(prune)]:
+            one.result()
+    assert {name for name in kept.load(PATH) if not name.startswith(b"old")} == names
+    assert len(kept.load(PATH)) == len(names)

@@ -55,10 +55,13 @@ NAMES = st.binary(max_size=40)
     st.lists(
         st.builds(ToldId, NAMES, st.binary(min_size=32, max_size=32), st.integers(0, 2**64 - 1), NAMES), max_size=5
     ),
+    st.booleans(),
 )
-def test_whatever_is_saved_is_loaded(tmp_path_factory: pytest.TempPathFactory, path: str, told: list[ToldId]) -> None:
+def test_whatever_is_saved_is_loaded(
+    tmp_path_factory: pytest.TempPathFactory, path: str, told: list[ToldId], had_list: bool
+) -> None:
     records = MailboxRecords(tmp_path_factory.mktemp("records"))
-    record = MailboxRecord(path, tuple(told))
+    record = MailboxRecord(path, tuple(told), had_list)
     records.save(record)
     assert records.load(path) == record
 

@@ -66,6 +66,14 @@ async def test_what_is_removed_counts_no_more(tmp_path: Path, box: Path) -> None
     assert (box / "maildirsize").read_bytes() == b"10000S\n1009 3\n-1007 -2\n-2 -1\n"
 
 
+async def test_each_name_of_a_file_counts(tmp_path: Path, box: Path) -> None:
+    """As Dovecot counts it: by the entries of the folders."""
+    (box / "cur" / "2.b:2,S").hardlink_to(box / "new" / "2.b")
+    (box / "maildirsize").write_bytes(b"10000S\n1011 4\n")
+    await remove(tmp_path, 2)
+    assert used(box) == (1007, 2)
+
+
 async def test_what_is_only_looked_at_changes_nothing(tmp_path: Path, box: Path) -> None:
     await remove(tmp_path)
     assert used(box) == (1009, 3)

@@ -20,7 +20,8 @@ from pop3d.stores.maildir import compressed, nowait
 from pop3d.stores.maildir import disk_cache as kept
 from pop3d.stores.maildir.compressed import known_forms
 from pop3d.stores.maildir.deleted import put_back
-from pop3d.stores.maildir.scan import Scan, UniqueIds
+from pop3d.stores.maildir.packed_ids import UniqueIds
+from pop3d.stores.maildir.scan import Scan
 from pop3d.stores.maildir.store import MaildirMaildrop, MaildirOptions, MaildirStore
 from tests.maildirs import make_maildir
 from tests.packed import PACKERS
