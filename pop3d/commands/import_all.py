@@ -19,7 +19,7 @@ from rich.table import Table
 
 from pop3d.auth import Account, check_user_name
 from pop3d.commands.configured import configured
-from pop3d.commands.import_mail import GO_ON, bring, details_of, interruptible
+from pop3d.commands.import_mail import GO_ON, bring, complain, details_of, interruptible
 from pop3d.commands.import_source import ImportOptions, Opener, is_url, opener_of, source_password
 from pop3d.commands.recipient import check_store
 from pop3d.commands.whose import become_user, known_accounts, unknown
@@ -27,6 +27,7 @@ from pop3d.config import Config
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.imports.run import ImportTally
+from pop3d.observe.log import sanitized
 
 __all__ = ["OtherUser", "import_all", "other_users"]
 
@@ -111,7 +112,7 @@ def import_all(
             interrupted = True
     _summarize(outcomes, len(jobs))
     if interrupted:
-        print(f"pop3d: interrupted; {GO_ON}", file=sys.stderr)
+        complain(f"interrupted; {GO_ON}")
         return ExitStatus.INTERRUPTED
     return ExitStatus.SOME_FAILED if any(outcome.failed for outcome in outcomes) else ExitStatus.OK
 
@@ -193,14 +194,14 @@ class _Job:
 def _tell(outcome: _Outcome) -> None:
     """A line for each user, as it ends; on a terminal only for what went wrong."""
     tally = outcome.tally
-    for line in tally.remarks:
-        print(f"pop3d: {outcome.user}: {line}", file=sys.stderr)
-    for line in tally.failed:
-        print(f"pop3d: {outcome.user}: not imported: {line}", file=sys.stderr)
-    if outcome.why:
-        print(f"pop3d: {outcome.user}: {outcome.why}", file=sys.stderr)
+    lines = [
+        *tally.remarks,
+        *(f"not imported: {line}" for line in tally.failed),
+        *([outcome.why] if outcome.why else ()),
+    ]
+    complain(*(f"{outcome.user}: {line}" for line in lines))
     if not sys.stdout.isatty() and (tally.imported or not outcome.why):
-        print(f"{outcome.user}: imported {tally.imported} messages{details_of(tally)}", flush=True)
+        print(f"{sanitized(outcome.user)}: imported {tally.imported} messages{details_of(tally)}", flush=True)
 
 
 def _summarize(outcomes: list[_Outcome], users: int) -> None:
@@ -213,14 +214,14 @@ def _summarize(outcomes: list[_Outcome], users: int) -> None:
         for one in shown:
             tally = one.tally
             numbers = (tally.imported, tally.before, len(tally.failed), tally.invalid + tally.double)
-            table.add_row(one.user, *map(str, numbers), one.why)
-        Console().print(table)
+            table.add_row(sanitized(one.user), *map(str, numbers), sanitized(one.why))
+        Console(markup=False, highlight=False).print(table)
         if len(outcomes) > len(shown):
             print(f"and {len(outcomes) - len(shown)} more users")
     messages = sum(outcome.tally.imported for outcome in outcomes)
     print(
         f"imported {messages} messages for {len(outcomes) - len(failed)} of {users} users"
-        + (f"; {len(failed)} failed: {', '.join(outcome.user for outcome in failed[:10])}" if failed else "")
+        + (f"; {len(failed)} failed: {', '.join(sanitized(outcome.user) for outcome in failed[:10])}" if failed else "")
         + (" ..." if len(failed) > 10 else "")
     )
 
@@ -233,7 +234,7 @@ def _progress(users: int) -> Iterator[tuple[Callable[[str], None], Show]]:
         yield (lambda _: None), (lambda _, __: None)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),
@@ -246,7 +247,7 @@ def _progress(users: int) -> Iterator[tuple[Callable[[str], None], Show]]:
         def begin(user: str) -> None:
             nonlocal started
             bar.update(all_users, completed=started)
-            bar.reset(one, description=user, total=None)
+            bar.reset(one, description=sanitized(user), total=None)
             started += 1
 
         yield begin, lambda done, total: bar.update(one, completed=done, total=total)

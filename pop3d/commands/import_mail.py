@@ -23,6 +23,7 @@ from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.imports.journal import DamagedJournal, ImportJournal
 from pop3d.imports.run import ImportTally, import_messages
+from pop3d.observe.log import sanitized
 from pop3d.stores.arriving import MailDestination, MailSource, SourceEnded, SourceUnusable
 from pop3d.stores.maildir.destination import MaildirDestination, new_stamp
 from pop3d.stores.maildir.folders import open_folder
@@ -33,7 +34,7 @@ from pop3d.stores.quota import OverQuota
 from pop3d.system.state_folder import KEEP
 from pop3d.uidl_format import UidSource
 
-__all__ = ["GO_ON", "bring", "details_of", "import_mail", "interruptible"]
+__all__ = ["GO_ON", "bring", "complain", "details_of", "import_mail", "interruptible"]
 
 GO_ON: Final = "run the same command again to go on"
 """What to do after an import that has not come to its end."""
@@ -49,12 +50,15 @@ def import_mail(user: str, source: str, config_path: Path | None, options: Impor
     tally = ImportTally()
     with interruptible(), _told(tally), _progress() as show:
         bring(config, account, opener, options, tally, show)
-    for remark in tally.remarks:
-        print(f"pop3d: {remark}", file=sys.stderr)
-    for line in tally.failed:
-        print(f"pop3d: not imported: {line}", file=sys.stderr)
+    complain(*tally.remarks, *(f"not imported: {line}" for line in tally.failed))
     print(f"imported {tally.imported} messages for {user}{details_of(tally)}")
     return ExitStatus.SOME_FAILED if tally.failed else ExitStatus.OK
+
+
+def complain(*lines: str) -> None:
+    """Lines to standard error. Names of files and of users may have anything in them."""
+    for line in lines:
+        print(f"pop3d: {sanitized(line)}", file=sys.stderr)
 
 
 def details_of(tally: ImportTally) -> str:

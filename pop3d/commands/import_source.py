@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def opener_of(source: str, options: ImportOptions, password: Callable[[], bytes]
 
 
 def _from_path(path: Path, options: ImportOptions) -> MailSource:
-    if path.is_dir():
+    if os.path.isdir(path):
         return MaildirSource(path, uidl=options.uidl, control=options.control)
     return MboxSource(path, x_uidl=options.x_uidl)
 

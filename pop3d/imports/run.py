@@ -64,11 +64,14 @@ def import_messages(
                 continue
             except (_Unreadable, ValueError) as fault:
                 tally.failed.append(f"{message.place}: {fault}")
+            except OverQuota:
+                group.publish()  # what there was room for
+                raise
             if group.is_full:
                 group.publish()
                 advance()
         group.publish()
-    except (SourceEnded, OverQuota):
+    except SourceEnded:
         group.publish()
         raise
     finally:

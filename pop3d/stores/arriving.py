@@ -10,9 +10,12 @@ All of it is blocking code, for a process of its own.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pwd
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 __all__ = ["ArrivingMessage", "Intent", "MailDestination", "MailSource", "MessageCut", "SourceEnded", "SourceUnusable"]
 
@@ -26,6 +29,18 @@ class SourceUnusable(Exception):
     def __init__(self, text: str, *, status: int = 65) -> None:
         super().__init__(text)
         self.status = status
+
+    @classmethod
+    def of(cls, path: str, fault: OSError) -> Self:
+        """A file or folder that cannot be read."""
+        what = f"{fault.filename or path}: {fault.strerror}"
+        if isinstance(fault, PermissionError):
+            # a command that root has started has become another user, which is easily forgotten
+            user = os.geteuid()
+            with contextlib.suppress(KeyError):
+                return cls(f"{what}; user {pwd.getpwuid(user).pw_name} must be able to read it, as by setfacl")
+            return cls(f"{what}; user number {user} must be able to read it, as by setfacl")
+        return cls(f"{what}; name an mbox file or a Maildir")
 
 
 class SourceEnded(Exception):

@@ -48,7 +48,7 @@ class MboxSource:
                 os.close(descriptor)
                 raise SourceUnusable(f"{self._path}: not a regular file; name an mbox file or a Maildir")
         except OSError as fault:
-            raise SourceUnusable(f"{self._path}: {fault.strerror}; name an mbox file or a Maildir") from None
+            raise SourceUnusable.of(str(self._path), fault) from None
         return open(descriptor, "rb")
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
-"""A few of the crashes of `python -m tests.crash`."""
+"""A few of the crashes of `python -m tests.crash`, and of its neighbours."""
 
-from tests.crash import sync
+import pytest
+
+from tests.crash import imports, sync
 from tests.crash.site import Tally, crashes
 
 
@@ -19,3 +21,25 @@ def test_no_kill_9_of_sync_loses_or_doubles_a_message() -> None:
         assert tally.faults == 0, str(tally)
     assert tally.kills > tally.late
     assert tally.delivered > 50
+
+
+def test_no_kill_9_of_import_loses_or_doubles_a_message() -> None:
+    for tally in imports.crashes(2, seed=5):
+        assert tally.faults == 0, str(tally)
+        assert tally.kills > tally.late
+        assert tally.imported > 2 * imports.MESSAGES
+
+
+def test_nor_one_of_import_into_postgresql() -> None:
+    from tests.postgres import Cluster  # needs an extra
+
+    try:
+        cluster = Cluster()
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+    try:
+        *_, tally = imports.crashes(1, seed=6, cluster=cluster)
+        assert tally.faults == 0, str(tally)
+        assert tally.imported > 2 * imports.MESSAGES
+    finally:
+        cluster.close()

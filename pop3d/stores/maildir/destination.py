@@ -9,7 +9,8 @@ looked for.
 for the first time, and a number. A unique-id that is a Maildir's file name, and sorts behind the one before, becomes
 the name. Any other is kept by `pop3d.stores.maildir.kept_ids`, before the message is visible.
 
-*Speed*: the octets of a whole group are on their way to the disk before the first file is waited for.
+*Speed*: the octets of a whole group are on their way to the disk before the first file is waited for, and many files
+are waited for at once.
 
 Blocking code for a process of its own, on descriptors of the folders, like `pop3d.stores.maildir.delivery`.
 """
@@ -22,6 +23,7 @@ import re
 import socket
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +41,8 @@ __all__ = ["MaildirDestination", "new_stamp"]
 
 _FILE_NAME = re.compile(rb"[0-9]{9,10}\.[!-+\--.0-9;-~]+")
 """A unique-id that is the unique part of a delivered file's name: no comma, slash or colon in it."""
+
+_SYNCS: Final = 16  # files that are waited for at once
 
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -93,6 +97,7 @@ class MaildirDestination:
         self._prepared = False
         self._stack = contextlib.ExitStack()
         self._folders: OpenMaildir = self._stack.enter_context(opened_maildir(path))
+        self._pool = self._stack.enter_context(ThreadPoolExecutor(_SYNCS))
         with contextlib.ExitStack() as undone:
             undone.callback(self._stack.close)
             remove_stale(self._folders.tmp)
@@ -158,8 +163,9 @@ class MaildirDestination:
         for one in self._staged if hasattr(os, "posix_fadvise") else ():
             # this starts the writing and does not wait for it, so that the disk has work while the first is waited for
             os.posix_fadvise(one.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        for one in self._staged:
-            os.fsync(one.descriptor)
+        # at once: a file system has one commit, and a disk one flush, for all that wait for one
+        for _ in self._pool.map(os.fsync, [one.descriptor for one in self._staged]):
+            pass
         os.fsync(self._folders.tmp)
         self._prepared = True
         return {"files": [[os.fsdecode(one.beside), os.fsdecode(one.unique), one.arrived] for one in self._staged]}

@@ -54,8 +54,7 @@ class MaildirSource:
             self._entries = self._listed()
             self._list = self._known_ids(uidl, control)
         except OSError as fault:
-            what = f"{fault.filename or path}: {fault.strerror}"
-            raise SourceUnusable(f"{what}; name an mbox file or a Maildir that can be read") from None
+            raise SourceUnusable.of(str(path), fault) from None
         except ValueError as fault:
             raise SourceUnusable(f"{path}: {fault}; its unique-ids cannot be kept") from None
         self.total = len(self._entries)

@@ -14,7 +14,6 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import psycopg
@@ -27,8 +26,8 @@ from pop3d.stores.quota import OverQuota, Quota
 
 __all__ = ["PostgresDestination"]
 
-_INSERT: Final = "insert into pop3_messages (mailbox, uid, content, delivered) values (%s, %s, %b, coalesce(%s, now()))"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# `delivered` is now: how long a message has been here decides when it expires, and nothing else asks for it
+_INSERT: Final = "insert into pop3_messages (mailbox, uid, content) values (%s, %s, %b)"
 _POLLS: Final = 0.1  # seconds between two looks at a transaction whose client is gone
 _UIDS_AT_ONCE: Final = 10_000  # read by one statement
 
@@ -37,7 +36,6 @@ _UIDS_AT_ONCE: Final = 10_000  # read by one statement
 class _Row:
     uid: bytes
     content: bytearray
-    delivered: datetime | None
 
 
 class PostgresDestination:
@@ -112,7 +110,7 @@ class PostgresDestination:
             what = f"{self._octets} of {self._quota.octets} octets, and this message has {len(whole)}"
             raise OverQuota(f"the mailbox is full: {what}")
         # the same form as the table's own
-        row = _Row(uid or uuid.uuid4().hex.encode(), whole, _moment(message.arrived))
+        row = _Row(uid or uuid.uuid4().hex.encode(), whole)
         self._rows.append(row)
         self._ids.add(row.uid)
         self._messages += 1
@@ -128,7 +126,7 @@ class PostgresDestination:
             self._connection.execute(DURABLE.encode())
             check_quota(self._connection, self._mailbox, self._quota, len(self._rows), self._group)
             self._connection.cursor().executemany(
-                _INSERT, ((self._mailbox, row.uid.decode("ascii"), row.content, row.delivered) for row in self._rows)
+                _INSERT, ((self._mailbox, row.uid.decode("ascii"), row.content) for row in self._rows)
             )
             found = self._connection.execute("select pg_current_xact_id()::text").fetchone()
             assert found is not None
@@ -193,10 +191,3 @@ def _faults(seconds: float = TIMEOUT, late: threading.Event | None = None) -> It
         raise _Unknown(one_line(fault)) from None
     except psycopg.Error as fault:
         raise DatabaseFault(silent(seconds) if late is not None and late.is_set() else one_line(fault)) from None
-
-
-def _moment(arrived: int | None) -> datetime | None:
-    try:
-        return None if arrived is None else _EPOCH + timedelta(microseconds=arrived // 1000)
-    except OverflowError:
-        return None

@@ -1,11 +1,19 @@
 """`pop3d import` as a process."""
 
+import asyncio
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from pop3d.auth import Account
+from pop3d.stores.maildir.store import MaildirStore
+from tests.maildirs import make_maildir
 from tests.packed import PACKERS
 
 
@@ -109,3 +117,82 @@ def test_import_of_a_mailbox_into_itself_is_refused(site: Path) -> None:
         code, _, said = run(site, "import", "alice", site / source)
         assert (code, said.count("\n")) == (65, 1)
         assert "source and mailbox are the same Maildir; name another source" in said
+
+
+def told(site: Path) -> list[bytes]:
+    """Unique-ids as a client sees them."""
+    store = MaildirStore(str(site / "mail" / "{user}"), site / "state")
+
+    async def listed() -> list[bytes]:
+        drop = await store.open(Account("alice"), utf8=False)
+        try:
+            return list(drop.messages.uids)
+        finally:
+            await drop.close()
+
+    return asyncio.run(listed())
+
+
+@pytest.mark.parametrize(
+    ("words", "uids"),
+    [
+        ([], [b"UID7-9", b"UID8-9", b"3.c"]),
+        (["--uidl", "courier"], [b"UID7-9", b"UID8-9", b"3.c"]),
+        (["--uidl", "filename"], [b"1.a", b"2.b", b"3.c"]),
+        (["--uidl", "dovecot:%f"], [b"1.a,S=2", b"2.b", b"3.c"]),
+        (["--uidl", "dovecot:UID%u-%v"], [b"1.a", b"2.b", b"3.c"]),
+    ],
+)
+def test_import_keeps_unique_ids_of_a_list(site: Path, words: list[str], uids: list[bytes]) -> None:
+    box = {"new/1.a,S=2": b"a\n", "cur/2.b:2,S": b"b\n", "new/3.c": b"c\n"}
+    source = make_maildir(site / "old", box)
+    (source / "courierpop3dsizelist").write_text("/3 9 9\n2.b 3 8:9:0\n1.a,S=2 3 7:9:0\n")
+    code, said, errors = run(site, "import", "alice", source, *words)
+    assert (code, said) == (0, "imported 3 messages for alice\n")
+    assert errors == ("" if words else f"pop3d: {source}: unique-ids are those of its courierpop3dsizelist\n")
+    if words in ([], ["--uidl", "courier"]):
+        uids = [uids[1], uids[0], uids[2]]  # the order is the list's
+    assert told(site) == uids
+
+
+def test_import_that_is_interrupted_says_how_to_go_on(site: Path) -> None:
+    text = (site / "pop3d.toml").read_text().replace("quota_messages = 4", "")
+    (site / "pop3d.toml").write_text(text)
+    (site / "box").write_bytes(b"".join(b"From a\nSubject: %d\n\n" % number for number in range(20_000)))
+    command = [sys.executable, "-m", "pop3d", "import", "alice", site / "box", "--config", site / "pop3d.toml"]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            before = len(list(site.glob("mail/alice/new/*")))
+            until = time.monotonic() + 30
+            while len(list(site.glob("mail/alice/new/*"))) == before and time.monotonic() < until:
+                time.sleep(0.01)
+            process.send_signal(number)
+            said, errors = process.communicate(timeout=30)
+        assert (process.returncode, said) == (130, "")
+        assert errors.splitlines()[-1] == "pop3d: interrupted; run the same command again to go on"
+        assert errors.count("\n") <= 2
+    code, said, _ = run(site, "import", "alice", site / "box")
+    assert code == 0
+    numbers = re.fullmatch(r"imported (\d+) messages for alice, (\d+) were imported before .*\n", said)
+    assert numbers is not None
+    assert int(numbers[1]) + int(numbers[2]) == 20_000 == len(list(site.glob("mail/alice/new/*")))
+    assert not list(site.glob("mail/alice/tmp/*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_import_reads_as_the_configured_user(site: Path) -> None:
+    """What root alone may read is none of that user's."""
+    text = (site / "pop3d.toml").read_text()
+    (site / "pop3d.toml").write_text(f'user = "nobody"\n{text}')
+    site.chmod(0o755)
+    for above in site.parents:
+        if above.stat().st_uid == os.geteuid() and above != Path("/"):
+            above.chmod(above.stat().st_mode | 0o111)
+    (site / "box").write_bytes(b"From a\n\n")
+    (site / "box").chmod(0o600)
+    code, _, said = run(site, "import", "alice", site / "box")
+    denied = "Permission denied; user nobody must be able to read it, as by setfacl\n"
+    assert (code, said) == (65, f"pop3d: {site / 'box'}: {denied}")
+    make_maildir(site / "old", {}).chmod(0o700)
+    code, _, said = run(site, "import", "alice", site / "old")
+    assert (code, said) == (65, f"pop3d: {site / 'old'}: {denied}")
