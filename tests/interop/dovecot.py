@@ -215,14 +215,14 @@ class Authentication:
             time.sleep(0.05)
         raise AssertionError(f"Dovecot did not start: {(self.root / 'dovecot.log').read_text()}")
 
-    def kill_process(self) -> None:
+    def kill_process(self, number: signal.Signals = signal.SIGKILL) -> None:
         """The process that answers; the master stays, and starts another one for who comes next."""
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         for pid in children:
             # it outlives its master as long as it has clients
             if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"dovecot/auth"):
-                os.kill(int(pid), signal.SIGKILL)
+                os.kill(int(pid), number)
 
     def reload(self) -> None:
         """As `doveadm reload`."""

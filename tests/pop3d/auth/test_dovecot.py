@@ -5,6 +5,7 @@ import base64
 import os
 import poplib
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -148,6 +149,19 @@ async def test_it_dies_in_the_middle(root: Path) -> None:
             assert await let_in(users, "alice", b"wonder") == "alice"
     finally:
         dovecot.end()
+
+
+async def test_it_stands_still(dovecot: Authentication) -> None:
+    async with asking(dovecot, seconds_max=2) as users:
+        assert await let_in(users, "alice", b"wonder") == "alice"
+        dovecot.kill_process(signal.SIGSTOP)
+        try:
+            for words in ("did not answer in 2 s", "it takes connections, and says nothing"):
+                with pytest.raises(AuthUnavailable, match=words):
+                    await let_in(users, "alice", b"wonder")
+        finally:
+            dovecot.kill_process(signal.SIGCONT)
+        assert await let_in(users, "alice", b"wonder") == "alice"
 
 
 @pytest.mark.parametrize("how", ["after a while", "SIGHUP"])
