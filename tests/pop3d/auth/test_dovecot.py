@@ -281,7 +281,7 @@ def site_of(dovecot: Authentication, *, path: str = "mail/{user}", auth: str = "
         f'[[listen]]\nhost = "127.0.0.1"\nport = {site.port}\n'
         '[tls]\ncertificate = "cert.pem"\nprivate_key = "key.pem"\n'
         f'[auth]\nbackend = "dovecot"\n{auth}\n'
-        f'[auth.dovecot]\nsocket = "auth/sockets/client"\nuserdb_socket = "auth/sockets/userdb"\n'
+        f'[auth.dovecot]\nsocket = "auth/sockets/auth-pop3d"\nuserdb_socket = "auth/sockets/auth-pop3d-userdb"\n'
         f'[store]\npath = "{path}"\n[limits]\nauth_penalty = 0\n'
     )
     return site
@@ -359,7 +359,8 @@ def test_check_says_what_keeps_dovecot_from_being_asked(of_user: Authentication)
     os.chown(of_user.client, 0, 0)
     lines = checked(site)
     assert (
-        "sockets/client: Permission denied; give this unix_listener in Dovecot's `service auth` a user and" in lines[0]
+        "sockets/auth-pop3d: Permission denied; give this unix_listener in Dovecot's `service auth` a user and"
+        in lines[0]
     )
     shutil.chown(of_user.client, "nobody")
     of_user.end()
