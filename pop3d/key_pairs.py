@@ -15,7 +15,15 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pop3d.config import Certificates, Config, ConfigError
-from pop3d.net.pem import KeyPair, PemError, as_file, date_fault, read_authorities, read_pair
+from pop3d.net.pem import (
+    KeyPair,
+    PemError,
+    as_file,
+    authority_date_faults,
+    date_fault,
+    read_authorities,
+    read_pair,
+)
 from pop3d.net.tls import Pair, ServerTls, server_tls
 
 __all__ = ["KeyPairs", "tls_of"]
@@ -68,10 +76,12 @@ class KeyPairs:
         return cls(config, pairs, authorities, tuple(faults), frozenset(text for text, kept in faults.items() if kept))
 
     def dates(self) -> Iterator[str]:
-        """A line for each certificate that is served though it is not valid today."""
+        """A line for each certificate that is served, or asked for, though it is not valid today."""
         for files, pair in self.pairs.items():
             if fault := date_fault(files.certificate, pair):
                 yield fault
+        if self.authorities is not None and self.config.tls is not None and self.config.tls.client_ca is not None:
+            yield from authority_date_faults(self.config.tls.client_ca, self.authorities)
 
     def ends(self) -> Iterator[tuple[str, str, float]]:
         """Name, file, and Unix time of the end (notAfter) of each certificate; 0 where none is served.

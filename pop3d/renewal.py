@@ -108,7 +108,7 @@ class Renewal:
         for line in pairs.left_out():
             log.error("%s", line)
         for line in pairs.dates():
-            log.warning("%s; it is served meanwhile", line)
+            log.warning("%s; it is used meanwhile", line)
         self._observer.certificates(list(pairs.ends()))
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "KeyPair",
     "PemError",
     "as_file",
+    "authority_date_faults",
     "chain_fault",
     "closed_to_us",
     "date_fault",
@@ -112,6 +113,16 @@ def date_fault(certificate: Path, pair: KeyPair) -> str | None:
             f"certificate {certificate}: not valid before {begins}, and clients refuse it; check this machine's clock"
         )
     return None
+
+
+def authority_date_faults(path: Path, octets: bytes) -> Iterator[str]:
+    """A line for each authority in a file that has expired: clients with a certificate of it are refused."""
+    now = datetime.datetime.now(datetime.UTC)
+    for one in x509.load_pem_x509_certificates(octets):
+        if one.not_valid_after_utc < now:
+            who = one.subject.rfc4514_string()
+            what = f"{who} in it expired on {one.not_valid_after_utc:%Y-%m-%d}, and certificates of clients by it fail"
+            yield f"certificate {path}: {what}; get that of the authority anew"
 
 
 def chain_fault(certificate: Path) -> tuple[str, str] | None:

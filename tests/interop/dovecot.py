@@ -4,6 +4,7 @@ import contextlib
 import grp
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -74,16 +75,7 @@ userdb {{
   driver = static
   args = uid={user} gid=nogroup home={root}/home/%u allow_all_users=yes
 }}
-service auth {{
-  unix_listener {root}/sockets/client {{
-    mode = 0600
-    user = {user}
-  }}
-  unix_listener {root}/sockets/userdb {{
-    mode = 0600
-    user = {user}
-  }}
-}}
+{service}
 """
 
 CHAIN = """
@@ -171,7 +163,7 @@ def _await(port: int, root: Path, process: "subprocess.Popen[bytes]") -> None:
 
 
 class Authentication:
-    """Dovecot's service auth alone, at ``client`` and ``userdb``; to be started and ended at will.
+    """Dovecot's service auth alone, with the sockets that our documentation gives it; to be started and ended at will.
 
     ``root``: a folder for all that is its own. ``users``: lines of the passwd-file of `CHAIN`. ``user``: who may
     connect.
@@ -188,7 +180,7 @@ class Authentication:
         user: str = "root",
     ) -> None:
         self.root = root
-        self.client, self.userdb = root / "sockets/client", root / "sockets/userdb"
+        self.client, self.userdb = root / "sockets/auth-pop3d", root / "sockets/auth-pop3d-userdb"
         self._process: subprocess.Popen[bytes] | None = None
         for folder in ("run", "sockets", "home"):
             (root / folder).mkdir(parents=True)
@@ -196,7 +188,11 @@ class Authentication:
         for above in (root, *root.parents):
             if above.stat().st_uid == os.geteuid() and above != Path("/"):
                 above.chmod(above.stat().st_mode | 0o111)
+        page = (Path(__file__).parents[2] / "docs/running.md").read_text()
+        (service,) = re.findall(r"^```\n(service auth \{\n.*?^\})\n```", page, re.MULTILINE | re.DOTALL)
+        service = service.replace("unix_listener ", f"unix_listener {root}/sockets/")
         text = AUTHENTICATION.format(
+            service=service.replace("user = vmail", f"user = {user}"),
             root=root,
             mechanisms=mechanisms,
             delay=delay,
@@ -215,14 +211,14 @@ class Authentication:
             time.sleep(0.05)
         raise AssertionError(f"Dovecot did not start: {(self.root / 'dovecot.log').read_text()}")
 
-    def kill_process(self) -> None:
+    def kill_process(self, number: signal.Signals = signal.SIGKILL) -> None:
         """The process that answers; the master stays, and starts another one for who comes next."""
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         for pid in children:
             # it outlives its master as long as it has clients
             if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"dovecot/auth"):
-                os.kill(int(pid), signal.SIGKILL)
+                os.kill(int(pid), number)
 
     def reload(self) -> None:
         """As `doveadm reload`."""

@@ -238,6 +238,17 @@ def test_faults_of_client_ca(site: Site, authority: Authority, run_pop3d) -> Non
     )
 
 
+def test_an_authority_that_has_expired(site: Site, authority: Authority) -> None:
+    configure(site, authority)
+    assert list(KeyPairs.read(load(site.config)).dates()) == []
+    Authority(authority.folder, authority.name, days=-1)
+    (fault,) = KeyPairs.read(load(site.config)).dates()
+    assert f"{authority.certificate}: CN={authority.name} in it expired on " in fault
+    with served(site) as daemon:
+        pass
+    assert f"WARNING {fault}" in daemon.log
+
+
 def test_whom_a_certificate_names(authority: Authority) -> None:
     def named(field, **parts) -> str | None:
         pem = authority.issue("x", client=True, **parts)[0].read_text()

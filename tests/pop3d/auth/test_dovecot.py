@@ -5,6 +5,7 @@ import base64
 import os
 import poplib
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -150,6 +151,19 @@ async def test_it_dies_in_the_middle(root: Path) -> None:
         dovecot.end()
 
 
+async def test_it_stands_still(dovecot: Authentication) -> None:
+    async with asking(dovecot, seconds_max=2) as users:
+        assert await let_in(users, "alice", b"wonder") == "alice"
+        dovecot.kill_process(signal.SIGSTOP)
+        try:
+            for words in ("did not answer in 2 s", "it takes connections, and says nothing"):
+                with pytest.raises(AuthUnavailable, match=words):
+                    await let_in(users, "alice", b"wonder")
+        finally:
+            dovecot.kill_process(signal.SIGCONT)
+        assert await let_in(users, "alice", b"wonder") == "alice"
+
+
 @pytest.mark.parametrize("how", ["after a while", "SIGHUP"])
 async def test_a_reload_of_dovecot_is_seen_soon(
     dovecot: Authentication, how: str, monkeypatch: pytest.MonkeyPatch
@@ -267,7 +281,7 @@ def site_of(dovecot: Authentication, *, path: str = "mail/{user}", auth: str = "
         f'[[listen]]\nhost = "127.0.0.1"\nport = {site.port}\n'
         '[tls]\ncertificate = "cert.pem"\nprivate_key = "key.pem"\n'
         f'[auth]\nbackend = "dovecot"\n{auth}\n'
-        f'[auth.dovecot]\nsocket = "auth/sockets/client"\nuserdb_socket = "auth/sockets/userdb"\n'
+        f'[auth.dovecot]\nsocket = "auth/sockets/auth-pop3d"\nuserdb_socket = "auth/sockets/auth-pop3d-userdb"\n'
         f'[store]\npath = "{path}"\n[limits]\nauth_penalty = 0\n'
     )
     return site
@@ -345,7 +359,8 @@ def test_check_says_what_keeps_dovecot_from_being_asked(of_user: Authentication)
     os.chown(of_user.client, 0, 0)
     lines = checked(site)
     assert (
-        "sockets/client: Permission denied; give this unix_listener in Dovecot's `service auth` a user and" in lines[0]
+        "sockets/auth-pop3d: Permission denied; give this unix_listener in Dovecot's `service auth` a user and"
+        in lines[0]
     )
     shutil.chown(of_user.client, "nobody")
     of_user.end()
