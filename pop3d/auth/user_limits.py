@@ -107,7 +107,12 @@ def _messages(text: str) -> dict[str, float]:
 
 
 def _days(text: str) -> dict[str, float]:
-    return {"expire": math.inf if text.lower() == "never" else _number(text, _DAYS_MAX)}
+    if text.lower() == "never":
+        return {"expire": math.inf}
+    try:
+        return {"expire": _number(text, _DAYS_MAX)}
+    except ValueError as fault:
+        raise ValueError(f"{fault}, nor never") from None
 
 
 def _rule(text: str) -> dict[str, float]:

@@ -85,6 +85,7 @@ def findings(path: Path | None) -> list[CheckFinding]:
     pam = (config.auth.pam or Pam()) if config.auth.backend == "pam" else None
     with acting(config.owner):
         found += check_asked.databases(config)
+        found += check_names.unreachable(config)
         if config.auth.oauth is not None:
             found += check_asked.tokens(config.auth.oauth)
         if pam is not None:

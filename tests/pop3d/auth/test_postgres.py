@@ -116,5 +116,5 @@ async def test_limits_of_a_users_own(users: PostgresUsers, database: str, caplog
     assert await own.authenticate(Password("bob", "", b"bob")) == Account("bob", limits=limits)
     assert await own.account("bob") == Account("bob", limits=limits)
     assert await own.account("alice") == Account("alice", limits=UserLimits(expire=math.inf))
-    assert "user 'alice' in PostgreSQL: expire: 'soon' is no number up to 36500" in caplog.text
+    assert "user 'alice' in PostgreSQL: expire: 'soon' is no number up to 36500, nor never" in caplog.text
     await own.close()
