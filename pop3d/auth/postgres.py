@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Final
 
 from psycopg.rows import dict_row
@@ -13,6 +17,7 @@ from pop3d.auth.extra_fields import ExtraFields, read_extra_fields
 from pop3d.auth.names import UserNames, spelled
 from pop3d.auth.passwords import LockedSecret, Secret, lacks_extra, parse_secret
 from pop3d.auth.stored import StoredPasswords, StoredUser
+from pop3d.auth.user_limits import UserLimits, read_limit_columns
 from pop3d.postgres import TIMEOUT, Database, DatabaseFault
 
 __all__ = ["PostgresUsers"]
@@ -27,9 +32,9 @@ _SPELLINGS_MAX: Final = 10_000  # of other names than the users' own; each has t
 class PostgresUsers(StoredPasswords):
     """Users by ``query``, which has one parameter, ``%(user)s``, and gives at most one row.
 
-    Its columns, by name: ``password``, ``{SCHEME}secret``; and if it has them ``home``, ``nologin``, ``allow_nets`` and
-    ``name``. That is what the user is really called, where the query finds other spellings too: mailboxes and locks go
-    by it.
+    Its columns, by name: ``password``, ``{SCHEME}secret``; and if it has them ``home``, ``nologin``, ``allow_nets``,
+    those of `pop3d.auth.user_limits.LIMIT_COLUMNS` and ``name``. That is what the user is really called, where the
+    query finds other spellings too: mailboxes and locks go by it.
     ``timeout``: seconds that a login may wait for the database. For the rest see `StoredPasswords`.
     """
 
@@ -94,10 +99,21 @@ class PostgresUsers(StoredPasswords):
             self._spellings[spelled(name)] = called
             if len(self._spellings) > _SPELLINGS_MAX:
                 self._spellings.popitem(last=False)
-        extra = _restrictions(row.get("nologin"), row.get("allow_nets"))
-        for text in extra.faults:
+        limits, faults = read_limit_columns(row)
+        extra = replace(_restrictions(row.get("nologin"), row.get("allow_nets")), limits=limits)
+        for text in (*extra.faults, *faults):
             log.error("user %r in PostgreSQL: %s", name, text)
         return StoredUser(called, secret, str(home) if home else None, extra=extra, fault=fault)
+
+    def limits_of_users(self) -> Collection[UserLimits]:
+        """See `pop3d.auth.KnowsLimits`. Nobody has read all users: none goes beyond what is configured for all."""
+        columns = set(re.findall(r"[a-z_]+|\*", self._query.lower()))
+        return {
+            UserLimits(
+                login_delay=0 if columns & {"login_delay", "*"} else None,
+                expire=math.inf if columns & {"expire_days", "*"} else None,
+            )
+        }
 
     def account_name(self, username: str) -> str:
         """See `pop3d.auth.KnowsSpellings`: as the database said when that name was last looked for."""

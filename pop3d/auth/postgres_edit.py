@@ -71,6 +71,13 @@ class UsersTable:
                 return found
         raise UnknownUser(f"the database has no user {name!r}")
 
+    def found_by_login(self, name: str) -> str | None:
+        """What a user is called whom a login by ``name`` finds; None: nobody."""
+        for spelling in dict.fromkeys((self._names(name), self._names.key(name))):
+            if (found := self._find(spelling)) is not None:
+                return found
+        return None
+
     def add(self, name: str, secret: str) -> None:
         """Add a user. ``name``: as `UserNames` made it. Raises `UserExists`."""
         if (there := self._find(name)) is not None:

@@ -11,9 +11,10 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from typing import Final
 
-__all__ = ["NO_LIMITS", "UserLimits", "read_user_limits"]
+__all__ = ["LIMIT_COLUMNS", "NO_LIMITS", "UserLimits", "read_limit_columns", "read_user_limits"]
 
 _DAYS_MAX: Final = 36_500  # a hundred years, as [store] has it
 _SECONDS_MAX: Final = 86_400  # a day, as [limits] has it
@@ -55,6 +56,28 @@ def read_user_limits(values: Mapping[str, str]) -> tuple[UserLimits, list[str]]:
     return UserLimits(**{key: value for key, value in found.items() if key in _NAMES}), faults  # type: ignore[arg-type]
 
 
+LIMIT_COLUMNS: Final[Mapping[str, str]] = {
+    "quota_octets": "quota_octets",
+    "quota_messages": "quota_messages",
+    "login_delay": "login_delay",
+    "expire_days": "expire",
+    "require_tls": "require_tls",
+}
+"""Columns of a query, with the names of the fields that say the same."""
+
+
+def read_limit_columns(row: Mapping[str, object]) -> tuple[UserLimits, list[str]]:
+    """The limits in a row of a query, by `LIMIT_COLUMNS`, and what in them cannot be read. Null is as configured."""
+    values = {}
+    for column, name in LIMIT_COLUMNS.items():
+        value = row.get(column)
+        if value is None or (column == "require_tls" and not value):
+            continue
+        whole = isinstance(value, Decimal | float) and math.isfinite(value) and value == int(value)
+        values[name] = str(int(value)) if whole else str(value)  # type: ignore[call-overload]
+    return read_user_limits(values) if values else (NO_LIMITS, [])
+
+
 _NAMES: Final = {field.name for field in fields(UserLimits)}
 
 
@@ -84,7 +107,12 @@ def _messages(text: str) -> dict[str, float]:
 
 
 def _days(text: str) -> dict[str, float]:
-    return {"expire": math.inf if text.lower() == "never" else _number(text, _DAYS_MAX)}
+    if text.lower() == "never":
+        return {"expire": math.inf}
+    try:
+        return {"expire": _number(text, _DAYS_MAX)}
+    except ValueError as fault:
+        raise ValueError(f"{fault}, nor never") from None
 
 
 def _rule(text: str) -> dict[str, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -84,6 +85,7 @@ def findings(path: Path | None) -> list[CheckFinding]:
     pam = (config.auth.pam or Pam()) if config.auth.backend == "pam" else None
     with acting(config.owner):
         found += check_asked.databases(config)
+        found += check_names.unreachable(config)
         if config.auth.oauth is not None:
             found += check_asked.tokens(config.auth.oauth)
         if pam is not None:
@@ -115,6 +117,16 @@ def _limits(config: Config) -> Iterator[CheckFinding]:
     if config.limits.idle_timeout < _IDLE_LEAST:
         what = f"{config.limits.idle_timeout:g} seconds is less than RFC 1939 asks for"
         yield _warning("`limits.idle_timeout`", what, f"clients may count on {_IDLE_LEAST}")
+    if (postgres := config.auth.postgres) is not None:
+        for column, key, off in (
+            ("login_delay", "limits.login_delay", not config.limits.login_delay),
+            ("expire_days", "store.expire", config.store.expire == "never"),
+        ):
+            if off and re.search(rf"\b{column}\b", postgres.query):
+                what = f"users have a column `{column}`, which has no effect without this key"
+                yield _warning(
+                    f"`{key}`", what, "set what no user goes beyond, which clients are told before the login"
+                )
     if config.store.expire != "never" and config.store.backend == "maildir" and not config.store.deleted:
         what = "messages that expire are gone for good"
         yield _warning("`store.expire`", what, 'deleted = "deleted/{user}" keeps them, for `pop3d undelete`')

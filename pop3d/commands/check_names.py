@@ -5,24 +5,31 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
-from pop3d.auth import Account, check_user_name
+from pop3d.auth import Account, AuthError, AuthUnavailable, check_user_name
 from pop3d.auth.name_index import NameIndex
 from pop3d.auth.names import UserNames
 from pop3d.auth.stored import StoredUser
 from pop3d.auth.users_file import Line
-from pop3d.commands.finding import CheckFinding, fault
+from pop3d.commands.finding import CheckFinding, counted, fault
 from pop3d.config import Config
 from pop3d.stores import StoreError
 from pop3d.stores.maildir.seen_mailboxes import is_there, mailboxes_root
 from pop3d.stores.maildir.store import mailbox_path
 
-__all__ = ["clashes", "other_spellings"]
+__all__ = ["clashes", "other_spellings", "unreachable"]
 
 _FOLDERS_MAX: Final = 100_000
 """Folders that are compared with the names of users: less than a second."""
+
+_USERS_MAX: Final = 100_000
+"""Users of a database whose names are looked at: likewise."""
+
+_LOOKED_FOR_MAX: Final = 1_000
+"""Of these, users who are looked for by a query each."""
 
 
 def clashes(config: Config, lines: list[Line]) -> Iterator[CheckFinding]:
@@ -32,8 +39,31 @@ def clashes(config: Config, lines: list[Line]) -> Iterator[CheckFinding]:
     for name, users in index.clashes.items():
         where = f"{config.auth.users} lines {' and '.join(str(numbers[user.name]) for user in users)}"
         spellings = " and ".join(repr(user.name) for user in users)
-        what = f"{spellings} are one name, {name!r}, so none of them can log in, and no mail is delivered to them"
+        what = f"{spellings} are one name, {name!r}, so none of them can log in, and mail for them waits"
         yield fault(where, what, 'rename or remove all but one, or set `auth.usernames = "as-is"`')
+
+
+def unreachable(config: Config) -> Iterator[CheckFinding]:
+    """Users of a database whose names no login finds, because `usernames` makes others of them."""
+    postgres, names = config.auth.postgres, UserNames.of(config.auth)
+    if postgres is None or (listing := postgres.statements["list_users"]) is None:
+        return
+    from pop3d.auth.postgres_edit import UsersTable, UserStatements  # of an extra
+
+    statements = UserStatements(postgres.query, "", "", "", listing)
+    lost: list[str] = []
+    try:
+        with UsersTable(postgres.conninfo.get_secret_value(), statements, names, postgres.timeout) as table:
+            everybody = chain.from_iterable(table.users())
+            others = [name for name, _ in islice(everybody, _USERS_MAX) if names(name) != name]
+            lost = [name for name in others[:_LOOKED_FOR_MAX] if table.found_by_login(name) != name]
+    except (AuthError, AuthUnavailable):
+        return  # told by whoever tries the query; and this role need not be allowed to list users
+    if lost:
+        users = counted(len(lost), "user")
+        what = f"no login finds {users}, such as {lost[0]!r}, for it is looked up as {names(lost[0])!r}"
+        remedy = 'store names so, or let `query` compare with lower(name), or set `auth.usernames = "as-is"`'
+        yield fault("[auth.postgres]", what, remedy)
 
 
 def other_spellings(config: Config, users: list[StoredUser]) -> Iterator[CheckFinding]:

@@ -33,7 +33,7 @@ LIMIT_OF: Final = {
 }
 """Which limit stands behind the reason why a connection was refused or ended; the names are those of ``[limits]``."""
 
-_OUTCOMES: Final = ("accepted", "rejected", "in_use", "unavailable")
+_OUTCOMES: Final = ("accepted", "rejected", "in_use", "too_soon", "unavailable")
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -74,6 +74,7 @@ class Metrics(Observer):
         self._octets_out = counter("octets_out", "Octets sent to clients, without what TLS adds.")
         self._retrieved = counter("messages_retrieved", "Messages sent whole by RETR.")
         self._deleted = counter("messages_deleted", "Messages removed at QUIT.")
+        self._expired = counter("messages_expired", "Messages removed at QUIT without having been deleted.")
         self._limits = counter("limits", "Connections refused or ended by a limit.", "limit", LIMIT_OF.values())
         self._login_seconds = histogram("login_seconds", "From a credential to its answer, the mailbox open.")
         self._opening_seconds = histogram("mailbox_opening_seconds", "Opening and listing a mailbox.")
@@ -106,6 +107,8 @@ class Metrics(Observer):
                 outcome = "rejected"
             case LoginRejected("IN-USE"):
                 outcome = "in_use"
+            case LoginRejected("LOGIN-DELAY"):
+                outcome = "too_soon"
             case _:
                 outcome = "unavailable"
         self._logins.labels(outcome).inc()
@@ -131,6 +134,7 @@ class Metrics(Observer):
         self._octets_out.inc(report.octets_out)
         self._retrieved.inc(report.retrieved)
         self._deleted.inc(report.deleted)
+        self._expired.inc(report.expired)
         self.refused(report.reason)
 
     def lag(self, seconds: float) -> None:

@@ -1,6 +1,7 @@
 """Users in a real PostgreSQL."""
 
 import base64
+import math
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -12,6 +13,7 @@ from pop3core.events import Password, Verified
 from pop3d.auth import Account, AuthUnavailable
 from pop3d.auth.passwords import hashed
 from pop3d.auth.postgres import PostgresUsers
+from pop3d.auth.user_limits import UserLimits
 from tests.postgres import execute
 
 QUERY = "select password, home from pop3_users where name = %(user)s"
@@ -136,3 +138,20 @@ async def test_a_user_who_cannot_log_in_still_gets_mail(users: PostgresUsers, da
         assert account.forbidden.startswith(why)
         assert await users.authenticate(Password(name, "", b"x")) is None
         assert type(await users.secret(name, "SCRAM-SHA-256", "")) is NoSecret
+
+
+async def test_limits_of_a_users_own(users: PostgresUsers, database: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert users.limits_of_users() == {UserLimits()}
+    execute(database, "alter table pop3_users add quota_octets bigint, add login_delay int, add expire_days text")
+    execute(database, "update pop3_users set quota_octets = 1000, login_delay = 60 where name = 'bob'")
+    execute(database, "update pop3_users set expire_days = '30' where name = 'bob'")
+    execute(database, "update pop3_users set expire_days = 'soon' where name = 'alice'")
+    columns = "password, quota_octets, login_delay, expire_days"
+    own = PostgresUsers(database, f"select {columns} from pop3_users where name = %(user)s")
+    assert own.limits_of_users() == {UserLimits(login_delay=0, expire=math.inf)}
+    limits = UserLimits(1000, login_delay=60, expire=30)
+    assert await own.authenticate(Password("bob", "", b"bob")) == Account("bob", limits=limits)
+    assert await own.account("bob") == Account("bob", limits=limits)
+    assert await own.account("alice") == Account("alice", limits=UserLimits(expire=math.inf))
+    assert "user 'alice' in PostgreSQL: expire: 'soon' is no number up to 36500, nor never" in caplog.text
+    await own.close()

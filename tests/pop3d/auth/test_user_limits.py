@@ -1,11 +1,12 @@
 """Limits of one user: what is written down, in our words and in Dovecot's, and what is no limit."""
 
 import math
+from decimal import Decimal
 
 import pytest
 
 from pop3d.auth.extra_fields import read_extra_fields
-from pop3d.auth.user_limits import NO_LIMITS, UserLimits, read_user_limits
+from pop3d.auth.user_limits import NO_LIMITS, UserLimits, read_limit_columns, read_user_limits
 
 
 @pytest.mark.parametrize(
@@ -64,5 +65,28 @@ def test_what_cannot_be_read_leaves_what_is_configured(name: str, value: str) ->
 @pytest.mark.parametrize("value", ["soon", "", "-1", "36501", "30 days", "1e3"])
 def test_a_time_that_cannot_be_read_lets_no_mail_go(value: str) -> None:
     limits, faults = read_user_limits({"expire": value})
+    assert limits == UserLimits(expire=math.inf)
+    assert len(faults) == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "limits"),
+    [
+        ({}, NO_LIMITS),
+        ({"quota_octets": None, "login_delay": None, "expire_days": None, "require_tls": None}, NO_LIMITS),
+        ({"require_tls": False}, NO_LIMITS),
+        ({"quota_octets": 100, "quota_messages": Decimal("1000")}, UserLimits(100, 1000)),
+        ({"quota_octets": 2.0, "login_delay": 0}, UserLimits(2, login_delay=0)),
+        ({"expire_days": 30}, UserLimits(expire=30)),
+        ({"expire_days": "never", "require_tls": True}, UserLimits(expire=math.inf, require_tls=True)),
+    ],
+)
+def test_columns_of_a_query(row: dict[str, object], limits: UserLimits) -> None:
+    assert read_limit_columns(row) == (limits, [])
+
+
+@pytest.mark.parametrize("days", [1.5, Decimal("-1"), Decimal("Infinity"), math.nan, True, b"30"])
+def test_a_column_that_cannot_be_read_lets_no_mail_go(days: object) -> None:
+    limits, faults = read_limit_columns({"expire_days": days})
     assert limits == UserLimits(expire=math.inf)
     assert len(faults) == 1

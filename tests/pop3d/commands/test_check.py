@@ -247,3 +247,21 @@ def test_a_finding_is_made_of_where_what_and_remedy(site: Site) -> None:
     for one in findings(site.config):
         assert isinstance(one, CheckFinding)
         assert re.fullmatch(r"[^\n]+: [^\n]+; [^\n]+", one.text)
+
+
+def test_mail_that_expires_for_good(site: Site) -> None:
+    change(site, "[store]", "[store]\nexpire = 30")
+    only(site, "warning", "`store.expire`: messages that expire are gone for good; deleted = ")
+    change(site, "[store]", '[store]\ndeleted = "deleted/{user}"')
+    assert found(site) == []
+
+
+def test_columns_of_limits_that_have_no_effect(site: Site) -> None:
+    query = "select password, login_delay, expire_days from pop3_users where name = %(user)s"
+    change(
+        site, 'users = "users"', f'backend = "postgres"\n[auth.postgres]\nconninfo = "host=/nowhere"\nquery = "{query}"'
+    )
+    told = [text for kind, text in found(site) if kind == "warning" and "has no effect" in text]
+    assert [text.split(":")[0] for text in told] == ["`limits.login_delay`", "`store.expire`"]
+    change(site, "[store]", "[limits]\nlogin_delay = 60\n[store]\nexpire = 30")
+    assert not any("has no effect" in text for _, text in found(site))

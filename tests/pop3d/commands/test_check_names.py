@@ -53,3 +53,20 @@ def test_where_users_are_in_no_file(site: Site) -> None:
     told = [text for kind, text in found(site) if "shown to nobody" in text]
     assert len(told) == 1
     assert "'Alice@example.org'" in told[0]
+
+
+def test_users_of_a_database_whom_no_login_finds(site: Site, database: str) -> None:
+    from tests.postgres import execute  # needs an extra, as the fixture does
+
+    execute(
+        database,
+        "insert into pop3_users values ('Alice', 'x', null), ('bob@Example.ORG', 'x', null), ('c@x.org', 'x', null)",
+    )
+    change(site, 'users = "users"', f'backend = "postgres"\n[auth.postgres]\nconninfo = "{database}"')
+    said = only(site, "fault", "1 user, such as 'bob@Example.ORG', for it is looked up as 'bob@example.org'")
+    assert "let `query` compare with lower(name)" in said
+    query = "select password, name from pop3_users where lower(name) = lower(%(user)s)"
+    change(site, "[auth.postgres]", f'[auth.postgres]\nquery = "{query}"')
+    assert found(site) == []
+    execute(database, "alter table pop3_users rename to others")
+    assert [kind for kind, _ in found(site)] == ["fault"]  # of the query alone

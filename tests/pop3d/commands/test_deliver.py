@@ -94,6 +94,27 @@ def test_a_quota_of_the_users_own(site: Path) -> None:
     assert len(files(site / "mail/alice")) == 1
 
 
+def test_a_quota_of_a_user_in_a_database(tmp_path: Path, database: str) -> None:
+    from tests.postgres import execute  # needs an extra, as the fixture does
+
+    execute(database, "alter table pop3_users add quota_messages int")
+    execute(database, "insert into pop3_users values ('alice', 'x', null, 2), ('bob', 'x', null, null)")
+    query = "select password, quota_messages from pop3_users where name = %(user)s"
+    (tmp_path / "pop3d.toml").write_text(
+        '[[listen]]\nhost = "127.0.0.1"\nport = 0\ntls = "none"\n[auth]\nbackend = "postgres"\n'
+        f'[auth.postgres]\nconninfo = "{database}"\nquery = "{query}"\n'
+        f'[store]\nbackend = "postgres"\nquota_messages = 3\n[store.postgres]\nconninfo = "{database}"\n'
+    )
+    execute(database, "update pop3_users set password = '{PLAIN}x'")
+    for user, messages in (("Alice", 2), ("bob", 3)):
+        codes = [run(tmp_path, "deliver", user, stdin=b"x\n")[0] for _ in range(4)]
+        assert codes == [0] * messages + [75] * (4 - messages)
+    assert execute(database, "select mailbox, count(*) from pop3_messages group by 1 order by 1") == [
+        ("alice", 2),
+        ("bob", 3),
+    ]
+
+
 def test_deliver_says_why_a_message_cannot_be_delivered(site: Path) -> None:
     (site / "mail").write_bytes(b"in the way")
     code, _, said = run(site, "deliver", "alice", stdin=b"x\n")

@@ -9,22 +9,7 @@ from pathlib import Path
 import pytest
 
 from pop3d.auth.passwords import parse_secret
-from tests.postgres import Cluster, execute
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    try:
-        running = Cluster()
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def database(cluster: Cluster) -> str:
-    return cluster.database()
+from tests.postgres import execute
 
 
 def configure(folder: Path, database: str, *lines: str, mechanisms: str = '["plain"]') -> None:

@@ -279,3 +279,25 @@ def test_when_each_certificate_ends(site: Site) -> None:
         assert ends("a.example.org", "a.pem") == in_days(30)  # the old one, which is served
     finally:
         assert watched.daemon.end() == 0
+
+
+def test_what_expires_and_who_comes_too_soon_is_counted(site: Site) -> None:
+    site.maildir("alice", {"new/1.host": b"1\n", "new/2.host": b"2\n"})
+    text = site.config.read_text().replace("[store]", "[store]\nexpire = 0")
+    site.config.write_text(text)
+    watched = Watched(site, "login_delay = 3600\n")
+    client = watched.connect()
+    client.user("alice")
+    client.pass_("secret")
+    client.retr(1)
+    client.quit()
+    again = watched.connect()
+    again.user("alice")
+    with pytest.raises(poplib.error_proto, match="LOGIN-DELAY"):
+        again.pass_("secret")
+    again.quit()
+    watched.wait(lambda: watched.value("sessions_open") == 0)
+    assert watched.value("logins_total", outcome="too_soon") == watched.value("messages_expired_total") == 1
+    assert watched.value("messages_deleted_total") == watched.value("logins_total", outcome="unavailable") == 0
+    assert watched.daemon.end() == 0
+    assert "expired=1" in watched.daemon.log
