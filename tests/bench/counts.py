@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None, path: Path = KEPT) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench.counts", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("--check", action="store_true", help=f"status 1 when one costs over {TOLERANCE:.0%} more")
+    parser.add_argument("--check", action="store_true", help=f"status 1 when one costs over {TOLERANCE:.0%}% more")
     parser.add_argument("--update", action="store_true", help="keep what was counted, in counts.json")
     parser.add_argument("--only", choices=[*WORKLOADS], help="one workload")
     options = parser.parse_args(arguments)

@@ -37,3 +37,10 @@ def test_what_is_counted_is_compared_and_kept(tmp_path: Path, capsys: pytest.Cap
     assert counts.main(["--only", NAME, "--check", "--update"], path) == 1
     assert "more than the 1,000,000 kept" in capsys.readouterr().out
     assert 2_000_000 < json.loads(path.read_text())[counts.build()][NAME] < 1_000_000_000
+
+
+def test_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        counts.main(["--help"])
+    assert ended.value.code == 0
+    assert "status 1 when one costs over 5% more" in capsys.readouterr().out
