@@ -28,8 +28,7 @@ first_valid_gid = 0
 ssl = {ssl}
 {certificate}
 passdb {{
-  driver = static
-  args = password=secret
+  {passdb}
 }}
 userdb {{
   {userdb}
@@ -107,8 +106,11 @@ def serving(
     key: Path | None = None,
     extra: str = "",
     users: dict[str, dict[str, str]] | None = None,
+    passwd_file: Path | None = None,
 ) -> Iterator[int]:
     """Dovecot on Maildirs at ``mail``, where ``%u`` stands for the user; any user, password "secret". Its port.
+
+    ``passwd_file``: those who are in it, with the passwords that are there.
 
     ``root``: a folder for all that is Dovecot's own. With a certificate it is POP3S. Mail belongs to nobody. ``users``:
     only these, with settings of their own.
@@ -125,7 +127,11 @@ def serving(
         userdb = f"driver = passwd-file\n  args = {root}/users"
         numbers = f"{pwd.getpwnam('nobody').pw_uid}:{grp.getgrnam('nogroup').gr_gid}"
         (root / "users").write_text("".join(_user(name, numbers, root, some) for name, some in users.items()))
+    passdb = "driver = static\n  args = password=secret"
+    if passwd_file is not None:
+        passdb = f"driver = passwd-file\n  args = {passwd_file}"
     text = CONFIGURATION.format(
+        passdb=passdb,
         userdb=userdb,
         root=root,
         mail=mail,

@@ -1,9 +1,11 @@
 """A site moves here: what the real Dovecot and the real Courier told their clients, and what pop3d tells them then.
 
-``python -m tests.interop.moving`` prints one table: a line for each way in which a site made its unique-ids, and
-whether UIDL, LIST and the contents are the same, message by message; also once the other server's list is lost.
+``python -m tests.interop.moving`` prints a table: a line for each way in which a site made its unique-ids, and
+whether UIDL, LIST and the contents are the same, message by message; also once the other server's list is lost. Then
+one of the users of a passwd-file, and who gets in at both servers.
 """
 
+import asyncio
 import json
 import os
 import poplib
@@ -22,7 +24,7 @@ from rich.table import Table
 
 from pop3d.auth.users_file import add_user
 from pop3d.net.certificates import create_self_signed
-from tests.interop import courier, dovecot
+from tests.interop import courier, dovecot, moving_users
 from tests.maildirs import make_maildir
 from tests.site import Site, free_port, served, site_configuration
 
@@ -282,6 +284,8 @@ def main() -> None:
         cases += courier_cases() if courier.missing() is None else []
         found = results(Path(root), cases)
     console.print(table(found))
+    if dovecot.missing() is None:
+        console.print(moving_users.table(asyncio.run(moving_users.logins(moving_users.all_lines()))))
     sys.exit(any(result.wrong for result in found))
 
 
