@@ -23,7 +23,7 @@ import os
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
@@ -66,7 +66,7 @@ class ForeignList:
 
 
 def foreign_list(
-    root: int, source: UidSource, control: str | None = None, skip: Container[bytes] = frozenset()
+    root: int, source: UidSource, control: str | None = None, skip: Collection[bytes] = frozenset()
 ) -> ForeignList:
     """The list of the Maildir ``root``, a descriptor; empty for ``"filename"``, and where there is no such file.
 
@@ -142,7 +142,7 @@ def lines_of(file: BinaryIO) -> Iterator[bytes]:
 class _Reading:
     """A list as it is read, line by line."""
 
-    def __init__(self, skip: Container[bytes]) -> None:
+    def __init__(self, skip: Collection[bytes]) -> None:
         self.uids: dict[bytes, bytes] = {}
         self._skip = skip
         self._faults: Counter[str] = Counter()
@@ -155,6 +155,10 @@ class _Reading:
             else:
                 yield line[:-1]
 
+    def skips(self, name: bytes) -> bool:
+        """Whether the file of this name, without flags, needs no id."""
+        return bool(self._skip) and unique_part(name) in self._skip
+
     def add(self, name: bytes, uid: bytes) -> None:
         """The unique-id of a file; ``name`` may have flags. Of two lines for one file the later one holds."""
         name = name.partition(b":")[0]
@@ -162,7 +166,7 @@ class _Reading:
             self.fault("lines that name no file")
         elif not can_be_told(uid):
             self.fault("unique-ids that POP3 cannot carry (RFC 1939 §7)")
-        elif unique_part(name) not in self._skip:
+        elif not self.skips(name):
             self.uids[name] = uid
             if len(self.uids) > _MESSAGES_MAX:
                 raise ValueError(f"it has more than {_MESSAGES_MAX} messages")
@@ -176,7 +180,7 @@ class _Reading:
 
 
 def dovecot(
-    lines: Iterable[bytes], uidl_format: UidlFormat | None = None, skip: Container[bytes] = frozenset()
+    lines: Iterable[bytes], uidl_format: UidlFormat | None = None, skip: Collection[bytes] = frozenset()
 ) -> ForeignList:
     """What ``dovecot-uidlist``, version 1 or 3, says; ``lines`` with their ends. Raises ValueError for too many."""
     uidl_format = uidl_format or UidlFormat()
@@ -198,6 +202,8 @@ def dovecot(
             reading.fault("lines whose number is not above the one before")
         last = given
         name = name.partition(b":")[0]
+        if reading.skips(name):
+            continue
         known = {field[:1]: field[1:] for field in reversed(fields)}  # the first of a kind holds
         if (uid := known.get(b"P")) is None:
             values = {"uid": b"%d" % given, "uidvalidity": of_validity, "filename": name}
@@ -222,7 +228,7 @@ def _by_name(uidl_format: UidlFormat, name: bytes) -> bytes | None:
     return uid if can_be_told(uid) else None
 
 
-def courier(lines: Iterable[bytes], skip: Container[bytes] = frozenset()) -> ForeignList:
+def courier(lines: Iterable[bytes], skip: Collection[bytes] = frozenset()) -> ForeignList:
     """What ``courierpop3dsizelist`` says; ``lines`` with their ends. Raises ValueError for too many.
 
     Versions 2 and 3 (``name size number:validity``, and ``:flag``), 1 (``name size number``), and the first ones
