@@ -64,7 +64,8 @@ CLIENT = [
 # What stands inside the daemon's stores, likewise: no store knows another one.
 STORES = [
     {"", "quota", "threads", "mbox", "read_ahead", "arriving"},
-    {"maildir", "mbox_source", "memory", "postgres", "upstream"},
+    {"maildir", "memory", "postgres", "upstream"},
+    {"mbox_source"},
 ]
 FLOORS = {"pop3core": ENGINE, "pop3d": DAEMON, "pop3cli": CLIENT, "pop3d.stores": STORES}
 

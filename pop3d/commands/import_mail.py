@@ -104,7 +104,7 @@ def bring(
     except OverQuota as fault:
         raise CommandError(f"not delivered: {fault}; try again later", ExitStatus.TEMPFAIL) from None
     except BlockingIOError:
-        why = "another import from this source into this mailbox is under way"
+        why = "another import into this mailbox is under way"
         raise CommandError(f"not imported: {why}; try again later", ExitStatus.TEMPFAIL) from None
     except OSError as fault:
         where = f"{fault.filename}: " if fault.filename else ""

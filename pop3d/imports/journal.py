@@ -6,7 +6,7 @@ their keys, and what the destination needs to find out what became of them. The 
 published, so only the last group is ever in doubt. What a client has deleted since stays recorded, and does not come
 again.
 
-Blocking code. Whoever has a journal open holds its lock.
+Blocking code. Whoever has a journal open has the mailbox for all imports of this machine (``import-locks/``).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ImportJournal:
     """The journal of an import from ``source`` into ``mailbox``, in ``keep``; made when there is none.
 
     Both names are the same on each run. ``stamp``: kept with it, if it is new. ``again``: what was done counts no more.
-    Raises OSError, BlockingIOError when another process has it, `DamagedJournal`.
+    Raises OSError, BlockingIOError when another import into the mailbox is under way, `DamagedJournal`.
 
     Attributes: ``stamp``; ``count``: messages recorded so far, published or not; ``last``: what the destination said of
     the last group; ``in_doubt``: whether it is not known what became of that; ``lately``: whether the last was
@@ -51,18 +51,21 @@ class ImportJournal:
     """
 
     def __init__(self, keep: Path, mailbox: str, source: str, stamp: str, *, again: bool = False) -> None:
-        name = hashlib.sha256(f"{mailbox}\0{source}".encode("utf-8", "surrogateescape")).hexdigest()
-        self.path = keep / "imports" / name
-        make_folders(self.path.parent)
+        self.path = keep / "imports" / _named(f"{mailbox}\0{source}")
+        lock = keep / "import-locks" / _named(mailbox)
+        for folder in (self.path.parent, lock.parent):
+            make_folders(folder)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        self._lock = os.open(lock, flags, 0o600)
         self._file: BinaryIO = os.fdopen(os.open(self.path, flags, 0o600), "r+b")
         self._done: set[bytes] = set()
         self._doubted: list[bytes] = []
         self.stamp, self.count = stamp, 0
         self.last: Intent | None = None
         with contextlib.ExitStack() as undone:
-            undone.callback(self._file.close)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            undone.callback(self.__exit__)
+            # of the mailbox: two imports from different sources could bring the same unique-id
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             found = os.fstat(self._file.fileno())
             if found.st_size > _OCTETS_MAX:
                 raise OSError(errno.EFBIG, f"it is larger than {_OCTETS_MAX} octets", str(self.path))
@@ -80,6 +83,7 @@ class ImportJournal:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+        os.close(self._lock)
 
     def __contains__(self, key: object) -> bool:
         """Whether a message was imported."""
@@ -165,6 +169,11 @@ class ImportJournal:
     def _refuse(self, why: str) -> None:
         remedy = "restore it from a backup, or give --again to import everything once more"
         raise DamagedJournal(f"{self.path}, which says what was imported: {why}; {remedy}")
+
+
+def _named(what: str) -> str:
+    # by a hash, so that nothing in a user's name can matter to a path
+    return hashlib.sha256(what.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _hashed(key: bytes) -> bytes:

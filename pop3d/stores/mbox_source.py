@@ -6,6 +6,7 @@ says of it beside (`X-UIDL`, the date of its From line) is carried over.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections import Counter
@@ -16,9 +17,11 @@ from typing import BinaryIO, Final
 
 from pop3d.stores import mbox
 from pop3d.stores.arriving import ArrivingMessage, SourceEnded, SourceUnusable
+from pop3d.stores.maildir.folders import open_folder
 
 __all__ = ["MboxSource"]
 
+_OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SECOND: Final = 1_000_000_000  # nanoseconds
 _KEY_OCTETS: Final = 16  # of a message's digest
 
@@ -43,11 +46,19 @@ class MboxSource:
 
     def _opened(self) -> BinaryIO:
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            folder = open_folder(os.path.dirname(self._path) or ".")
+            try:
+                # whoever imports may read more than who could put a link here
+                descriptor = os.open(os.path.basename(self._path), _OPEN, dir_fd=folder)
+            finally:
+                os.close(folder)
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)
                 raise SourceUnusable(f"{self._path}: not a regular file; name an mbox file or a Maildir")
         except OSError as fault:
+            if fault.errno == errno.ELOOP:
+                raise SourceUnusable(f"{self._path}: a symbolic link; name the file that it leads to") from None
+            fault.filename = str(self._path)
             raise SourceUnusable.of(str(self._path), fault) from None
         return open(descriptor, "rb")
 

@@ -83,6 +83,10 @@ def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:
     opened(tmp_path, again=True).__exit__()
 
 
-def test_two_imports_of_the_same_do_not_go_side_by_side(tmp_path: Path) -> None:
-    with opened(tmp_path), pytest.raises(BlockingIOError):
-        opened(tmp_path)
+def test_two_imports_into_a_mailbox_do_not_go_side_by_side(tmp_path: Path) -> None:
+    with opened(tmp_path):
+        for source in ("mbox /box", "mbox /other"):
+            with pytest.raises(BlockingIOError):
+                opened(tmp_path, source=source)
+        ImportJournal(tmp_path, "maildir /mail/bob", "mbox /box", "1*").__exit__()
+    opened(tmp_path).__exit__()

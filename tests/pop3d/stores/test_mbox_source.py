@@ -46,6 +46,9 @@ def test_what_is_no_mbox(tmp_path: Path) -> None:
         MboxSource(tmp_path / "missing")
     with pytest.raises(SourceUnusable, match="not a regular file"):
         MboxSource(Path("/dev/null"))
+    (tmp_path / "link").symlink_to(tmp_path / "text")
+    with pytest.raises(SourceUnusable, match="link: a symbolic link; name the file that it leads to"):
+        MboxSource(tmp_path / "link")
     (tmp_path / "empty").touch()
     assert list(MboxSource(tmp_path / "empty").messages(())) == []
 
