@@ -47,11 +47,12 @@ class _MailboxView:
     """What is shown. ``seen``: by a login before; ``gone``: why it should be there, and is not.
 
     ``messages`` and ``octets`` (as stored) are None for one that is gone: nobody knows. ``quota``: None for no limit, 0
-    in it for none of that kind. ``locked``: a session has it; None where there is no mailbox.
+    in it for none of that kind. ``locked``: a session has it; None where there is no mailbox. ``path``: None for one in
+    a database, of which ``seen``, ``locked`` and ``deleted`` are not known.
     """
 
     user: str
-    path: str
+    path: str | None
     there: bool
     seen: bool
     gone: str | None
@@ -64,11 +65,13 @@ class _MailboxView:
 
 def show(user: str, config: Path | None, *, as_json: bool) -> None:
     """Show a mailbox: a table on a terminal, lines with a tab elsewhere, or one JSON object."""
-    settings = _settings(config)
+    settings = configured(config)
+    if settings.store.postgres is None:
+        _refuse_others(settings)
     account = known_account(settings, user)
     become_user(settings)
     try:
-        found = _looked_at(settings, account)
+        found = _looked_at(settings, account) if settings.store.postgres is None else _in_database(settings, account)
     except OSError as fault:
         raise CommandError(f"{fault.filename}: {fault.strerror}; let `user` read it", ExitStatus.TEMPFAIL) from None
     if as_json:
@@ -123,10 +126,14 @@ def _forget_root(root: str, records: MailboxRecords) -> None:
 
 def _settings(path: Path | None) -> Config:
     config = configured(path)
+    _refuse_others(config)
+    return config
+
+
+def _refuse_others(config: Config) -> None:
     if config.store.backend != "maildir":
         what = f'the store is "{config.store.backend}": there is no Maildir to look at'
         raise CommandError(what, ExitStatus.CONFIG)
-    return config
 
 
 def _account_of_once(config: Config, user: str) -> Account:
@@ -150,6 +157,25 @@ def _path(template: str, account: Account) -> str:
         raise CommandError(f"{account.name}: {fault.detail}", ExitStatus.CONFIG) from None
 
 
+def _in_database(config: Config, account: Account) -> _MailboxView:
+    from pop3d.postgres import DatabaseFault  # of an extra, which the configuration has looked for
+    from pop3d.stores.postgres.delivery import usage
+
+    database = config.store.postgres
+    assert database is not None
+    try:
+        messages, octets = usage(database.conninfo.get_secret_value(), account.name, database.timeout)
+    except DatabaseFault as fault:
+        raise CommandError(f"mail in PostgreSQL: {fault}; try again later", ExitStatus.TEMPFAIL) from None
+    quota = _quota(config, account)
+    return _MailboxView(account.name, None, True, False, None, messages, octets, quota, None, None)
+
+
+def _quota(config: Config, account: Account) -> _Count | None:
+    quota = quota_of(config.store.quota_octets, config.store.quota_messages, account.limits)
+    return _Count(quota.messages, quota.octets) if quota.messages or quota.octets else None
+
+
 def _looked_at(config: Config, account: Account) -> _MailboxView:
     """Raises OSError."""
     store = config.store
@@ -158,7 +184,6 @@ def _looked_at(config: Config, account: Account) -> _MailboxView:
     there = is_there(path)
     gone = None if there else seen.gone(path)
     count = _counted(path) if gone is None else None
-    quota = quota_of(store.quota_octets, store.quota_messages, account.limits)
     return _MailboxView(
         account.name,
         path,
@@ -167,7 +192,7 @@ def _looked_at(config: Config, account: Account) -> _MailboxView:
         gone,
         None if count is None else count.messages,
         None if count is None else count.octets,
-        _Count(quota.messages, quota.octets) if quota.messages or quota.octets else None,
+        _quota(config, account),
         _locked(path) if there else None,
         _counted(_path(store.deleted, account)) if store.deleted else None,
     )
@@ -211,11 +236,10 @@ def _lines(found: _MailboxView) -> list[tuple[str, str, str]]:
     else:
         state, style = (f"gone: {found.gone}", "bold red") if found.gone else ("not there: an empty mailbox", "")
     quota = found.quota or _Count(0, 0)
-    lines = [
-        ("user", found.user, ""),
-        ("path", found.path, ""),
-        ("state", state, style),
-        ("seen before", "yes" if found.seen else "no", ""),
+    lines = [("user", found.user, "")]
+    if found.path is not None:
+        lines += [("path", found.path, ""), ("state", state, style), ("seen before", "yes" if found.seen else "no", "")]
+    lines += [
         ("messages", _of(found.messages, quota.messages), _full(found.messages, quota.messages)),
         ("octets", _of(found.octets, quota.octets), _full(found.octets, quota.octets)),
     ]

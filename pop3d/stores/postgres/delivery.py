@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import psycopg
@@ -14,7 +15,7 @@ from pop3d.postgres import DURABLE, TIMEOUT, DatabaseFault, bounded, one_line, s
 from pop3d.stores.postgres.locks import key
 from pop3d.stores.quota import OverQuota, Quota
 
-__all__ = ["MESSAGE_OCTETS_MAX", "OCTETS_A_SECOND", "check_quota", "deliver", "whole_text"]
+__all__ = ["MESSAGE_OCTETS_MAX", "OCTETS_A_SECOND", "check_quota", "deliver", "usage", "whole_text"]
 
 MESSAGE_OCTETS_MAX: Final = 256 * 1024 * 1024
 """The largest message that `deliver` takes: PostgreSQL wants it in memory, a few times."""
@@ -33,12 +34,26 @@ def deliver(
     """
     whole = whole_text(content)
     seconds = timeout + len(whole) // OCTETS_A_SECOND
+    with _connected(conninfo, timeout, seconds) as connection:
+        _insert(connection, mailbox, whole, quota or Quota(), settings(seconds))
+
+
+def usage(conninfo: str, mailbox: str, timeout: float = TIMEOUT) -> tuple[int, int]:
+    """Messages in a mailbox, and their octets. Blocking. Raises `DatabaseFault`."""
+    with _connected(conninfo, timeout, timeout) as connection:
+        connection.execute(settings(timeout).encode())
+        return _counted(connection, mailbox)
+
+
+@contextlib.contextmanager
+def _connected(conninfo: str, timeout: float, seconds: float) -> Iterator[psycopg.Connection[TupleRow]]:
+    """A connection for as long as that; ``timeout``: to connect. Raises `DatabaseFault`."""
     late = threading.Event()
     try:
         connection = psycopg.connect(conninfo, application_name="pop3d deliver", **ways(conninfo, timeout))
         try:
             with bounded(connection, seconds, late):
-                _insert(connection, mailbox, whole, quota or Quota(), settings(seconds))
+                yield connection
         finally:
             connection.close()
     except psycopg.Error as fault:
@@ -71,12 +86,17 @@ def check_quota(
         return
     # others that deliver here wait: two must not find the same room
     connection.execute("select pg_advisory_xact_lock(%s::bigint)", (key(f"{mailbox}\0quota"),))
+    messages_there, octets_there = _counted(connection, mailbox)
+    if quota.messages and messages_there + messages > quota.messages:
+        raise OverQuota(f"the mailbox is full: {messages_there} of {quota.messages} messages")
+    if quota.octets and octets_there + octets > quota.octets:
+        what = "this message has" if messages == 1 else "these messages have"
+        raise OverQuota(f"the mailbox is full: {octets_there} of {quota.octets} octets, and {what} {octets}")
+
+
+def _counted(connection: psycopg.Connection[TupleRow], mailbox: str) -> tuple[int, int]:
     row = connection.execute(
         "select count(*), coalesce(sum(octets), 0)::bigint from pop3_messages where mailbox = %s", (mailbox,)
     ).fetchone()
     assert row is not None
-    if quota.messages and row[0] + messages > quota.messages:
-        raise OverQuota(f"the mailbox is full: {row[0]} of {quota.messages} messages")
-    if quota.octets and row[1] + octets > quota.octets:
-        what = "this message has" if messages == 1 else "these messages have"
-        raise OverQuota(f"the mailbox is full: {row[1]} of {quota.octets} octets, and {what} {octets}")
+    return row[0], row[1]

@@ -1,5 +1,6 @@
 """`pop3d deliver` as a process."""
 
+import json
 import os
 import shutil
 import signal
@@ -109,10 +110,13 @@ def test_a_quota_of_a_user_in_a_database(tmp_path: Path, database: str) -> None:
     for user, messages in (("Alice", 2), ("bob", 3)):
         codes = [run(tmp_path, "deliver", user, stdin=b"x\n")[0] for _ in range(4)]
         assert codes == [0] * messages + [75] * (4 - messages)
-    assert execute(database, "select mailbox, count(*) from pop3_messages group by 1 order by 1") == [
-        ("alice", 2),
-        ("bob", 3),
-    ]
+    stored = execute(database, "select mailbox, count(*) from pop3_messages group by 1 order by 1")
+    assert stored == [("alice", 2), ("bob", 3)]
+    shown = run(tmp_path, "mailbox", "ALICE")[1]
+    assert shown.splitlines() == ["user\talice", "messages\t2 of 2 (100 %)", "octets\t6"]
+    view = json.loads(run(tmp_path, "mailbox", "bob", "--json")[1])
+    assert (view["path"], view["messages"], view["octets"]) == (None, 3, 9)
+    assert view["quota"] == {"messages": 3, "octets": 0}
 
 
 def test_deliver_says_why_a_message_cannot_be_delivered(site: Path) -> None:
