@@ -159,7 +159,7 @@ def read_extra_fields(text: str, name: str, now: float | None = None) -> ExtraFi
             forbidden = forbidden or f"{key}: {row.why}"
         if key == "allow_nets":
             allowed, wrong = allowed_networks(value)
-            faults += (f"allow_nets: {one!r} is no network" for one in wrong)
+            faults += (f"allow_nets: {one[:64]!r} is no network" for one in wrong)
             networks = allowed if not networks else _common(networks, allowed)
             if not networks:
                 forbidden = forbidden or f"{key}: no network is left to log in from"
@@ -226,6 +226,6 @@ def _common(some: tuple[Network, ...], others: tuple[Network, ...]) -> tuple[Net
 def _not_before(value: str, now: float) -> str:
     """``delay_until=SECONDS[+SPREAD]``: why there is no login yet; empty when there is."""
     until = value.partition("+")[0]
-    if not (until.isascii() and until.isdigit()):
+    if not (until.isascii() and until.isdigit() and len(until) < 20):
         return "delay_until: not a time in seconds since 1970"
     return "" if int(until) <= now else f"delay_until: not before {until}; reload the users after that"

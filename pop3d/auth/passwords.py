@@ -123,6 +123,8 @@ def parse_secret(text: str, name: str = "") -> Secret:
         return Secret(named, octets.hex())
     if encoding:
         value = _text(named, decoded(value.strip(), encoding))
+        if not value:
+            raise UnknownScheme("the secret is empty")
     if named == PLAIN:
         return Secret(PLAIN, value)
     return _read(named, value.strip())

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from pop3d.net.tls import server_context
 
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 _PUBLIC = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+_ODD_KIND = "of a kind that cannot be served; make or request one of RSA or P-256"
 _MAKE = "name the file that is there, or make one with `pop3d cert create --host NAME`"
 _OCTETS_MAX = 1024 * 1024  # of a file: a chain has some 10 KiB; a slip must not fill the memory
 
@@ -71,9 +73,12 @@ def read_pair(certificate: Path, private_key: Path, *, rsa: bool | None = None) 
     chain = _chain(certificate, octets, faults) if octets is not None else []
     secret = _read(f"private key {private_key}", private_key, faults, _MAKE)
     public = _public_half(private_key, secret, faults) if secret is not None else None
-    if chain and public is not None and chain[0].public_key().public_bytes(*_PUBLIC) != public:
+    own = _key_of(chain[0]) if chain else None
+    if chain and own is None:
+        faults.append(f"certificate {certificate}: its key is {_ODD_KIND}")
+    if own is not None and public is not None and own.public_bytes(*_PUBLIC) != public:
         faults.append(_mismatch(certificate, private_key, chain, public))
-    if chain and rsa is not None and isinstance(chain[0].public_key(), RSAPublicKey) is not rsa:
+    if own is not None and rsa is not None and isinstance(own, RSAPublicKey) is not rsa:
         faults.append(
             f"certificate {certificate}: its key is {'not ' if rsa else ''}RSA; "
             "`certificate_rsa` is the RSA one, `certificate` beside it another"
@@ -223,6 +228,8 @@ def _public_half(path: Path, octets: bytes, faults: list[str]) -> bytes | None:
     except ValueError:
         remedy = "name a file that has BEGIN PRIVATE KEY; `openssl pkey -inform der` makes one of DER"
         faults.append(f"private key {path}: no private key in PEM form; {remedy}")
+    except UnsupportedAlgorithm:
+        faults.append(f"private key {path}: it is {_ODD_KIND}")
     else:
         return key.public_key().public_bytes(*_PUBLIC)
     return None
@@ -230,7 +237,8 @@ def _public_half(path: Path, octets: bytes, faults: list[str]) -> bytes | None:
 
 def _mismatch(certificate: Path, private_key: Path, chain: list[x509.Certificate], public: bytes) -> str:
     for number, one in enumerate(chain[1:], 2):
-        if one.public_key().public_bytes(*_PUBLIC) == public:
+        key = _key_of(one)
+        if key is not None and key.public_bytes(*_PUBLIC) == public:
             return (
                 f"private key {private_key}: belongs to certificate {number} in {certificate}; "
                 "put that one first, and each before that of its issuer"
@@ -238,10 +246,18 @@ def _mismatch(certificate: Path, private_key: Path, chain: list[x509.Certificate
     return f"private key {private_key}: does not belong to certificate {certificate}; give the right pair"
 
 
+def _key_of(certificate: x509.Certificate) -> CertificatePublicKeyTypes | None:
+    """Its public key; None for one of a kind that is not known here."""
+    try:
+        return certificate.public_key()
+    except (UnsupportedAlgorithm, ValueError):
+        return None
+
+
 def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 

@@ -77,6 +77,7 @@ def test_fields_of_a_dovecot_passwd_file() -> None:
         ("alice:{SCRAM-SHA-256}4096,c2E=,c2E=,c2E", "is not iterations,salt,StoredKey,ServerKey"),
         ("alice:{SCRAM-SHA-256}100,c2E=,c2E=,c2E=", "4096 to 1000000 iterations"),
         ("alice:{PLAIN}", "empty"),
+        ("alice:{PLAIN.b64}=", "empty"),
         ("alice:{ARGON2ID}secret-in-clear", "no Argon2id hash"),
         ("alice:{ARGON2ID}$argon2d$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$secret-in-clear", "no Argon2id hash"),
         ("alice:{ARGON2I}secret-in-clear", "no Argon2i hash"),

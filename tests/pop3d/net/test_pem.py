@@ -174,3 +174,23 @@ def test_the_remedy_fits_what_is_closed() -> None:
         assert "LoadCredential=" in line
     assert own.endswith("Permission denied; give it a group of user 12345 (chgrp) and mode 0640")
     assert closed_to_us(root).startswith("give it a group of 'root'")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is missing; install it")
+def test_a_key_of_a_kind_that_is_not_known_is_a_fault_of_its_pair(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "odd.key", tmp_path / "odd.pem"
+    subprocess.run(
+        ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:brainpoolP160r1", "-out", key],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    subprocess.run(
+        ["openssl", "req", "-x509", "-new", "-key", key, "-out", certificate, "-subj", "/CN=localhost"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    good, good_key = create_self_signed(["localhost"], tmp_path)
+    assert ["of a kind that cannot be served" in fault for fault in faults(certificate, key)] == [True, True]
+    assert ["of a kind that cannot be served" in fault for fault in faults(certificate, good_key)] == [True]
+    assert ["of a kind that cannot be served" in fault for fault in faults(good, key)] == [True]
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(good.read_bytes() + certificate.read_bytes())
+    assert chain_fault(chain) is not None
