@@ -33,7 +33,7 @@ class SourceUnusable(Exception):
     @classmethod
     def of(cls, path: str, fault: OSError) -> Self:
         """A file or folder that cannot be read."""
-        what = f"{fault.filename or path}: {fault.strerror}"
+        what = f"{fault.filename if isinstance(fault.filename, str) else path}: {fault.strerror}"
         if isinstance(fault, PermissionError):
             # a command that root has started has become another user, which is easily forgotten
             user = os.geteuid()

@@ -38,7 +38,7 @@ from tests.site import Daemon, Site, free_port, site_configuration
 if TYPE_CHECKING:
     from tests.postgres import Cluster
 
-MESSAGES = 700  # of each source: three groups
+MESSAGES_A_KILL = 280  # of each source: a group, and some more
 
 
 @dataclass
@@ -75,20 +75,22 @@ def text_of(source: str, number: int) -> bytes:
 class Sources:
     """A Maildir with Dovecot's list, an mbox with X-UIDL, and a POP3 server: pop3d itself."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, count: int) -> None:
+        """``count``: messages of each."""
+        self.count = count
         port = free_port()
         root.mkdir()
         create_self_signed(["localhost"], root)
         (root / "pop3d.toml").write_text(f'{site_configuration(port)}[log]\nlevel = "info"\n')
         (root / "users").write_text("old:{PLAIN}secret\n")
         self.site = Site(root, port)
-        names = [f"cur/{1_600_000_000 + number}.M1P1.old:2,S" for number in range(MESSAGES)]
+        names = [f"cur/{1_600_000_000 + number}.M1P1.old:2,S" for number in range(count)]
         self.site.maildir("old", {name: text_of("pop3", number) for number, name in enumerate(names)})
         make_maildir(root / "maildir", {name: text_of("maildir", number) for number, name in enumerate(names)})
         listed = [f"{number + 1} :{name[4:-4]}\n" for number, name in enumerate(names)]
-        (root / "maildir" / "dovecot-uidlist").write_text("3 V1600000000 N9999\n" + "".join(listed))
+        (root / "maildir" / "dovecot-uidlist").write_text("3 V1600000000 N99999\n" + "".join(listed))
         with (root / "mbox").open("wb") as box:
-            for number in range(MESSAGES):
+            for number in range(count):
                 box.write(b"From a Fri Jan  2 10:13:52 1970 +0000\nX-UIDL: mbox%d\n" % number)
                 box.write(text_of("mbox", number) + b"\n")
         self.words: dict[str, list[str]] = {
@@ -180,7 +182,7 @@ class ImportCrash:
 
     def account(self, source: str) -> None:
         """Every message of a source."""
-        texts = {text_of(source, number).replace(b"\n", b"\r\n"): number for number in range(MESSAGES)}
+        texts = {text_of(source, number).replace(b"\n", b"\r\n"): number for number in range(self.sources.count)}
         if source == "mbox":
             texts = {b"X-UIDL: mbox%d\r\n%b" % (number, text): number for text, number in texts.items()}
         mark = f"Subject: {source} ".encode()
@@ -204,7 +206,7 @@ def crashes(kills: int, seed: int, cluster: "Cluster | None" = None) -> Iterator
     """
     with contextlib.ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="import-crash-")))
-        sources = Sources(root / "sources")
+        sources = Sources(root / "sources", MESSAGES_A_KILL * (kills + 1))
         daemon = Daemon(sources.site)
         stack.callback(daemon.end)
         for name, database in (("maildir", None), ("postgres", None if cluster is None else cluster.database())):

@@ -27,7 +27,7 @@ def test_no_kill_9_of_import_loses_or_doubles_a_message() -> None:
     for tally in imports.crashes(2, seed=5):
         assert tally.faults == 0, str(tally)
         assert tally.kills > tally.late
-        assert tally.imported > 2 * imports.MESSAGES
+        assert tally.imported > 4 * imports.MESSAGES_A_KILL
 
 
 def test_nor_one_of_import_into_postgresql() -> None:
@@ -40,6 +40,6 @@ def test_nor_one_of_import_into_postgresql() -> None:
     try:
         *_, tally = imports.crashes(1, seed=6, cluster=cluster)
         assert tally.faults == 0, str(tally)
-        assert tally.imported > 2 * imports.MESSAGES
+        assert tally.imported > 4 * imports.MESSAGES_A_KILL
     finally:
         cluster.close()
