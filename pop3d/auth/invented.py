@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
 __all__ = ["USUAL", "InventedUsers", "Shape"]
@@ -32,8 +32,8 @@ class InventedUsers:
         self._key = key
         self._shapes: list[tuple[Shape, int]] = [(USUAL, 1)]
 
-    def learn(self, shapes: Iterable[Shape]) -> None:
-        """What the site's users have, once for each; none: `USUAL`."""
+    def learn(self, shapes: Mapping[Shape, int] | Iterable[Shape]) -> None:
+        """What the site's users have, once for each, or how often; none: `USUAL`."""
         self._shapes = Counter(shapes).most_common(_SHAPES_MAX) or [(USUAL, 1)]
 
     def salt(self, name: str, octets: int = USUAL[1]) -> bytes:

@@ -11,8 +11,8 @@ to that user all the same. Of two lines with one name the first counts, as with 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pop3d.auth import check_user_name
@@ -20,7 +20,7 @@ from pop3d.auth.extra_fields import ExtraFields, read_extra_fields
 from pop3d.auth.passwords import LockedSecret, parse_secret
 from pop3d.auth.stored import StoredUser
 
-__all__ = ["Line", "entry_of", "lines_of"]
+__all__ = ["Line", "entry_of", "lines_in", "lines_of", "user_of"]
 
 _FIELDS: Final = ("uid", "gid", "gecos", "home", "shell", "extra")
 _HOME: Final = _FIELDS.index("home")
@@ -32,7 +32,7 @@ class Line:
     """A line as it was found. ``number``: from 1; ``name``: empty where it cannot be told from a secret.
 
     ``user``: None when there is none by this line. ``fault``: why nobody logs in by it. ``locked``: on purpose.
-    ``indented``: Dovecot takes the blanks for a part of the name.
+    ``indented``: Dovecot takes the blanks for a part of the name. ``entry``: the line without what stands around it.
     """
 
     number: int
@@ -41,19 +41,32 @@ class Line:
     fault: str = ""
     locked: bool = False
     indented: bool = False
+    entry: str = field(default="", repr=False)
 
 
 def lines_of(text: str) -> Iterator[Line]:
     """Every line that is neither blank nor a comment. ``text``: decoded with ``surrogateescape``."""
+    return lines_in(text.split("\n"))
+
+
+def user_of(entry: str) -> StoredUser | None:
+    """The user of a `Line.entry`, as it says now."""
+    return _parsed(0, entry, indented=False).user
+
+
+def lines_in(lines: Iterable[str]) -> Iterator[Line]:
+    """The same of lines one by one, of which no more than one is held."""
     first: dict[str, int] = {}
-    for number, found in enumerate(text.split("\n"), 1):
+    for number, found in enumerate(lines, 1):
         before, entry = entry_of(found)
         if entry:
             line = _parsed(number, entry, indented=before not in ("", _BYTE_ORDER_MARK))
             if line.name and (earlier := first.setdefault(line.name, number)) != number:
                 twice = f"the user {line.name!r} stands there twice; line {earlier} counts"
                 line = Line(number, line.name, None, twice, indented=line.indented)
-            yield line
+            yield replace(line, entry=entry)
+    while first:  # one by one: who drops a hundred thousand at once holds the interpreter
+        first.popitem()
 
 
 def entry_of(line: str) -> tuple[str, str]:

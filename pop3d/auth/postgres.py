@@ -16,7 +16,7 @@ from pop3d.auth import AuthUnavailable, check_user_name
 from pop3d.auth.extra_fields import ExtraFields, read_extra_fields
 from pop3d.auth.names import UserNames, spelled
 from pop3d.auth.passwords import LockedSecret, Secret, lacks_extra, parse_secret
-from pop3d.auth.stored import StoredPasswords, StoredUser
+from pop3d.auth.stored import SecretTally, StoredPasswords, StoredUser
 from pop3d.auth.user_limits import UserLimits, read_limit_columns
 from pop3d.postgres import TIMEOUT, Database, DatabaseFault
 
@@ -127,7 +127,7 @@ class PostgresUsers(StoredPasswords):
             self._seen[user.name] = secret
             if len(self._seen) > _SEEN_MAX:
                 self._seen.popitem(last=False)
-            self._learn(list(self._seen.values()))
+            self._learn(SecretTally(self._seen.values()))
 
     async def trouble(self) -> str | None:
         """What is wrong with database or query, in one line; None when nothing is."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import abc
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pop3core.answers import NoSecret, PlainSecret, ScramSecret
@@ -28,7 +28,7 @@ from pop3d.auth.names import AS_IS, UserNames, spelled
 from pop3d.auth.passwords import DUMMY, Verifier, cost_of, lacks_extra, serves, verifier_of
 from pop3d.auth.schemes import ARGON2ID, PLAIN, SCHEMES, Secret
 
-__all__ = ["StoredPasswords", "StoredUser", "usual"]
+__all__ = ["SecretTally", "StoredPasswords", "StoredUser"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +118,10 @@ class StoredPasswords(abc.ABC):
     def _logged_in(self, user: StoredUser) -> None:  # noqa: B027  # most have nothing to do
         """A user has logged in: who cannot read all users learns from it what is usual."""
 
-    def _learn(self, secrets: Collection[Secret]) -> None:
+    def _learn(self, tally: SecretTally) -> None:
         """What the site's users have is what unknown ones shall look like."""
-        self._dummy = usual(secrets)
-        self._invented.learn(filter(None, map(_shape, secrets)))
+        self._dummy = tally.usual()
+        self._invented.learn(tally.shapes)
 
     async def _matches(self, user: StoredUser | None, password: bytes, source: str) -> bool:
         passwords = variants(password, latin1=self._latin1)
@@ -157,17 +157,30 @@ class StoredPasswords(abc.ABC):
         self._hashing.close()
 
 
-def usual(secrets: Iterable[Secret]) -> Secret:
-    """One that costs what most of them do; the slower one where there are as many of both."""
-    kinds: dict[tuple[str, str], Secret] = {}
-    count: Counter[tuple[str, str]] = Counter()
-    for secret in secrets:
+class SecretTally:
+    """How often users have which kind of secret. ``shapes``: what SCRAM tells of them."""
+
+    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
+        self.shapes: Counter[Shape] = Counter()
+        self._kinds: dict[tuple[str, str], Secret] = {}
+        self._count: Counter[tuple[str, str]] = Counter()
+        for secret in secrets:
+            self.add(secret)
+
+    def add(self, secret: Secret) -> None:
+        """One more user has it."""
+        if (shape := _shape(secret)) is not None:
+            self.shapes[shape] += 1
         if not lacks_extra(secret.scheme):
-            count[cost := cost_of(secret)] += 1
-            kinds.setdefault(cost, secret)
-    if not count:
-        return Secret(ARGON2ID, DUMMY)
-    return kinds[max(count, key=lambda cost: (count[cost], -SCHEMES.index(cost[0])))]
+            self._count[cost := cost_of(secret)] += 1
+            self._kinds.setdefault(cost, secret)
+
+    def usual(self) -> Secret:
+        """One that costs what most of them do; the slower one where there are as many of both."""
+        count = self._count
+        if not count:
+            return Secret(ARGON2ID, DUMMY)
+        return self._kinds[max(count, key=lambda cost: (count[cost], -SCHEMES.index(cost[0])))]
 
 
 def _shape(secret: Secret) -> Shape | None:

@@ -7,19 +7,20 @@ import errno
 import logging
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from pop3d.auth import Account, AuthError, AuthUnavailable, check_user_name
 from pop3d.auth.name_index import NameIndex
 from pop3d.auth.names import AS_IS, UserNames
-from pop3d.auth.passwd_file import Line, entry_of, lines_of
+from pop3d.auth.passwd_file import Line, entry_of, lines_in, lines_of, user_of
 from pop3d.auth.passwords import hashed
 from pop3d.auth.schemes import ARGON2ID
-from pop3d.auth.stored import StoredPasswords, StoredUser
+from pop3d.auth.stored import SecretTally, StoredPasswords, StoredUser
 from pop3d.auth.user_limits import UserLimits
-from pop3d.auth.users_summary import bounded, summarized
+from pop3d.auth.users_summary import UsersSummary, bounded, summarized
 from pop3d.system.atomic_edit import edit
 
 __all__ = [
@@ -57,15 +58,44 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             return _text(file, path)
     except OSError as fault:
-        raise AuthError(f"users file {path}: {fault.strerror}; make it with `pop3d user add`") from None
+        raise _unreadable(path, fault) from None
+
+
+def _unreadable(path: Path, fault: OSError) -> AuthError:
+    return AuthError(f"users file {path}: {fault.strerror}; make it with `pop3d user add`")
+
+
+def _too_large(path: Path) -> AuthError:
+    return AuthError(f"users file {path}: larger than {_FILE_OCTETS_MAX} octets")
 
 
 def _text(file: BinaryIO, path: Path) -> str:
     """What is not UTF-8 is kept as surrogates, so that it can be written again octet for octet."""
     octets = file.read(_FILE_OCTETS_MAX + 1)
     if len(octets) > _FILE_OCTETS_MAX:
-        raise AuthError(f"users file {path}: larger than {_FILE_OCTETS_MAX} octets")
+        raise _too_large(path)
     return octets.decode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, slots=True)
+class _Users:
+    """What a file has. ``entries``: of lines, by what their users are called.
+
+    Text, which a login reads anew in some microseconds: a hundred thousand objects would take ten times the memory, and
+    each sweep of the garbage collector would stop all sessions for as long as it looks at them.
+    """
+
+    entries: dict[str, str]
+    index: NameIndex
+    secrets: SecretTally
+    limits: set[UserLimits]
+    summary: UsersSummary
+
+    def clear(self) -> None:
+        """Forget all, likewise one by one."""
+        while self.entries:
+            self.entries.popitem()
+        self.index.clear()
 
 
 class UsersFile(StoredPasswords):
@@ -84,57 +114,83 @@ class UsersFile(StoredPasswords):
     ) -> None:
         super().__init__(salts, latin1_passwords=latin1_passwords, names=names)
         self._path = path
-        self._take(self._usable())
+        self._users = self._usable()
+        self._learn(self._users.secrets)
 
     async def find(self, name: str) -> StoredUser | None:
         """See `StoredPasswords.find`."""
-        return self._index.find(name)
+        called = self._users.index.find(name)
+        return None if called is None else user_of(self._users.entries[called])
 
     def limits_of_users(self) -> Collection[UserLimits]:
         """See `pop3d.auth.KnowsLimits`."""
-        return self._limits
+        return self._users.limits
 
     async def account(self, name: str) -> Account | None:
         """See `StoredPasswords.account`. Raises `AuthUnavailable` for a name that more than one user has."""
-        if name in self._index.clashes:
-            raise AuthUnavailable(f"{self._path}: {_clash(self._index.clashes[name], name)}")
+        if (clash := self._users.index.clashes.get(name)) is not None:
+            raise AuthUnavailable(f"{self._path}: {_clash(clash, name)}")
         return await super().account(name)
 
     async def reload(self) -> None:
         """See `pop3d.auth.Authenticator.reload`."""
-        await asyncio.to_thread(lambda: self._take(self._usable()))
+        users = await asyncio.to_thread(self._usable)
+        # exchanged here, where no login is looking somebody up
+        before, self._users = self._users, users
+        self._learn(users.secrets)
         self.tell_faults()
+        await asyncio.to_thread(before.clear)
 
-    def _usable(self) -> list[Line]:
+    def _usable(self) -> _Users:
         """What the file has now. A user who is locked on purpose was read well, or nobody could lock the last one."""
-        lines = read_lines(self._path)
-        if not lines:
-            raise AuthError(f"users file {self._path}: it has no users; add one with `pop3d user add`")
-        if not any(line.user is not None and (line.locked or not line.fault) for line in lines):
-            first = lines[0]
-            raise AuthError(f"users file {self._path}: no line can be read; line {first.number}: {first.fault}")
-        return lines
+        entries: dict[str, str] = {}
+        secrets, limits = SecretTally(), set[UserLimits]()
+        first: Line | None = None
+        readable = False
 
-    def _take(self, lines: list[Line]) -> None:
-        users = [line.user for line in lines if line.user is not None]
-        index = NameIndex(users, self._names)
-        self._learn([user.secret for user in users if user.secret is not None])
-        self._limits = _limits_of(users)
-        self._index, self._summary = index, summarized(lines)
+        def taken() -> Iterator[Line]:
+            nonlocal first, readable
+            for line in lines_in(_lines(self._path)):
+                first = first or line
+                if (user := line.user) is not None:
+                    readable = readable or line.locked or not line.fault
+                    entries[user.name] = line.entry
+                    limits.add(user.extra.limits)
+                    if user.secret is not None:
+                        secrets.add(user.secret)
+                yield line
+
+        summary = summarized(taken())
+        if first is None:
+            raise AuthError(f"users file {self._path}: it has no users; add one with `pop3d user add`")
+        if not readable:
+            raise AuthError(f"users file {self._path}: no line can be read; line {first.number}: {first.fault}")
+        return _Users(entries, NameIndex(entries, self._names), secrets, limits, summary)
 
     def tell_faults(self) -> None:
         """In the log: who cannot log in, and what of the file has no effect."""
-        clashes = (f"{_clash(users, name)}: none of them can log in" for name, users in self._index.clashes.items())
-        for text in (*bounded(clashes), *self._summary.told()):
+        clashes = self._users.index.clashes.items()
+        told = (f"{_clash(users, name)}: none of them can log in" for name, users in clashes)
+        for text in (*bounded(told), *self._users.summary.told()):
             log.warning("%s: %s", self._path, text)
 
 
-def _limits_of(users: Iterable[StoredUser]) -> set[UserLimits]:
-    return {user.extra.limits for user in users}
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a file, one at a time. Raises `AuthError`. Blocking."""
+    octets = 0
+    try:
+        with path.open("rb") as file:
+            while line := file.readline(_FILE_OCTETS_MAX + 1):
+                octets += len(line)
+                if octets > _FILE_OCTETS_MAX:
+                    raise _too_large(path)
+                yield line.removesuffix(b"\n").decode("utf-8", "surrogateescape")
+    except OSError as fault:
+        raise _unreadable(path, fault) from None
 
 
-def _clash(users: list[StoredUser], name: str) -> str:
-    spellings = " and ".join(repr(user.name) for user in users)
+def _clash(users: list[str], name: str) -> str:
+    spellings = " and ".join(map(repr, users))
     return f"{spellings} are one name, {name!r}, by `auth.usernames` and `default_domain`"
 
 

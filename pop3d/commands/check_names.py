@@ -35,10 +35,10 @@ _LOOKED_FOR_MAX: Final = 1_000
 def clashes(config: Config, lines: list[Line]) -> Iterator[CheckFinding]:
     """Lines of the users file whose names are one by the configuration."""
     numbers = {line.name: line.number for line in lines}
-    index = NameIndex((line.user for line in lines if line.user is not None), UserNames.of(config.auth))
+    index = NameIndex((line.user.name for line in lines if line.user is not None), UserNames.of(config.auth))
     for name, users in index.clashes.items():
-        where = f"{config.auth.users} lines {' and '.join(str(numbers[user.name]) for user in users)}"
-        spellings = " and ".join(repr(user.name) for user in users)
+        where = f"{config.auth.users} lines {' and '.join(str(numbers[user]) for user in users)}"
+        spellings = " and ".join(repr(user) for user in users)
         what = f"{spellings} are one name, {name!r}, so none of them can log in, and mail for them waits"
         yield fault(where, what, 'rename or remove all but one, or set `auth.usernames = "as-is"`')
 
@@ -72,15 +72,16 @@ def other_spellings(config: Config, users: list[StoredUser]) -> Iterator[CheckFi
     Where users are in no file, any folder whose name no login can have. As the configured user.
     """
     names = UserNames.of(config.auth)
-    index = NameIndex(users, names)
+    homes = {user.name: user.home for user in users}
+    index = NameIndex(homes, names)
     for name, folder in _folders(config.store.path):
         try:
             check_user_name(name)
             if config.auth.backend == "file":
                 user = index.find(names(name)) or index.find(names.key(name))
-                if user is None or user.name == name:
+                if user is None or user == name:
                     continue
-                account = Account(user.name, user.home)
+                account = Account(user, homes[user])
             elif names(name) != name and not config.auth.is_plugin:
                 account = Account(names(name))
             else:

@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import fcntl
+import gc
 import os
 import stat
 import subprocess
@@ -492,3 +493,20 @@ def test_processes_that_start_at_once_agree_on_the_secret(tmp_path: Path) -> Non
     started = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert len({process.communicate(timeout=60)[0] for process in started}) == 1
     assert [path.name for path in (tmp_path / "keep").iterdir()] == ["secret"]
+
+
+async def test_many_users_are_no_work_for_the_garbage_collector(tmp_path: Path) -> None:
+    many = 2_000
+    path = tmp_path / "users"
+    line = "user{}@example.org:{{PLAIN}}secret:1:1::/home/{}::allow_nets=192.0.2.0/24 userdb_mail=x\n"
+    path.write_text("".join(line.format(number, number) for number in range(many)))
+    gc.collect()
+    before = len(gc.get_objects())
+    users = UsersFile(path)
+    await users.reload()
+    gc.collect()
+    assert len(gc.get_objects()) - before < many / 10
+    account = await users.account("user7@example.org")
+    assert account is not None
+    assert (account.home, [str(network) for network in account.networks]) == ("/home/7", ["192.0.2.0/24"])
+    await users.close()
