@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pop3d.auth import Account, check_user_name
+from pop3d.auth.passwd_file import entry_of
 from pop3d.commands.configured import configured
 from pop3d.commands.import_mail import GO_ON, bring, complain, details_of, interruptible
 from pop3d.commands.import_source import ImportOptions, Opener, is_url, opener_of, source_password
@@ -71,13 +72,13 @@ class _Outcome:
 def other_users(path: Path) -> list[OtherUser]:
     """The users of a passwd-file, each once. Raises `CommandError`."""
     try:
-        text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
     except OSError as fault:
         raise CommandError(f"{path}: {fault.strerror}; name a passwd-file", ExitStatus.DATAERR) from None
     found: dict[str, OtherUser] = {}
-    for line in text.splitlines():
-        fields = line.strip().split(":")
-        if fields[0] and not fields[0].startswith("#"):
+    for line in text.split("\n"):  # and at nothing else: whoever writes his own gecos field begins no line
+        fields = entry_of(line)[1].strip().split(":")
+        if fields[0]:
             home = fields[_HOME] if len(fields) > _HOME else ""
             found.setdefault(fields[0], OtherUser(fields[0], home))
     if not found:

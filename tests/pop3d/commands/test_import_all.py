@@ -128,3 +128,10 @@ def test_a_template_is_filled() -> None:
 def test_users_of_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="Is a directory"):
         other_users(tmp_path)
+
+
+def test_a_line_of_a_passwd_file_ends_at_a_line_feed_alone(tmp_path: Path) -> None:
+    path = tmp_path / "passwd"
+    gecos = "Mallory\u2028bob\x85carol\x0b\x0c\x1cdora"
+    path.write_text(f"\ufeffmallory:x:1:1:{gecos}:/home/mallory:/bin/sh\r\n#bob:x\n  bob:x:2:2::/home/bob:/bin/sh\n")
+    assert other_users(path) == [OtherUser("mallory", "/home/mallory"), OtherUser("bob", "/home/bob")]
