@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -179,15 +180,46 @@ def test_import_that_is_interrupted_says_how_to_go_on(site: Path) -> None:
     assert not list(site.glob("mail/alice/tmp/*"))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
-def test_import_reads_as_the_configured_user(site: Path) -> None:
-    """What root alone may read is none of that user's."""
+def as_nobody(site: Path) -> None:
+    """That user may enter the site, and write nowhere in it."""
     text = (site / "pop3d.toml").read_text()
     (site / "pop3d.toml").write_text(f'user = "nobody"\n{text}')
     site.chmod(0o755)
     for above in site.parents:
         if above.stat().st_uid == os.geteuid() and above != Path("/"):
             above.chmod(above.stat().st_mode | 0o111)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize("all_users", [False, True])
+def test_import_before_the_first_start(site: Path, all_users: bool) -> None:
+    """The state folder, which the configured user may not make, is made for him."""
+    as_nobody(site)
+    (site / "mail").mkdir()
+    shutil.chown(site / "mail", "nobody")
+    (site / "alice").write_bytes(b"From a\n\n1\n")
+    what = ("--all", site / "users", f"{site}/{{user}}") if all_users else ("alice", site / "alice")
+    code, said, errors = run(site, "import", *what)
+    assert (code, errors) == (0, "")
+    assert "imported 1 message" in said
+    for part in ("cache", "keep"):
+        assert (site / "state" / part).owner() == "nobody"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_a_state_folder_that_root_cannot_make(site: Path) -> None:
+    as_nobody(site)
+    (site / "box").write_bytes(b"From a\n\n1\n")
+    (site / "state").write_bytes(b"")
+    code, _, said = run(site, "import", "alice", site / "box")
+    wrong = f"pop3d: state folder {site}/state: Not a directory; root must be able to make it\n"
+    assert (code, said) == (74, wrong)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_import_reads_as_the_configured_user(site: Path) -> None:
+    """What root alone may read is none of that user's."""
+    as_nobody(site)
     (site / "box").write_bytes(b"From a\n\n")
     (site / "box").chmod(0o600)
     code, _, said = run(site, "import", "alice", site / "box")
