@@ -150,7 +150,12 @@ def test_import_keeps_unique_ids_of_a_list(site: Path, words: list[str], uids: l
     (source / "courierpop3dsizelist").write_text("/3 9 9\n2.b 3 8:9:0\n1.a,S=2 3 7:9:0\n")
     code, said, errors = run(site, "import", "alice", source, *words)
     assert (code, said) == (0, "imported 3 messages for alice\n")
-    assert errors == ("" if words else f"pop3d: {source}: unique-ids are those of its courierpop3dsizelist\n")
+    if not words:
+        assert errors == f"pop3d: {source}: unique-ids are those of its courierpop3dsizelist\n"
+    elif words[1] == "dovecot:UID%u-%v":
+        assert "there is no dovecot-uidlist, so" in errors
+    else:
+        assert errors == ""
     if words in ([], ["--uidl", "courier"]):
         uids = [uids[1], uids[0], uids[2]]  # the order is the list's
     assert told(site) == uids
@@ -178,6 +183,32 @@ def test_import_that_is_interrupted_says_how_to_go_on(site: Path) -> None:
     assert numbers is not None
     assert int(numbers[1]) + int(numbers[2]) == 20_000 == len(list(site.glob("mail/alice/new/*")))
     assert not list(site.glob("mail/alice/tmp/*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "lists"),
+    [
+        ([], "dovecot-uidlist, and no courierpop3dsizelist"),
+        (["--uidl", "dovecot"], "dovecot-uidlist"),
+        (["--uidl", "courier"], "courierpop3dsizelist"),
+        (["--control", "elsewhere"], "dovecot-uidlist, and no courierpop3dsizelist"),
+        (["--uidl", "filename"], None),
+        (["--uidl", "dovecot:%f"], None),
+    ],
+)
+def test_import_without_a_list(site: Path, words: list[str], lists: str | None) -> None:
+    """It may lie elsewhere, and then clients download all their mail again: nobody shall learn that from them."""
+    source = make_maildir(site / "old", {"new/1.a": b"a\n"})
+    code, _, errors = run(site, "import", "alice", source, *words)
+    told = f"there is no {lists}, so unique-ids are those of file names"
+    if "courier" not in words:
+        told += "; if Dovecot kept it elsewhere (CONTROL=), name that folder by --control"
+    assert code == 0
+    assert errors == (f"pop3d: {source}: {told}\n" if lists else "")
+
+
+def test_import_of_an_empty_maildir_says_nothing_of_lists(site: Path) -> None:
+    assert run(site, "import", "alice", make_maildir(site / "old", {}))[2] == ""
 
 
 def as_nobody(site: Path) -> None:
