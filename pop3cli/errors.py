@@ -53,6 +53,8 @@ class MailError(Exception):
     status: ClassVar[ExitStatus] = ExitStatus.SOME_FAILED
 
     def __init__(self, what: str, why: str, remedy: str = "") -> None:
+        if why.rstrip(".").lower().endswith(remedy):
+            remedy = ""  # the server has said it
         if len(why) > _REASON_MAX:
             why = f"{why[:_REASON_MAX]}..."
         super().__init__(sanitized(f"{what}: {why}; {remedy}" if remedy else f"{what}: {why}"))

@@ -97,7 +97,24 @@ def other_spellings(config: Config, users: list[StoredUser]) -> Iterator[CheckFi
             remedy = f"`pop3d import {shlex.quote(account.name)} {shlex.quote(folder)}` copies it; then remove this one"
             yield fault(folder, what, remedy)
         else:
-            yield fault(folder, what, f"mv {shlex.quote(folder)} {shlex.quote(path)}")
+            in_file = f", or name the user {name!r} in the users file" if config.auth.backend == "file" else ""
+            yield fault(folder, what, _move(folder, path) + in_file)
+
+
+def _move(folder: str, path: str) -> str:
+    """The command that makes a mailbox's folder the one at ``path``, where no mailbox is.
+
+    Folders above it that are spelled otherwise move as a whole, unless those at the other place are there.
+    """
+    source, target = Path(folder), Path(path)
+    while source.name == target.name and not os.path.exists(target.parent):
+        source, target = source.parent, target.parent
+    command = f"mv {shlex.quote(str(source))} {shlex.quote(str(target))}"
+    if os.path.exists(target):
+        return f"rmdir {shlex.quote(str(target))} && {command}"
+    if os.path.exists(target.parent):
+        return command
+    return f"mkdir -p {shlex.quote(str(target.parent))} && {command}"
 
 
 def _folders(template: str) -> Iterator[tuple[str, str]]:

@@ -72,7 +72,9 @@ def _counted(names: list[str]) -> str:
 def _remedy(line: Line, *, again: bool) -> str:
     if line.user is not None:
         return f"mend the line, or store another secret with `pop3d user passwd {shlex.quote(line.name)}`"
-    return "remove one of the two lines" if line.name and again else "mend the line, or remove it"
+    if line.name and again:
+        return "remove one of the two lines with an editor; `pop3d user remove` removes both"
+    return "mend the line, or remove it"
 
 
 def _mechanisms(where: str, user: StoredUser, secret: Secret, mechanisms: tuple[str, ...]) -> Iterator[CheckFinding]:

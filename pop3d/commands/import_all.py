@@ -23,7 +23,7 @@ from pop3d.commands.configured import configured
 from pop3d.commands.import_mail import GO_ON, bring, complain, details_of, interruptible
 from pop3d.commands.import_source import ImportOptions, Opener, is_url, opener_of, source_password
 from pop3d.commands.recipient import check_store
-from pop3d.commands.whose import become_user, known_accounts, unknown
+from pop3d.commands.whose import become_user, known_accounts, prepare_state, unknown
 from pop3d.config import Config
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
@@ -100,6 +100,7 @@ def import_all(
     jobs = [
         _Job(config, user, account, template, options, secret_of) for user, account in zip(users, accounts, strict=True)
     ]
+    prepare_state(config)
     become_user(config)
     outcomes: list[_Outcome] = []
     interrupted = False

@@ -17,7 +17,7 @@ from pop3d.auth import Account
 from pop3d.commands.configured import configured
 from pop3d.commands.import_source import ImportOptions, Opener, opener_of, source_fault, source_password
 from pop3d.commands.recipient import InMaildir, check_store, recipient_of
-from pop3d.commands.whose import become_user, known_account
+from pop3d.commands.whose import become_user, known_account, prepare_state
 from pop3d.config import Config
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
@@ -46,6 +46,7 @@ def import_mail(user: str, source: str, config_path: Path | None, options: Impor
     check_store(config)
     account = known_account(config, user)
     opener = opener_of(source, options, lambda: source_password(source, options))
+    prepare_state(config)
     become_user(config)
     tally = ImportTally()
     with interruptible(), _told(tally), _progress() as show:

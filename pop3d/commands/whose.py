@@ -11,8 +11,9 @@ from pop3d.config import Config
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.system.privileges import become, process_identity
+from pop3d.system.state_folder import prepare
 
-__all__ = ["become_user", "known_account", "known_accounts", "unknown"]
+__all__ = ["become_user", "known_account", "known_accounts", "prepare_state", "unknown"]
 
 
 def known_account(config: Config, user: str) -> Account:
@@ -38,6 +39,24 @@ def unknown(config: Config, user: str) -> CommandError:
     remedy = {"file": "`pop3d user add` makes one", "dovecot": "Dovecot's userdb does not know it"}
     what = remedy.get(config.auth.backend, "the name cannot be a user's")
     return CommandError(f"no such user: {user!r}; {what}", ExitStatus.NOUSER)
+
+
+def prepare_state(config: Config) -> None:
+    """A process of root makes the state folder, as `serve` does, for the configured `user`, who may not.
+
+    To be called before `become_user`. Raises `CommandError`.
+    """
+    if os.geteuid() != 0:
+        return
+    try:
+        becomes = process_identity(config.user, config.group).becomes
+    except LookupError:
+        return  # told by `become_user`
+    try:
+        prepare(config.state, None if becomes is None else (becomes.uid, becomes.gid))
+    except OSError as fault:
+        what = f"state folder {config.state}: {fault.strerror}; root must be able to make it"
+        raise CommandError(what, ExitStatus.IOERR) from None
 
 
 def become_user(config: Config) -> None:

@@ -88,9 +88,11 @@ class MaildirSource:
 
     def _known_ids(self, uidl: UidSource | None, control: str | None) -> ForeignList:
         """What says which unique-ids clients know, in the order of the list. Raises OSError and ValueError."""
+        candidates = (UidSource.of("dovecot"), UidSource.of("courier")) if uidl is None else (uidl,)
+        missing = []
         root = open_folder(str(self._path))
         try:
-            for candidate in (UidSource.of("dovecot"), UidSource.of("courier")) if uidl is None else (uidl,):
+            for candidate in candidates:
                 found = foreign_list(root, candidate, control)
                 name = LIST_FILES.get(candidate.server, "")
                 if found.faults:
@@ -100,11 +102,17 @@ class MaildirSource:
                     )
                 if found.uids and uidl is None:
                     self.remarks.append(f"{self._path}: unique-ids are those of its {name}")
-                if found.uids or uidl is not None:
+                if found.uids:
                     return found
-            return ForeignList()
+                if name and not found.is_there and found.unlisted is None:
+                    missing.append(name)
         finally:
             os.close(root)
+        if self._entries and len(missing) == len(candidates):
+            what = f"{self._path}: there is no {', and no '.join(missing)}, so unique-ids are those of file names"
+            elsewhere = "; if Dovecot kept it elsewhere (CONTROL=), name that folder by --control"
+            self.remarks.append(what + (elsewhere if LIST_FILES["dovecot"] in missing else ""))
+        return ForeignList() if uidl is None else found
 
     def _id_of(self, name: str) -> bytes:
         listed = _listed_name(name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import encodings.idna  # noqa: F401 - looks up host names, when this process may no longer read Python's library
 import functools
 import hashlib
 import os

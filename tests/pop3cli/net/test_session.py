@@ -171,6 +171,15 @@ async def test_a_login_that_is_refused_for_now(serve: Serve, code: str) -> None:
         assert (caught.value.status, caught.value.code) == (75, code)
 
 
+async def test_what_to_do_is_said_once(serve: Serve) -> None:
+    """Servers may say it themselves."""
+    server = serve(Mailbox(login=LoginRejected("SYS/TEMP", "no disk, Try again later.")))
+    async with Session() as session:
+        await session.connect("127.0.0.1", server.port, tls=server.tls)
+        with pytest.raises(TryLater, match=r"no disk, Try again later\.$"):
+            await session.login("alice", PASSWORD)
+
+
 async def test_messages_that_are_not_there(serve: Serve) -> None:
     async with await opened(serve(Mailbox())) as session:
         for call in (octets(session.retrieve(9)), octets(session.top(9, 0)), session.size(9), session.dele(9)):

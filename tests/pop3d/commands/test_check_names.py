@@ -1,6 +1,7 @@
 """`pop3d check` and names that only differ in their spelling."""
 
 import re
+import subprocess
 
 import pytest
 
@@ -43,7 +44,30 @@ def test_folders_of_domains(site: Site) -> None:
     (site.root / "users").write_text("bob@example.org:{PLAIN}x\n")
     change(site, "mail/{user}", "mail/{domain}/{local}/Maildir")
     site.maildir("Example.org/bob/Maildir", {"new/1.host": b"1\n"})
-    only(site, "fault", r"mail/Example.org/bob/Maildir: the mailbox of 'bob@example.org' is .*/example.org/bob/Maildir")
+    told = r"mail/Example.org/bob/Maildir: the mailbox of 'bob@example.org' is .*/example.org/bob/Maildir"
+    _obey(only(site, "fault", told))
+    assert found(site) == []
+    assert len(files(site.root / "mail/example.org/bob/Maildir")) == 1
+
+
+@pytest.mark.parametrize("there", [(), ("example.org",), ("example.org/bob",), ("example.org/bob/Maildir",)])
+@pytest.mark.parametrize("other", ["Example.org/bob", "example.org/Bob", "Example.org/BOB"])
+def test_what_to_do_can_be_done(site: Site, other: str, there: tuple[str, ...]) -> None:
+    """Also where the folder above a mailbox is not there in that spelling, or is without a mailbox."""
+    (site.root / "users").write_text("bob@example.org:{PLAIN}x\n")
+    change(site, "mail/{user}", "mail/{domain}/{local}/Maildir")
+    site.maildir(f"{other}/Maildir", {"new/1.host": b"1\n"})
+    for folder in there:
+        (site.root / "mail" / folder).mkdir(parents=True, exist_ok=True)
+    _obey(only(site, "fault", "shown to nobody"))
+    assert found(site) == []
+    assert len(files(site.root / "mail/example.org/bob/Maildir")) == 1
+
+
+def _obey(told: str) -> None:
+    """Do what a finding says behind its first semicolon."""
+    command = told.partition("; ")[2].partition(", or name the user")[0]
+    subprocess.run(["/bin/sh", "-ec", command], check=True, timeout=60)
 
 
 def test_where_users_are_in_no_file(site: Site) -> None:

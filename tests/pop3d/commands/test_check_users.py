@@ -39,7 +39,7 @@ def test_faulty_lines_of_users_are_all_listed(site: Site) -> None:
         ("2: an unknown scheme", "3: the user 'alice' stands there twice", "4: a line is", "5: a user name", "6: what"),
         (
             "`pop3d user passwd bob`",
-            "remove one",
+            "remove one of the two lines with an editor; `pop3d user remove` removes both",
             "or remove it",
             "or remove it",
             "`pop3d user passwd 'carol'\"'\"'s'`",

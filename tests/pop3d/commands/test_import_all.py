@@ -47,7 +47,10 @@ def test_one_who_fails_stops_nobody_else(site: Path) -> None:
         "bob@example.org: imported 1 messages, 1 were not",
         "imported 2 messages for 1 of 5 users; 4 failed: carol@example.org, bob@example.org, ../x, eve",
     ]
-    assert errors.splitlines() == [
+    lists = "there is no dovecot-uidlist, and no courierpop3dsizelist, so unique-ids are those of file names; "
+    told = errors.splitlines()
+    assert sum(lists in line for line in told) == 2
+    assert [line for line in told if lists not in line] == [
         "pop3d: carol@example.org: no such user: 'carol@example.org'; `pop3d user add` makes one",
         f"pop3d: bob@example.org: not imported: {site}/old/example.org/bob/new/1600000001.z: not a regular file",
         'pop3d: ../x: a user name has no "/" and no ":"',

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -149,7 +150,12 @@ def test_import_keeps_unique_ids_of_a_list(site: Path, words: list[str], uids: l
     (source / "courierpop3dsizelist").write_text("/3 9 9\n2.b 3 8:9:0\n1.a,S=2 3 7:9:0\n")
     code, said, errors = run(site, "import", "alice", source, *words)
     assert (code, said) == (0, "imported 3 messages for alice\n")
-    assert errors == ("" if words else f"pop3d: {source}: unique-ids are those of its courierpop3dsizelist\n")
+    if not words:
+        assert errors == f"pop3d: {source}: unique-ids are those of its courierpop3dsizelist\n"
+    elif words[1] == "dovecot:UID%u-%v":
+        assert "there is no dovecot-uidlist, so" in errors
+    else:
+        assert errors == ""
     if words in ([], ["--uidl", "courier"]):
         uids = [uids[1], uids[0], uids[2]]  # the order is the list's
     assert told(site) == uids
@@ -179,15 +185,72 @@ def test_import_that_is_interrupted_says_how_to_go_on(site: Path) -> None:
     assert not list(site.glob("mail/alice/tmp/*"))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
-def test_import_reads_as_the_configured_user(site: Path) -> None:
-    """What root alone may read is none of that user's."""
+@pytest.mark.parametrize(
+    ("words", "lists"),
+    [
+        ([], "dovecot-uidlist, and no courierpop3dsizelist"),
+        (["--uidl", "dovecot"], "dovecot-uidlist"),
+        (["--uidl", "courier"], "courierpop3dsizelist"),
+        (["--control", "elsewhere"], "dovecot-uidlist, and no courierpop3dsizelist"),
+        (["--uidl", "filename"], None),
+        (["--uidl", "dovecot:%f"], None),
+    ],
+)
+def test_import_without_a_list(site: Path, words: list[str], lists: str | None) -> None:
+    """It may lie elsewhere, and then clients download all their mail again: nobody shall learn that from them."""
+    source = make_maildir(site / "old", {"new/1.a": b"a\n"})
+    code, _, errors = run(site, "import", "alice", source, *words)
+    told = f"there is no {lists}, so unique-ids are those of file names"
+    if "courier" not in words:
+        told += "; if Dovecot kept it elsewhere (CONTROL=), name that folder by --control"
+    assert code == 0
+    assert errors == (f"pop3d: {source}: {told}\n" if lists else "")
+
+
+def test_import_of_an_empty_maildir_says_nothing_of_lists(site: Path) -> None:
+    assert run(site, "import", "alice", make_maildir(site / "old", {}))[2] == ""
+
+
+def as_nobody(site: Path) -> None:
+    """That user may enter the site, and write nowhere in it."""
     text = (site / "pop3d.toml").read_text()
     (site / "pop3d.toml").write_text(f'user = "nobody"\n{text}')
     site.chmod(0o755)
     for above in site.parents:
         if above.stat().st_uid == os.geteuid() and above != Path("/"):
             above.chmod(above.stat().st_mode | 0o111)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize("all_users", [False, True])
+def test_import_before_the_first_start(site: Path, all_users: bool) -> None:
+    """The state folder, which the configured user may not make, is made for him."""
+    as_nobody(site)
+    (site / "mail").mkdir()
+    shutil.chown(site / "mail", "nobody")
+    (site / "alice").write_bytes(b"From a\n\n1\n")
+    what = ("--all", site / "users", f"{site}/{{user}}") if all_users else ("alice", site / "alice")
+    code, said, errors = run(site, "import", *what)
+    assert (code, errors) == (0, "")
+    assert "imported 1 message" in said
+    for part in ("cache", "keep"):
+        assert (site / "state" / part).owner() == "nobody"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_a_state_folder_that_root_cannot_make(site: Path) -> None:
+    as_nobody(site)
+    (site / "box").write_bytes(b"From a\n\n1\n")
+    (site / "state").write_bytes(b"")
+    code, _, said = run(site, "import", "alice", site / "box")
+    wrong = f"pop3d: state folder {site}/state: Not a directory; root must be able to make it\n"
+    assert (code, said) == (74, wrong)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_import_reads_as_the_configured_user(site: Path) -> None:
+    """What root alone may read is none of that user's."""
+    as_nobody(site)
     (site / "box").write_bytes(b"From a\n\n")
     (site / "box").chmod(0o600)
     code, _, said = run(site, "import", "alice", site / "box")

@@ -3,6 +3,8 @@
 import contextlib
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -236,3 +238,12 @@ def test_where_a_password_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SourceUnusable, match="false ended with status 1") as caught:
         password_of("false", "SOME_PASSWORD", "alice")
     assert caught.value.status == 78
+
+
+def test_host_names_need_no_file_of_python_later() -> None:
+    """The codec is loaded before root becomes a user who need not be able to read Python's library."""
+    code = (
+        "import pop3d.stores.upstream.source, socket, sys; before = set(sys.modules);"
+        "socket.getaddrinfo('localhost', 995); assert set(sys.modules) <= before, set(sys.modules) - before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
