@@ -228,4 +228,4 @@ def _not_before(value: str, now: float) -> str:
     until = value.partition("+")[0]
     if not (until.isascii() and until.isdigit() and len(until) < 20):
         return "delay_until: not a time in seconds since 1970"
-    return "" if int(until) <= now else f"delay_until: not before {until}; reload the users after that"
+    return "" if int(until) <= now else f"delay_until: not before {until}"

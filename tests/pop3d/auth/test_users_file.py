@@ -54,6 +54,17 @@ def test_a_file_without_users_is_refused(tmp_path: Path, text: str) -> None:
         users_file(tmp_path, text)
 
 
+async def test_the_time_of_a_login_counts_and_not_that_of_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = users_file(tmp_path, "alice:{PLAIN}secret::::::delay_until=4000000000\n")
+    found = [await check(users, "alice", b"secret")]
+    monkeypatch.setattr("pop3d.auth.extra_fields.time.time", lambda: 4e9)
+    found.append(await check(users, "alice", b"secret"))
+    assert [one is not None and one.forbidden for one in found] == ["delay_until: not before 4000000000", ""]
+    await users.close()
+
+
 def test_a_file_of_which_no_line_can_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AuthError, match="no line can be read; line 2: a line is name:"):
         users_file(tmp_path, "# users\nalice\nroot:x:0:0:root:/root:/bin/bash\nbob:{NOPE}x\n")
