@@ -83,10 +83,11 @@ def foreign_list(
     if descriptor is None:
         return found
     found.is_there = True
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)  # here: open() keeps that of a folder
+        raise ValueError(f"{name} is no regular file")
     with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{name} is no regular file")
         try:
             if status.st_size > _OCTETS_MAX:
                 raise ValueError(f"it is larger than {_OCTETS_MAX} octets")

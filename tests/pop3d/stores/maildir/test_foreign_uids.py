@@ -239,3 +239,19 @@ async def test_a_list_that_is_too_long_is_an_error(
     with pytest.raises(StoreError) as fault:
         await MaildirStore(str(tmp_path / "{user}"), None, MaildirOptions(uidl="dovecot")).open(ALICE, utf8=False)
     assert f"dovecot-uidlist: it {'is' if 'larger' in why else 'has'} {why}" in fault.value.detail
+
+
+def test_a_folder_in_the_place_of_a_list_costs_no_descriptor(tmp_path: Path) -> None:
+    (tmp_path / "dovecot-uidlist").mkdir()
+    root = os.open(tmp_path, os.O_RDONLY)
+    try:
+        before = os.dup(root)
+        os.close(before)
+        for _ in range(3):
+            with pytest.raises(ValueError, match="no regular file"):
+                foreign_list(root, UidSource.of("dovecot"))
+        after = os.dup(root)
+        os.close(after)
+    finally:
+        os.close(root)
+    assert after == before
