@@ -90,6 +90,7 @@ class MaildirSource:
         """What says which unique-ids clients know, in the order of the list. Raises OSError and ValueError."""
         candidates = (UidSource.of("dovecot"), UidSource.of("courier")) if uidl is None else (uidl,)
         missing = []
+        found = ForeignList()
         root = open_folder(str(self._path))
         try:
             for candidate in candidates:

@@ -80,5 +80,5 @@ def test_what_is_no_maildir(tmp_path: Path) -> None:
         MaildirSource(tmp_path / "missing")
     make_maildir(tmp_path, BOX)
     (tmp_path / "dovecot-uidlist").mkdir()
-    with pytest.raises(SourceUnusable, match=f"^{tmp_path}: Is a directory"):
+    with pytest.raises(SourceUnusable, match=f"^{tmp_path}: dovecot-uidlist is no regular file"):
         MaildirSource(tmp_path)
