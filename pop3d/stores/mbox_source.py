@@ -42,7 +42,8 @@ class MboxSource:
             self.total = os.fstat(file.fileno()).st_size
             beginning = file.read(5)
             if beginning and beginning != b"From ":
-                raise SourceUnusable(f'{path}: no mbox file: it does not begin with "From "')
+                what = 'no mbox file: it does not begin with "From "; name an mbox file or a Maildir'
+                raise SourceUnusable(f"{path}: {what}")
 
     def _opened(self) -> BinaryIO:
         try:
