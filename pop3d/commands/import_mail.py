@@ -155,7 +155,9 @@ def _database_fault(kind: type[Exception]) -> Callable[..., None]:
 
 
 def _refuse_itself(source: MailSource, path: str) -> None:
-    if source.identity == f"maildir {Path(path).resolve()}":
+    kind, _, place = source.identity.partition(" ")
+    # a folder that is mounted in two places has two paths
+    if kind == "maildir" and os.path.exists(path) and os.path.samefile(place, path):
         raise CommandError(f"{path}: source and mailbox are the same Maildir; name another source", ExitStatus.DATAERR)
 
 

@@ -120,6 +120,20 @@ def test_import_of_a_mailbox_into_itself_is_refused(site: Path) -> None:
         assert "source and mailbox are the same Maildir; name another source" in said
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="mounts a folder: needs root, unshare")
+def test_import_of_a_mailbox_into_itself_by_another_mount_is_refused(site: Path) -> None:
+    assert run(site, "deliver", "alice", stdin=b"x\n")[0] == 0
+    (site / "mounted").mkdir()
+    mount = ["unshare", "-m", "sh", "-ec", 'mount --bind "$1" "$2"; shift 2; exec "$@"', "sh"]
+    importing = [sys.executable, "-m", "pop3d", "import", "alice", site / "mounted" / "alice"]
+    command = [*mount, site / "mail", site / "mounted", *importing, "--config", site / "pop3d.toml"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(f"no folder can be mounted here: {done.stderr}")
+    assert (done.returncode, len(list(site.glob("mail/alice/new/*")))) == (65, 1)
+    assert "source and mailbox are the same Maildir; name another source" in done.stderr
+
+
 def told(site: Path) -> list[bytes]:
     """Unique-ids as a client sees them."""
     store = MaildirStore(str(site / "mail" / "{user}"), site / "state")
