@@ -31,7 +31,7 @@ from pop3d.stores.maildir.quota_file import add_to_quota_file
 from pop3d.stores.quota import OverQuota, Quota
 from pop3d.system.folders import open_or_make_inside
 
-__all__ = ["OpenMaildir", "deliver", "opened_maildir", "remove_stale", "sizes_in", "unique_name"]
+__all__ = ["OpenMaildir", "deliver", "opened_maildir", "remove_stale", "sizes_in", "unique_name", "write_message"]
 
 _STALE: Final = 36 * 3600  # seconds after which a file in tmp/ belongs to nobody (maildir(5))
 
@@ -105,17 +105,23 @@ def _write(tmp: int, name: bytes, content: Iterable[bytes]) -> tuple[int, int]:
     """Write and sync; octets as stored, and as sent."""
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=tmp)
     try:
-        stored, sent, text = 0, 0, CrlfNormalizer()
-        for piece in content:
-            left = memoryview(piece)
-            while left:
-                left = left[os.write(descriptor, left) :]
-            stored += len(piece)
-            sent += len(text.feed(piece))
+        octets = write_message(descriptor, content)
         os.fsync(descriptor)
-        return stored, sent + len(text.finish())
+        return octets
     finally:
         os.close(descriptor)
+
+
+def write_message(descriptor: int, content: Iterable[bytes]) -> tuple[int, int]:
+    """Write a message; its octets as stored, and as sent. Raises OSError."""
+    stored, sent, text = 0, 0, CrlfNormalizer()
+    for piece in content:
+        left = memoryview(piece)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        stored += len(piece)
+        sent += len(text.feed(piece))
+    return stored, sent + len(text.finish())
 
 
 def _publish(tmp: int, beside: bytes, folder: int, name: bytes) -> None:

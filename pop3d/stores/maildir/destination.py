@@ -27,10 +27,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from pop3core.framing import CrlfNormalizer
 from pop3core.maildrop import UID_OCTETS_MAX
 from pop3d.stores.arriving import ArrivingMessage, Intent
-from pop3d.stores.maildir.delivery import OpenMaildir, opened_maildir, remove_stale, sizes_in
+from pop3d.stores.maildir.delivery import OpenMaildir, opened_maildir, remove_stale, sizes_in, write_message
 from pop3d.stores.maildir.folders import rename_new
 from pop3d.stores.maildir.kept_ids import KeptIds, can_be_told
 from pop3d.stores.maildir.names import entries_of, unique_part
@@ -129,7 +128,7 @@ class MaildirDestination:
             os.unlink(beside, dir_fd=self._folders.tmp)  # of a run that was killed, before it was recorded
         descriptor = os.open(beside, _NEW, 0o600, dir_fd=self._folders.tmp)
         try:
-            stored, sent = _write(descriptor, message.content())
+            stored, sent = write_message(descriptor, message.content())
             self._check(stored)
         except BaseException:
             os.close(descriptor)
@@ -238,18 +237,6 @@ class MaildirDestination:
                 if os.fsencode(one.name).startswith(self._before):
                     with contextlib.suppress(OSError):
                         os.unlink(one.name, dir_fd=self._folders.tmp)
-
-
-def _write(descriptor: int, content: Iterable[bytes]) -> tuple[int, int]:
-    """Octets as stored, and as sent."""
-    stored, sent, text = 0, 0, CrlfNormalizer()
-    for piece in content:
-        left = memoryview(piece)
-        while left:
-            left = left[os.write(descriptor, left) :]
-        stored += len(piece)
-        sent += len(text.feed(piece))
-    return stored, sent + len(text.finish())
 
 
 def _date(descriptor: int, arrived: int | None) -> None:

@@ -12,22 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.maildirs import files
+from tests.pop3d.commands.small_site import run, small_site
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    (tmp_path / "pop3d.toml").write_text(
-        'state = "state"\n[[listen]]\nhost = "127.0.0.1"\nport = 0\ntls = "none"\n'
-        '[store]\npath = "mail/{user}"\nquota_messages = 4\ndeleted = "deleted/{user}"\n'
-    )
-    (tmp_path / "users").write_text("alice:{PLAIN}secret\n")
-    return tmp_path
-
-
-def run(site: Path, *arguments: str | Path, stdin: bytes = b"") -> tuple[int, str, str]:
-    command = [sys.executable, "-m", "pop3d", *arguments, "--config", site / "pop3d.toml"]
-    result = subprocess.run(command, input=stdin, capture_output=True, timeout=60)
-    return result.returncode, result.stdout.decode(), result.stderr.decode()
+    return small_site(tmp_path)
 
 
 def test_deliver_reads_a_message_from_standard_input(site: Path) -> None:
