@@ -37,7 +37,7 @@ def test_a_list_that_cannot_be_read_is_a_fault(from_dovecot: Site) -> None:
     path = from_dovecot.root / "mail/alice/dovecot-uidlist"
     path.unlink()
     path.mkdir()
-    only(from_dovecot, "fault", "dovecot-uidlist cannot be read: Is a directory; give it")
+    only(from_dovecot, "fault", "dovecot-uidlist is no regular file; give it")
 
 
 def test_a_list_that_is_gone(from_dovecot: Site) -> None:
