@@ -101,7 +101,8 @@ class _Users:
 class UsersFile(StoredPasswords):
     """The users of a file. A faulty line costs its own user; for the rest see `StoredPasswords`.
 
-    Raises `AuthError` for a file that cannot be read, or in which no line can.
+    Raises `AuthError` for a file that cannot be read, or that has lines and none of them can. One without lines has no
+    users yet; but where there were some, it keeps them (`reload`), and mail to anybody waits (`account`).
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class UsersFile(StoredPasswords):
     ) -> None:
         super().__init__(salts, latin1_passwords=latin1_passwords, names=names)
         self._path = path
-        self._users = self._usable()
+        self._users = self._usable(may_be_empty=True)
         self._learn(self._users.secrets)
 
     async def find(self, name: str) -> StoredUser | None:
@@ -127,7 +128,11 @@ class UsersFile(StoredPasswords):
         return self._users.limits
 
     async def account(self, name: str) -> Account | None:
-        """See `StoredPasswords.account`. Raises `AuthUnavailable` for a name that more than one user has."""
+        """See `StoredPasswords.account`. Raises `AuthUnavailable` for a name that more than one user has, and where
+        there is no user at all: such a file is being made, or was lost.
+        """
+        if not self._users.entries:
+            raise AuthUnavailable(self._without_users)
         if (clash := self._users.index.clashes.get(name)) is not None:
             raise AuthUnavailable(f"{self._path}: {_clash(clash, name)}")
         return await super().account(name)
@@ -141,7 +146,11 @@ class UsersFile(StoredPasswords):
         self.tell_faults()
         await asyncio.to_thread(before.clear)
 
-    def _usable(self) -> _Users:
+    @property
+    def _without_users(self) -> str:
+        return f"users file {self._path}: it has no users; add one with `pop3d user add`"
+
+    def _usable(self, *, may_be_empty: bool = False) -> _Users:
         """What the file has now. A user who is locked on purpose was read well, or nobody could lock the last one."""
         entries: dict[str, str] = {}
         secrets, limits = SecretTally(), set[UserLimits]()
@@ -161,14 +170,16 @@ class UsersFile(StoredPasswords):
                 yield line
 
         summary = summarized(taken())
-        if first is None:
-            raise AuthError(f"users file {self._path}: it has no users; add one with `pop3d user add`")
-        if not readable:
+        if first is None and not may_be_empty:
+            raise AuthError(self._without_users)
+        if first is not None and not readable:
             raise AuthError(f"users file {self._path}: no line can be read; line {first.number}: {first.fault}")
         return _Users(entries, NameIndex(entries, self._names), secrets, limits, summary)
 
     def tell_faults(self) -> None:
         """In the log: who cannot log in, and what of the file has no effect."""
+        if not self._users.entries:
+            log.warning("%s", self._without_users)
         clashes = self._users.index.clashes.items()
         told = (f"{_clash(users, name)}: none of them can log in" for name, users in clashes)
         for text in (*bounded(told), *self._users.summary.told()):

@@ -42,7 +42,7 @@ def users(config: Config, lines: list[Line]) -> Iterator[CheckFinding]:
         seen.add(line.name)
     yield from _together(config, summarized(lines))
     if not lines:
-        yield fault(path, "nobody can log in, and `serve` does not start", "`pop3d user add NAME` adds a user")
+        yield fault(path, "it has no users: nobody can log in, and mail waits", "`pop3d user add NAME` adds a user")
 
 
 def _together(config: Config, summary: UsersSummary) -> Iterator[CheckFinding]:

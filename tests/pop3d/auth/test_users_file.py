@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import fcntl
 import gc
+import logging
 import os
 import stat
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from pop3core.answers import NoSecret, PlainSecret, ScramSecret
 from pop3core.events import Password, ProofFailed, Token, Verified
 from pop3core.sasl.scram import verifier
-from pop3d.auth import Account, AuthError, check_user_name
+from pop3d.auth import Account, AuthError, AuthUnavailable, check_user_name
 from pop3d.auth.passwords import hashed
 from pop3d.auth.users_file import (
     UnknownUser,
@@ -49,9 +50,24 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n", "# nobody yet\n  \n", "\ufeff"])
-def test_a_file_without_users_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(AuthError, match="it has no users; add one with `pop3d user add`"):
-        users_file(tmp_path, text)
+async def test_a_file_without_users_keeps_those_it_had_and_mail_waits(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("pop3d"), "propagate", True)
+    none = "it has no users; add one with `pop3d user add`"
+    users = users_file(tmp_path, text)
+    users.tell_faults()
+    assert none in caplog.text
+    assert await check(users, "alice", b"secret") is None
+    with pytest.raises(AuthUnavailable, match=none):
+        await users.account("alice")
+    (tmp_path / "users").write_text("alice:{PLAIN}secret\n")
+    await users.reload()
+    (tmp_path / "users").write_text(text)
+    with pytest.raises(AuthError, match=none):
+        await users.reload()
+    assert await check(users, "alice", b"secret") == Account("alice")
+    await users.close()
 
 
 async def test_the_time_of_a_login_counts_and_not_that_of_reading(

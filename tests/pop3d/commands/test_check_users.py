@@ -21,7 +21,7 @@ def test_a_users_file_that_cannot_be_read(site: Site) -> None:
     users.chmod(0o600)
     only(site, "fault", "not UTF-8")
     users.write_text("# nobody\n")
-    only(site, "fault", "nobody can log in, and `serve` does not start; `pop3d user add NAME`")
+    only(site, "fault", "it has no users: nobody can log in, and mail waits; `pop3d user add NAME`")
     users.unlink()
     only(site, "fault", "No such file or directory; make it with `pop3d user add`")
 
