@@ -132,6 +132,7 @@ class Relay:
     def __init__(self, cluster: Cluster) -> None:
         self._socket = str(cluster.socket)
         self._ways: list[_Way] = []
+        self._changing = threading.Lock()  # a connection that is just made falls silent with the others
         self.silent = False
         self.last_request: bytes | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -144,7 +145,8 @@ class Relay:
                 client, _ = self._listener.accept()
                 server = socket.socket(socket.AF_UNIX)
                 server.connect(self._socket)
-                self._ways.append(_Way(client, server, self))
+                with self._changing:
+                    self._ways.append(_Way(client, server, self))
 
     def conninfo(self, direct: str) -> str:
         """The same database, by this way."""
@@ -153,19 +155,25 @@ class Relay:
 
     def freeze(self) -> None:
         """The connections there are fall silent; new ones go through."""
+        with self._changing:
+            self._silence(True)
+
+    def _silence(self, silent: bool) -> None:
         for way in self._ways:
-            way.silence(True)
+            way.silence(silent)
 
     def down(self) -> None:
         """All fall silent."""
-        self.silent = True
-        self.freeze()
+        with self._changing:
+            self.silent = True
+            self._silence(True)
 
     def up(self, *, thaw: bool = False) -> None:
         """New connections go through; those there are too, with what was held back, if they ``thaw``."""
-        self.silent, self.last_request = False, None
-        for way in self._ways if thaw else ():
-            way.silence(False)
+        with self._changing:
+            self.silent, self.last_request = False, None
+            if thaw:
+                self._silence(False)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
