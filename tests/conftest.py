@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -13,6 +14,9 @@ from hypothesis import settings
 from pop3d.auth.users_file import add_user
 from pop3d.net.certificates import create_self_signed
 from tests.site import Daemon, Site, free_port, site_configuration
+
+if TYPE_CHECKING:
+    from tests.postgres import Cluster
 
 pytest.register_assert_rewrite("pop3d.store_contract")
 
@@ -77,3 +81,22 @@ def run_pop3d():
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def cluster() -> "Iterator[Cluster]":
+    """A real PostgreSQL. Whoever stops it starts it again."""
+    from tests.postgres import Cluster  # needs an extra
+
+    try:
+        running = Cluster()
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def database(cluster: "Cluster") -> str:
+    """The conninfo of a new database with our tables."""
+    return cluster.database()

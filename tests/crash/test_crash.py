@@ -1,9 +1,12 @@
 """A few of the crashes of `python -m tests.crash`, and of its neighbours."""
 
-import pytest
+from typing import TYPE_CHECKING
 
 from tests.crash import imports, sync
 from tests.crash.site import Tally, crashes
+
+if TYPE_CHECKING:
+    from tests.postgres import Cluster
 
 
 def test_nothing_is_lost_by_kill_9() -> None:
@@ -30,16 +33,7 @@ def test_no_kill_9_of_import_loses_or_doubles_a_message() -> None:
         assert tally.imported > 4 * imports.MESSAGES_A_KILL
 
 
-def test_nor_one_of_import_into_postgresql() -> None:
-    from tests.postgres import Cluster  # needs an extra
-
-    try:
-        cluster = Cluster()
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
-    try:
-        *_, tally = imports.crashes(1, seed=6, cluster=cluster)
-        assert tally.faults == 0, str(tally)
-        assert tally.imported > 4 * imports.MESSAGES_A_KILL
-    finally:
-        cluster.close()
+def test_nor_one_of_import_into_postgresql(cluster: "Cluster") -> None:
+    *_, tally = imports.crashes(1, seed=6, cluster=cluster)
+    assert tally.faults == 0, str(tally)
+    assert tally.imported > 4 * imports.MESSAGES_A_KILL

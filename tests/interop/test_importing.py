@@ -93,18 +93,6 @@ def site(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture
-def cluster() -> "Iterator[Cluster]":
-    from tests.postgres import Cluster  # needs an extra
-
-    try:
-        running = Cluster()
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
-    yield running
-    running.close()
-
-
 def store_of(site: Path) -> Store:
     return MaildirStore(str(site / "mail" / "{user}"), site / "state")
 
