@@ -10,6 +10,7 @@ import re
 from typing import ClassVar, Final
 
 from pop3cli.exit_status import ExitStatus
+from pop3cli.extras import install_line
 from pop3cli.sanitize import Echo, sanitized
 from pop3core.commands import Auth, Command, Dele, List, Pass, Quit, Retr, Top, Uidl, User
 from pop3core.events import Replied
@@ -84,7 +85,7 @@ class MissingExtra(SettingFault):
     """A part that is installed by its own name is not there. ``extra``: that name."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(what, "a part it needs is not installed", f"pip install 'pop3core[{extra}]'")
+        super().__init__(what, "a part it needs is not installed", install_line(extra))
 
 
 class BadState(MailError):

@@ -14,6 +14,7 @@ from pop3d.auth.names import UserNames
 from pop3d.auth.passwords import PROVED_BY
 from pop3d.auth.users_file import UsersFile
 from pop3d.config import Config, ConfigError, Dovecot, OAuth, Pam
+from pop3d.extras import install_line
 from pop3d.key_pairs import tls_of
 from pop3d.net.tls import ServerTls
 from pop3d.observe.report import Observer
@@ -213,7 +214,7 @@ def by_pam(pam: Pam) -> Authenticator:
 
 
 def _extra_missing(what: str, extra: str, fault: ModuleNotFoundError) -> AuthError:
-    return AuthError(f"{what} needs the Python module {fault.name}: pip install 'pop3core[{extra}]'")
+    return AuthError(f"{what} needs the Python module {fault.name}: {install_line(extra)}")
 
 
 def _store(config: Config) -> Store:

@@ -35,7 +35,7 @@ ENGINE = [
     {""},
 ]
 DAEMON = [
-    {"exit_status", "observe", "postgres", "system", "uidl_format"},
+    {"exit_status", "extras", "observe", "postgres", "system", "uidl_format"},
     {"config", "errors", "net"},
     {"abuse", "auth", "key_pairs"},
     {"logins", "plugins", "policy", "stores"},
@@ -49,7 +49,7 @@ DAEMON = [
     {"", "__main__"},
 ]
 CLIENT = [
-    {"exit_status", "sanitize"},
+    {"exit_status", "extras", "sanitize"},
     {"errors"},
     {"files"},
     {"message", "net", "terminal"},

@@ -26,9 +26,9 @@ from pop3d.auth.schemes import (
     Secret,
     UnknownScheme,
 )
+from pop3d.extras import install_line
 
 __all__ = [
-    "CRYPT_EXTRA",
     "CRYPT_FORMS",
     "CRYPT_SCHEMES",
     "crypt_cost",
@@ -38,9 +38,6 @@ __all__ = [
     "read_crypt",
     "remedy",
 ]
-
-CRYPT_EXTRA: Final = "pip install 'pop3core[crypt]'"
-"""What to type where `lacks_extra`, but for yescrypt: see `remedy`."""
 
 _ROUNDS: Final = (1_000, 1_000_000)  # of SHA-crypt: the specification's least; a second or two
 _BLF_COST: Final = (4, 16)  # the algorithm's least; 2 to the power of that many rounds: some seconds
@@ -176,7 +173,7 @@ def lacks_extra(scheme: str) -> bool:
 
 def remedy(scheme: str) -> str:
     """What to do where `lacks_extra`."""
-    return "install libcrypt of libxcrypt (Debian: libcrypt1)" if scheme == YESCRYPT else CRYPT_EXTRA
+    return "install libcrypt of libxcrypt (Debian: libcrypt1)" if scheme == YESCRYPT else install_line("crypt")
 
 
 @functools.cache

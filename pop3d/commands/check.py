@@ -35,6 +35,7 @@ from pop3d.commands.finding import mode_faults as _mode
 from pop3d.commands.finding import warning as _warning
 from pop3d.config import Config, ConfigError, Pam
 from pop3d.exit_status import ExitStatus
+from pop3d.extras import install_line
 from pop3d.key_pairs import KeyPairs
 from pop3d.net.certificates import covers, shown_by
 from pop3d.net.pem import chain_fault, closed_to_us
@@ -145,7 +146,7 @@ def _certificates(config: Config) -> Iterator[CheckFinding]:
             yield _fault("[tls]", f"OpenSSL refuses certificate or key: {what}", "make or request new ones")
     if "scram-sha-256-plus" in config.auth.mechanisms and find_spec("OpenSSL") is None:
         what = "scram-sha-256-plus is not offered behind TLS 1.3 without pyOpenSSL"
-        yield _warning("`auth.mechanisms`", what, "pip install 'pop3core[channel-binding]'")
+        yield _warning("`auth.mechanisms`", what, install_line("channel-binding"))
     given = "hostname" in config.model_fields_set
     for files, hosts in ((config.tls, (config.hostname,)), *((sni, sni.hosts) for sni in config.tls.sni)):
         for certificate, private_key in files.pairs:

@@ -21,6 +21,7 @@ from pop3d.config.listening import Certificates, Listen, Sni, Tls
 from pop3d.config.mail import StoreConfig, are_one_mailbox, lead_to_one_mailbox
 from pop3d.config.running import Limits, Log, Metrics
 from pop3d.config.users import Auth, Dovecot, OAuth, Pam, PostgresUsers
+from pop3d.extras import install_line
 from pop3d.system.ownership import Owners
 
 __all__ = [
@@ -156,7 +157,7 @@ class Config(Model):
     @classmethod
     def _loop_is_installed(cls, loop: str) -> str:
         if loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
-            raise ValueError("uvloop is missing: pip install 'pop3core[uvloop]'")
+            raise ValueError(f"uvloop is missing: {install_line('uvloop')}")
         return loop
 
     @model_validator(mode="after")

@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr, field_validator, model_validator
 
+from pop3d.extras import install_line
+
 __all__ = ["Exchangeable", "Model", "Network", "Plugin", "Postgres", "checked_conninfo", "is_loopback"]
 
 
@@ -76,7 +78,7 @@ class Postgres(Model):
 def checked_conninfo(conninfo: SecretStr) -> SecretStr:
     """A string, or URL, of libpq. Raises ValueError, which does not show it."""
     if importlib.util.find_spec("psycopg") is None:
-        raise ValueError("psycopg is missing: pip install 'pop3core[postgres]'")
+        raise ValueError(f"psycopg is missing: {install_line('postgres')}")
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
 

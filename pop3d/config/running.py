@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pop3d.config.base import Model
+from pop3d.extras import install_line
 
 __all__ = ["Limits", "Log", "Metrics"]
 
@@ -66,7 +67,7 @@ class Metrics(Model):
     @model_validator(mode="after")
     def _extra_is_installed(self) -> Metrics:
         if importlib.util.find_spec("prometheus_client") is None:
-            raise ValueError("prometheus-client is missing: pip install 'pop3core[metrics]'")
+            raise ValueError(f"prometheus-client is missing: {install_line('metrics')}")
         return self
 
     @property

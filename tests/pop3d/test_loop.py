@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pop3d.config import ConfigError, load
+from pop3d.extras import install_line
 from tests.site import Daemon, Site
 
 
@@ -49,4 +50,4 @@ def test_uvloop_without_the_extra_says_what_to_install(site: Site, monkeypatch: 
     with pytest.raises(ConfigError) as caught:
         load(site.config)
     (fault,) = caught.value.faults
-    assert fault.endswith("`loop`: uvloop is missing: pip install 'pop3core[uvloop]'")
+    assert fault.endswith(f"`loop`: uvloop is missing: {install_line('uvloop')}")

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
+from pop3d.extras import install_line
 from pop3d.stores.maildir import dovecot_lz4
 
 __all__ = [
@@ -201,7 +202,7 @@ def _zstd(read: Read) -> Iterator[bytes]:
         else:
             import backports.zstd as zstd
     except ImportError:
-        raise NotMail("it is compressed by zstd", "pip install 'pop3core[zstd]', and start pop3d again") from None
+        raise NotMail("it is compressed by zstd", f"{install_line('zstd')}, and start pop3d again") from None
     return _streams(_ZSTD, zstd.ZstdDecompressor, zstd.ZstdError, read)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pop3cli.accounts import registry as book
+from pop3cli.extras import install_line
 from tests.pop3cli.conftest import PASSWORD, Cli, Mailbox, Server
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -93,5 +94,5 @@ def test_a_missing_extra_is_named(
     monkeypatch.setitem(sys.modules, module, None)  # type: ignore[arg-type]
     ran = pop3cli("account", "add", "work", "pop3s://a@b", *arguments)
     assert ran.status == 78
-    assert f"pip install 'pop3core[{extra}]'" in ran.err
+    assert install_line(extra) in ran.err
     assert book.read_accounts() == {}

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hmac
 import json
+import re
 import ssl
 import sys
 import time
@@ -24,6 +25,7 @@ from pop3d.auth import Account, AuthError, AuthUnavailable
 from pop3d.auth.oauth import ALGORITHMS, OAuthTokens, oauth_tokens
 from pop3d.auth.users_file import UsersFile
 from pop3d.config import Config, OAuth
+from pop3d.extras import install_line
 from pop3d.net.certificates import create_self_signed
 from tests.issuer import AUDIENCE, CLIENT, KEYS, NAME, SECRET, Issuer, base64url, claims, key_set, part, signed, token
 from tests.maildirs import make_maildir
@@ -523,7 +525,7 @@ def test_the_extra_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.
     auth = {"backend": "oauth", "mechanisms": ["xoauth2"], "oauth": by_signature(tmp_path / "keys.json")}
     listen = {"host": "127.0.0.1", "tls": "none"}
     config = Config.model_validate({"state": tmp_path / "state", "listen": [listen], "auth": auth})
-    with pytest.raises(AuthError, match=r"needs the Python module joserfc: pip install 'pop3core\[oauth\]'"):
+    with pytest.raises(AuthError, match=re.escape(f"needs the Python module joserfc: {install_line('oauth')}")):
         assemble(config)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from pop3d.assembly import assemble
 from pop3d.auth import Account, AuthError, AuthUnavailable
 from pop3d.auth.pam import _KEPT, _TOGETHER, WORKER, PamUsers
 from pop3d.config import Config
+from pop3d.extras import install_line
 from tests.issuer import AUDIENCE, NAME, key_set, token
 from tests.site import Daemon, Site
 
@@ -247,7 +249,7 @@ def test_the_extra_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.delitem(sys.modules, "pop3d.auth.pam")
     listen = {"host": "127.0.0.1", "tls": "none"}
     config = Config.model_validate({"state": tmp_path / "state", "listen": [listen], "auth": {"backend": "pam"}})
-    with pytest.raises(AuthError, match=r"needs the Python module pam: pip install 'pop3core\[pam\]'"):
+    with pytest.raises(AuthError, match=re.escape(f"needs the Python module pam: {install_line('pam')}")):
         assemble(config)
 
 

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pop3d.extras import install_line
 from tests.issuer import NAME, Issuer, key_set
 from tests.pop3d.commands.findings import change, checked, found, only
 from tests.site import Site
@@ -96,4 +98,4 @@ def test_pam_without_its_extra(site: Site, service: Path, monkeypatch: pytest.Mo
     assert found(site) == []
     monkeypatch.setitem(sys.modules, "pam", None)
     monkeypatch.delitem(sys.modules, "pop3d.auth.pam")
-    only(site, "fault", r"pip install 'pop3core\[pam\]'")
+    only(site, "fault", re.escape(install_line("pam")))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pop3d.auth.passwords import hashed
+from pop3d.extras import install_line
 from tests.pop3d.auth.test_hashing import customized
 from tests.pop3d.auth.test_passwords import MADE_ELSEWHERE
 from tests.pop3d.commands.findings import change, found, only
@@ -83,7 +84,7 @@ def test_schemes_without_their_extra(site: Site, tmp_path: Path, run_pop3d, monk
     customized(tmp_path, monkeypatch, "import sys\nsys.modules['passlib'] = None\n")
     done = run_pop3d("check", "--config", str(site.config))
     assert done.returncode == 78
-    assert "1 user (bob) of {SHA512-CRYPT} cannot log in; pip install 'pop3core[crypt]'" in done.stdout
+    assert "1 user (bob) of {SHA512-CRYPT} cannot log in; " + install_line("crypt") in done.stdout
 
 
 def test_users_without_a_mailbox(site: Site) -> None:

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pop3core.table import RULES
 from pop3d.config import ConfigError, Limits, load
+from pop3d.extras import install_line
 from pop3d.observe.metrics import LIMIT_OF, Metrics
 from tests.pki import NOW, Authority
 from tests.site import Daemon, Site, free_port
@@ -240,7 +241,7 @@ def test_metrics_without_the_extra_say_what_to_install(site: Site, monkeypatch: 
     with pytest.raises(ConfigError) as caught:
         load(site.config)
     (fault,) = caught.value.faults
-    assert fault.endswith("`metrics`: prometheus-client is missing: pip install 'pop3core[metrics]'")
+    assert fault.endswith(f"`metrics`: prometheus-client is missing: {install_line('metrics')}")
 
 
 def test_when_each_certificate_ends(site: Site) -> None:

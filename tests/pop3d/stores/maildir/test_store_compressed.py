@@ -14,6 +14,7 @@ import pytest
 from pop3core.downgrade import Downgrader
 from pop3core.framing import normalized
 from pop3core.maildrop import Listing, PackedOctets
+from pop3d.extras import install_line
 from pop3d.store_contract import ALICE, StoreContract, content
 from pop3d.stores import Store, StoreError
 from pop3d.stores.maildir import compressed, nowait
@@ -277,7 +278,7 @@ async def test_once_the_extra_is_there_messages_have_their_size(
     drop = await opened(store_of(tmp_path, box))
     assert list(drop.messages.sizes) == [len(octets), 39, len(octets)]
     fault = await refusal(drop, 1)
-    assert fault.code == "SYS/PERM" and "pip install 'pop3core[zstd]'" in fault.detail
+    assert fault.code == "SYS/PERM" and install_line("zstd") in fault.detail
     await drop.close()
     sys.modules.pop(compressed._MODULE)  # it is installed, and pop3d starts again
     known_forms.cache_clear()
