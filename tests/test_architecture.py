@@ -39,7 +39,7 @@ DAEMON = [
     {"config", "errors", "net"},
     {"abuse", "auth", "key_pairs"},
     {"logins", "plugins", "policy", "stores"},
-    {"expiry", "imports", "store_contract"},
+    {"expiry", "imports", "recipients", "store_contract"},
     {"session"},
     {"server"},
     {"assembly", "testing"},

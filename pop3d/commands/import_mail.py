@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from pop3d.auth import Account
 from pop3d.commands.configured import configured
 from pop3d.commands.import_source import ImportOptions, Opener, opener_of, source_fault, source_password
-from pop3d.commands.recipient import InMaildir, check_store, recipient_of
+from pop3d.commands.recipient import check_store, delivery_faults
 from pop3d.commands.whose import become_user, known_account, prepare_state
 from pop3d.config import Config
 from pop3d.errors import CommandError
@@ -24,13 +24,13 @@ from pop3d.exit_status import ExitStatus
 from pop3d.imports.journal import DamagedJournal, ImportJournal
 from pop3d.imports.run import ImportTally, import_messages
 from pop3d.observe.log import sanitized
+from pop3d.recipients import InMaildir, recipient_of
 from pop3d.stores.arriving import MailDestination, MailSource, SourceEnded, SourceUnusable
 from pop3d.stores.maildir.destination import MaildirDestination, new_stamp
 from pop3d.stores.maildir.folders import open_folder
 from pop3d.stores.maildir.foreign_uids import foreign_list
 from pop3d.stores.maildir.kept_ids import KeptIds
 from pop3d.stores.maildir.store import mailbox_path
-from pop3d.stores.quota import OverQuota
 from pop3d.system.state_folder import KEEP
 from pop3d.uidl_format import UidSource
 
@@ -91,7 +91,7 @@ def bring(
     came.
     """
     try:
-        with ExitStack() as opened:
+        with delivery_faults(), ExitStack() as opened:
             source = opener()
             opened.callback(source.close)
             destination, journal = _opened(config, account, source, options, opened)
@@ -102,8 +102,6 @@ def bring(
         raise CommandError(str(fault), ExitStatus.DATAERR) from None
     except SourceEnded as fault:
         raise CommandError(f"{fault}; {GO_ON}", ExitStatus(fault.status)) from None
-    except OverQuota as fault:
-        raise CommandError(f"not delivered: {fault}; try again later", ExitStatus.TEMPFAIL) from None
     except BlockingIOError:
         why = "another import into this mailbox is under way"
         raise CommandError(f"not imported: {why}; try again later", ExitStatus.TEMPFAIL) from None

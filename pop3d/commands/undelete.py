@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pop3d.commands.recipient import InMaildir, recipient
+from pop3d.commands.recipient import recipient
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
+from pop3d.recipients import InMaildir
 from pop3d.stores.maildir.deleted import put_back
 
 __all__ = ["undelete"]
