@@ -33,6 +33,7 @@ from pop3d.net.transport import Transport
 from pop3d.observe.log import refused_connection
 from pop3d.observe.report import Observer
 from pop3d.policy import Policy
+from pop3d.registry import Registry
 from pop3d.session import ServerSession, Services
 from pop3d.stores import Closes, Store
 
@@ -108,6 +109,8 @@ class Server:
         self._timestamp = self._new_timestamp if "apop" in names else None
         self.authenticator, self._store = authenticator, store
         self._delays, self._clock = LoginDelays(), SteadyClock()
+        self.registry = Registry()
+        """Who is logged in."""
         self._policy = self._new_policy()
         self._listeners: list[asyncio.Server] = []
         self._sessions: dict[ServerSession, asyncio.Task[None]] = {}
@@ -204,6 +207,7 @@ class Server:
             policy=self._policy,
             delays=self._delays,
             clock=self._clock,
+            registry=self.registry,
         )
 
     async def reload_users(self) -> None:

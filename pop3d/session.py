@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
@@ -57,9 +58,10 @@ from pop3d.logins import Logins
 from pop3d.net.certificates import ClientName
 from pop3d.net.channel import Channel, ConnectionGone, HandshakeFailed, ProxyError
 from pop3d.net.tls import ServerTls
-from pop3d.observe.log import Event, refused_connection, session_line
+from pop3d.observe.log import Event, mailbox_in_use, refused_connection, session_line
 from pop3d.observe.report import Observer, SessionReport
 from pop3d.policy import Policy
+from pop3d.registry import Registry
 from pop3d.stores import Maildrop, MaildropBusy, RemovalFailed, Store, StoreError
 
 __all__ = ["ServerSession", "Services"]
@@ -78,7 +80,7 @@ class Services:
 
     ``tls``: for STLS; None where it is not offered. ``timestamp``: makes one for a greeting, where APOP is offered.
     ``names``: what is made of a name that a client says. ``policy``: how often users may log in and how long mail is
-    kept; ``delays`` and ``clock``: what that goes by.
+    kept; ``delays`` and ``clock``: what that goes by. ``registry``: who is logged in.
     ``client_name``: the field of a client's certificate that says who it is.
     ``proxied``: connections begin with a PROXY header. ``proxy_ends_tls``: what that says of the client's TLS counts.
     """
@@ -99,6 +101,7 @@ class Services:
     policy: Policy = field(default_factory=Policy)
     delays: LoginDelays = field(default_factory=LoginDelays)
     clock: SteadyClock = field(default_factory=SteadyClock)
+    registry: Registry = field(default_factory=Registry)
 
 
 class _RefusedUnchecked(Exception):
@@ -121,7 +124,6 @@ class ServerSession:
         "_expiry",
         "_linger",
         "_listing",
-        "_logged_in",
         "_login_deadline",
         "_logins",
         "_octets_in",
@@ -131,10 +133,11 @@ class ServerSession:
         "_release",
         "_retrieved",
         "_services",
+        "_since",
         "_started",
         "_step",
-        "_user",
         "deadline",
+        "user",
     )
 
     def __init__(self, services: Services, channel: Channel) -> None:
@@ -152,8 +155,9 @@ class ServerSession:
         self._expired = 0
         self._step: _Step = None  # what was heard last leads to
         self._octets_in = self._octets_out = 0
-        self._logged_in = False
-        self._user: str | None = None  # as the store knows them, not as the client spelled it
+        self._since: float | None = None  # seconds of `time.monotonic` when the login was accepted
+        self.user: str | None = None
+        """Who has logged in, as the store knows them, not as the client spelled it; None before."""
         self._started = time.monotonic()
         self._login_deadline = self._started + services.limits.login_timeout
         self.deadline = self._started + services.limits.handshake_timeout
@@ -165,6 +169,26 @@ class ServerSession:
     def address(self) -> str:
         """The client's address; behind a proxy, the proxy's until it has told."""
         return self._channel.peer
+
+    @property
+    def tls_version(self) -> str:
+        """Such as ``TLSv1.3``, also that between client and proxy; empty without TLS."""
+        return self._channel.tls_version
+
+    @property
+    def mechanism(self) -> str:
+        """A SASL name, ``USER`` or ``APOP``; empty before login."""
+        return self._conn.summary.mechanism
+
+    @property
+    def seconds(self) -> float:
+        """How long it is logged in; 0 before."""
+        return 0.0 if self._since is None else time.monotonic() - self._since
+
+    @property
+    def since(self) -> float:
+        """When it logged in: Unix time by the clock as it is now."""
+        return time.time() - self.seconds
 
     # --- start, run, stop ---
 
@@ -225,7 +249,7 @@ class ServerSession:
         channel, summary = self._channel, self._conn.summary
         return SessionReport(
             address=channel.peer,
-            user=self._user,
+            user=self.user,
             tls=channel.tls_version,
             cipher=channel.cipher,
             mechanism=summary.mechanism,
@@ -326,7 +350,7 @@ class ServerSession:
         await asyncio.sleep(0)
 
     def _wait_for_command(self, resumed: bool) -> None:
-        if not self._logged_in:
+        if self._since is None:
             self.deadline, self._overdue = self._login_deadline, self._login_too_slow
         elif not resumed:
             self._until(self._services.limits.idle_timeout, self._idle_too_long)
@@ -397,16 +421,30 @@ class ServerSession:
         try:
             self._drop = await self._services.store.open(account, utf8=utf8)
         except StoreError as fault:
-            if not isinstance(fault, MaildropBusy):
+            if isinstance(fault, MaildropBusy):
+                await self._tell_in_use(account.name, fault)
+            else:
                 log.error(Event("login refused", user=account.name, why=fault.text, detail=fault.detail))
             return LoginRejected(fault.code or "SYS/TEMP", fault.text)  # RFC 1939 §4: the store has kept no lock
         self._know(self._drop, account)
         services.delays.logged_in(account.name, delay)
-        self._listing, self._logged_in, self._user = self._drop.messages, True, account.name
+        self._listing, self.user, self._since = self._drop.messages, account.name, time.monotonic()
+        services.registry.add(account.name, self)
         self._services.connection_limits.logged_in(self)
         self._services.observer.opened(time.monotonic() - began)
         policy, limits = services.policy, account.limits
         return LoginAccepted(self._drop.messages, policy.own_expire(limits), policy.own_delay(limits))
+
+    async def _tell_in_use(self, user: str, fault: MaildropBusy) -> None:
+        """Log who holds the mailbox, as far as that can be found out."""
+        for holder in self._services.registry.of(user):
+            mailbox_in_use(self.address, user, holder.address, holder.since, holder.seconds)
+            return
+        pid = await asyncio.to_thread(fault.holder) if fault.holder is not None else None
+        if fault.holder is None or pid == os.getpid():
+            mailbox_in_use(self.address, user, "another session of this process, ending or of another user's name")
+        else:
+            mailbox_in_use(self.address, user, "another process", pid=pid)
 
     def _know(self, drop: Maildrop, account: Account) -> None:
         # Protocols `ReadsNow`, `Releases`, `MarksSeen`: to ask isinstance() costs 40 us a session with Python 3.11
@@ -444,7 +482,7 @@ class ServerSession:
         return content
 
     def _unreadable(self, fault: StoreError) -> ContentFailed:
-        log.warning(Event("RETR or TOP failed", user=self._user, why=fault.text, detail=fault.detail))
+        log.warning(Event("RETR or TOP failed", user=self.user, why=fault.text, detail=fault.detail))
         return ContentFailed(fault.code, fault.text)
 
     async def _commit(self, numbers: Collection[int]) -> Committed | CommitFailed:
@@ -455,7 +493,7 @@ class ServerSession:
             await drop.remove(sorted({*numbers, *expired}) if expired else numbers)
             self._expired = len(expired)
         except StoreError as fault:
-            log.error(Event("QUIT failed", user=self._user, why=fault.text, detail=fault.detail))
+            log.error(Event("QUIT failed", user=self.user, why=fault.text, detail=fault.detail))
             if not isinstance(fault, RemovalFailed):
                 return CommitFailed(numbers, fault.code or "SYS/TEMP")
             self._expired = len(set(expired).difference(fault.left))
@@ -470,7 +508,10 @@ class ServerSession:
         if self._drop is not None:
             drop, self._drop = self._drop, None
             self._read_now = self._release = self._retrieved = None
-            await drop.close()
+            try:
+                await drop.close()
+            finally:
+                self._services.registry.discard(self.user or "", self)
 
 
 def _both(first: Callable[[int], None], second: Callable[[int], None] | None, number: int) -> None:

@@ -35,7 +35,7 @@ ENGINE = [
     {""},
 ]
 DAEMON = [
-    {"exit_status", "extras", "observe", "postgres", "system", "uidl_format"},
+    {"exit_status", "extras", "observe", "postgres", "registry", "system", "uidl_format"},
     {"config", "errors", "net"},
     {"abuse", "auth", "key_pairs"},
     {"logins", "plugins", "policy", "stores"},

@@ -25,6 +25,7 @@ __all__ = [
     "configure",
     "failed_login",
     "log",
+    "mailbox_in_use",
     "refused_connection",
     "refused_login",
     "sanitized",
@@ -189,6 +190,27 @@ def unserved_login(address: str, username: str, mechanism: str) -> None:
 def refused_login(address: str, username: str, reason: str) -> None:
     """One line for a login that was refused without a check."""
     log.warning(Event("login not checked", ip=address, user=_clipped(username, _NAME_OCTETS_MAX), reason=reason))
+
+
+def mailbox_in_use(
+    address: str,
+    username: str,
+    holder: str,
+    since: float | None = None,
+    seconds: float | None = None,
+    pid: int | None = None,
+) -> None:
+    """One line for a login that was right, and is refused because another session holds the mailbox.
+
+    ``holder``: that session's address, or what is known instead; ``since``: Unix time of its login, told in local time;
+    ``pid``: its process.
+    """
+    told: dict[str, Value] = {"holder": holder}
+    if since is not None:
+        told |= {"since": datetime.fromtimestamp(since).astimezone().isoformat(timespec="seconds"), "seconds": seconds}
+    if pid is not None:
+        told["pid"] = pid
+    log.info(Event("mailbox in use", ip=address, user=username, **told))
 
 
 class _Refusals:

@@ -11,7 +11,7 @@ session.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Protocol, runtime_checkable
 
 from pop3core.answers import Content
@@ -48,10 +48,15 @@ class StoreError(Exception):
 
 
 class MaildropBusy(StoreError):
-    """Another session holds the maildrop (RFC 2449 §8.1.2)."""
+    """Another session holds the maildrop (RFC 2449 §8.1.2).
 
-    def __init__(self) -> None:
+    ``holder``: tells which process that is, or None; takes some milliseconds, for a thread. Without it, that cannot be
+    known, or it is a session of this process.
+    """
+
+    def __init__(self, holder: Callable[[], int | None] | None = None) -> None:
         super().__init__("the mailbox is in use by another session", code="IN-USE")
+        self.holder = holder
 
 
 class RemovalFailed(StoreError):

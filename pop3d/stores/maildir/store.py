@@ -19,10 +19,11 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import logging
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -44,6 +45,7 @@ from pop3d.stores.maildir.removal import Removal, SoftDelete, mark_seen
 from pop3d.stores.maildir.scan import Scan, ScanOptions, scan
 from pop3d.stores.maildir.seen_mailboxes import SeenMailboxes
 from pop3d.stores.threads import hop
+from pop3d.system.flocks import flock_holder
 from pop3d.system.state_folder import CACHE
 from pop3d.uidl_format import UidSource
 
@@ -164,14 +166,17 @@ class MaildirStore:
     ) -> _Found:
         loop = asyncio.get_running_loop()
         patience = loop.time() + _LOCK_PATIENCE
+        holder: Callable[[], int | None] | None = None
         while True:
             if folder.claim():
                 if (recent := self._opened_at_once(folder, scan_options)) is not None:
                     return recent
-                with contextlib.suppress(_Locked):
+                try:
                     return await hop(self._scan, folder, cache, scan_options)
+                except _Locked as held:
+                    holder = functools.partial(flock_holder, held.device, held.inode)
             if loop.time() >= patience:
-                raise MaildropBusy
+                raise MaildropBusy(holder)
             await asyncio.sleep(_LOCK_PAUSE)
 
     def _opened_at_once(self, folder: _Folder, scan_options: ScanOptions) -> _Found | None:
@@ -242,7 +247,11 @@ def _key(folder: _Folder, scan_options: ScanOptions) -> tuple[str, bool]:
 
 
 class _Locked(Exception):
-    """Somebody else has the lock."""
+    """Somebody else has the lock of the folder with this device and inode."""
+
+    def __init__(self, device: int, inode: int) -> None:
+        super().__init__()
+        self.device, self.inode = device, inode
 
 
 class _Folder:
@@ -280,7 +289,8 @@ class _Folder:
         try:
             fcntl.flock(self.root, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise _Locked from None
+            folder = os.fstat(self.root)
+            raise _Locked(folder.st_dev, folder.st_ino) from None
 
     def lock_at_once(self) -> bool:
         """The same without waiting for a disk, for one that is `local`: False when that cannot be."""

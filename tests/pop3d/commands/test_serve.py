@@ -1,8 +1,10 @@
 """`pop3d serve` as a process: real configuration, real TLS, real Maildir, real signals."""
 
 import contextlib
+import fcntl
 import os
 import poplib
+import re
 import signal
 import socket
 import ssl
@@ -129,6 +131,28 @@ def test_one_session_per_mailbox(site: Site, daemon: Daemon) -> None:
     gone = login(site)
     gone.close()
     login(site).quit()  # and when the client is gone
+
+
+def test_a_mailbox_in_use_is_logged_with_its_holder(site: Site, daemon: Daemon) -> None:
+    box = site.maildir("alice", MAIL)
+    first = login(site)
+    with pytest.raises(poplib.error_proto, match=r"\[IN-USE\]"):
+        login(site)
+    first.quit()
+    by_us = r"mailbox in use ip=127\.0\.0\.1 user=alice holder=127\.0\.0\.1 since=\S+[+-]\d\d:\d\d seconds=\d+\.\d{3}$"
+    daemon.wait_for("mailbox in use")
+    assert re.search(by_us, daemon.log, re.MULTILINE)
+
+    descriptor = os.open(box, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # as a delivery agent, or a second daemon
+    try:
+        with pytest.raises(poplib.error_proto, match=r"\[IN-USE\]"):
+            login(site)
+    finally:
+        os.close(descriptor)
+    daemon.wait_for('holder="another process"')
+    if Path("/proc/locks").exists():
+        assert daemon.log.rstrip().endswith(f"pid={os.getpid()}")
 
 
 def test_a_pipelined_session_in_one_segment(site: Site, daemon: Daemon) -> None:
