@@ -58,6 +58,9 @@ def assemble(config: Config, observer: Observer | None = None, tls: ServerTls | 
         store = _collected(faults, config, _store)
     if authenticator is None or store is None:
         raise ConfigError(faults)
+    if config.has_lmtp and not isinstance(authenticator, KnowsUsers):
+        lacks = f"{config.auth.backend!r} cannot say who there is: it lacks the method `account`"
+        raise ConfigError([f'{config.file}: protocol = "lmtp": {lacks}; remove that [[listen]]'])
     tls = tls or tls_of(config)
     with acting(config.owner):
         return Server(config, authenticator, store, tls, observer, KnownUsers(config.state), secret)
