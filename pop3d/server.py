@@ -349,6 +349,8 @@ class Server:
     async def drain(self, seconds: float) -> None:
         """End: no new connection, replies under way may take ``seconds``, then what is left is cut."""
         self._draining = True
+        if self._lmtp is not None:
+            self._lmtp.drain()
         self._close_listeners()
         for session in self._open:
             session.close("shutting down")

@@ -26,6 +26,7 @@ class LmtpConnections:
         self._users = users
         self._observer = observer
         self._deliveries = Deliveries(config, observer)
+        self._draining = False
         self.sessions: dict[LmtpSession, asyncio.Task[None]] = {}
         self.configure(config)
 
@@ -46,12 +47,16 @@ class LmtpConnections:
         """A connection has come in; ``local``: at a Unix socket."""
         channel = Channel(transport, None)
         session = LmtpSession(self._services, channel, "unix" if local else channel.peer)
-        if len(self.sessions) >= self._most:
-            refused_connection(session.address, "too many LMTP connections")
+        if self._draining or len(self.sessions) >= self._most:
+            refused_connection(session.address, "shutting down" if self._draining else "too many LMTP connections")
             channel.abort()
             return
         self.sessions[session] = asyncio.get_running_loop().create_task(self._run(session))
         self._observer.lmtp_connections(len(self.sessions))
+
+    def drain(self) -> None:
+        """Nobody is let in any more."""
+        self._draining = True
 
     async def _run(self, session: LmtpSession) -> None:
         try:

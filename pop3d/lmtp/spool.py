@@ -21,7 +21,7 @@ IN_MEMORY_MAX: Final = 256 * 1024
 """Octets of a message that are kept in memory; most messages are smaller. All connections together have 25 MiB."""
 
 _LINE_END: Final = re.compile(rb"(?<!\r)\r\n")
-_PIECE: Final = 256 * 1024  # octets read from the file at a time
+_PIECE: Final = 64 * 1024  # octets read from the file at a time: a thread that works on more holds others up
 
 
 class MessageSpool:
