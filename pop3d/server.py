@@ -106,7 +106,9 @@ class Server:
         self._config = config
         self._observer = observer or Observer()
         self.tls = tls
-        limits = config.limits.model_copy(update={"connections": _connections_possible(config.limits.connections)})
+        others = config.limits.lmtp_connections if config.has_lmtp else 0
+        possible = _connections_possible(config.limits.connections, others)
+        limits = config.limits.model_copy(update={"connections": possible})
         self._limits = limits
         trusted = Trusted(config.auth.trusted_networks)
         self._names = UserNames.of(config.auth)
@@ -392,13 +394,13 @@ def _is_trusted(address: str, listen: Listen) -> bool:
     return any(own in network for network in listen.trusted_proxies)
 
 
-def _connections_possible(wanted: int) -> int:
-    """How many connections the descriptors allow, once their limit is raised as far as it goes."""
+def _connections_possible(wanted: int, others: int) -> int:
+    """How many connections the descriptors allow beside others, once their limit is raised as far as it goes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard == resource.RLIM_INFINITY:
         return wanted
-    possible = max(1, (hard - _DESCRIPTORS_SPARE) // _DESCRIPTORS_EACH)
+    possible = max(1, (hard - _DESCRIPTORS_SPARE) // _DESCRIPTORS_EACH - others)
     if possible < wanted:
         log.warning("connections lowered from %d to %d: the limit on open files is %d", wanted, possible, hard)
     return min(wanted, possible)

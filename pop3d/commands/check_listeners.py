@@ -24,6 +24,7 @@ from pop3d.system.unix_socket import is_stale
 
 __all__ = ["listeners"]
 
+_UNIX_PATH_MAX: Final = 107  # octets of a Unix socket's path: unix(7)
 _PROC: Final = Path("/proc")
 _LISTENS: Final = "0A"  # <net/tcp_states.h>
 _ANY: Final = ("0.0.0.0", "::")  # noqa: S104  # compared with, not bound
@@ -84,6 +85,8 @@ def _unix(where: str, path: Path, group: str | None) -> Iterator[CheckFinding]:
             raise FileNotFoundError(errno.ENOENT, f"there is no folder {path.parent}")
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if len(os.fsencode(path)) > _UNIX_PATH_MAX:
+            raise OSError(errno.ENAMETOOLONG, f"it has more than {_UNIX_PATH_MAX} octets")
         is_stale(path)
     except OSError as trouble:
         text = f"{where}: {ListenError(str(path), None, trouble)}"

@@ -53,8 +53,11 @@ class Listen(Model):
     def _lmtp_stays_at_home(self) -> Listen:
         if self.protocol != "lmtp":
             return self
-        if self.tls != "none" or self.proxy_protocol or self.trusted_proxies:
-            raise ValueError('protocol = "lmtp" has neither TLS nor proxies: it stays within one machine; remove them')
+        if self.tls != "none" or self.insecure or self.proxy_protocol or self.trusted_proxies:
+            raise ValueError(
+                'protocol = "lmtp" stays within one machine; remove `tls`, `insecure`, `proxy_protocol` and '
+                "`trusted_proxies`"
+            )
         if self.path is None and not is_loopback(self.host):
             raise ValueError(
                 'protocol = "lmtp" is for this machine: whoever reaches it writes into every mailbox; '

@@ -114,6 +114,6 @@ class Deliveries:
             f"Return-Path: <{message.sender.text}>\n"
             f"Delivered-To: {path.text}\n"
             f"Received: from {message.client}\n"
-            f"\tby {self.config.hostname} (pop3d) with {protocol} id {message.id}\n"
+            f"\tby {self.config.hostname or 'localhost'} (pop3d) with {protocol} id {message.id}\n"
             f"\tfor <{path.text}>; {formatdate(localtime=True)}\n"
         ).encode()

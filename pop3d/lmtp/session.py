@@ -201,7 +201,7 @@ class LmtpSession:
         try:
             await self._spool.write(data)
         except OSError as fault:
-            log.error("a message cannot be kept on its way: %s: %s", self._services.folder, fault.strerror)
+            log.error("a message cannot be kept on its way: %s: %s", self._services.folder, fault.strerror or fault)
             await self._forget()
             self._spoiled = True
 

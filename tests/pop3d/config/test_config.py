@@ -54,7 +54,8 @@ def test_lmtp_listens_within_this_machine(tmp_path: Path) -> None:
     ("text", "words"),
     [
         (LMTP + "host = '192.0.2.1'", "writes into every mailbox"),
-        (LMTP + "tls = 'implicit'", "neither TLS nor proxies"),
+        (LMTP + "tls = 'implicit'", "stays within one machine; remove `tls`"),
+        (LMTP + "insecure = true", "stays within one machine"),
         (LMTP + "path = 'x'\nport = 24", "`port` is of TCP"),
         (LMTP + "mode = '0666'", "`mode` is of a Unix socket"),
         (LMTP + "path = 'x'\nmode = '0999'", "String should match"),
