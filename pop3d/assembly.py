@@ -95,6 +95,9 @@ def _authenticator(config: Config, salts: bytes | None = None) -> Authenticator:
         if guessable and not isinstance(others, KeepsSecrets):
             lacks = f"{guessable[0]} needs the method `secret`, which {auth.backend!r} lacks; remove it"
             raise ConfigError([f"{config.file}: `auth.mechanisms`: {lacks}"])
+        if config.has_lmtp and not isinstance(others, KnowsUsers):
+            lacks = f"{auth.backend!r} cannot say who there is: it lacks the method `account`"
+            raise ConfigError([f'{config.file}: protocol = "lmtp": {lacks}; remove that [[listen]]'])
     elif auth.backend == "pam":
         others = by_pam(auth.pam or Pam())
     elif auth.backend == "file":

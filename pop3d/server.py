@@ -11,9 +11,12 @@ import os
 import resource
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from pop3core.limits import Limits as ProtocolLimits
 from pop3core.server import ServerConfig
@@ -22,10 +25,12 @@ from pop3d.abuse.connection_limits import ConnectionLimits
 from pop3d.abuse.known_users import KnownUsers
 from pop3d.abuse.login_delays import LoginDelays
 from pop3d.abuse.login_throttle import LoginThrottle
-from pop3d.auth import Authenticator
+from pop3d.auth import Authenticator, KnowsUsers
 from pop3d.auth.names import UserNames
 from pop3d.config import Config, Listen
 from pop3d.expiry import SteadyClock
+from pop3d.lmtp.listener import LmtpConnections
+from pop3d.lmtp.session import LmtpSession
 from pop3d.net.certificates import ClientName
 from pop3d.net.channel import Channel
 from pop3d.net.tls import ServerTls
@@ -36,6 +41,9 @@ from pop3d.policy import Policy
 from pop3d.registry import Registry
 from pop3d.session import ServerSession, Services
 from pop3d.stores import Closes, Store
+from pop3d.system.ownership import acting
+from pop3d.system.privileges import group_id, process_identity
+from pop3d.system.unix_socket import UnixListener
 
 __all__ = ["ListenError", "Server"]
 
@@ -55,13 +63,26 @@ _DESCRIPTORS_EACH = 3  # a session's socket, its Maildir, the message it reads
 class ListenError(Exception):
     """A listener cannot be bound; one line that says which, why and what to do."""
 
-    def __init__(self, host: str, port: int, fault: OSError) -> None:
+    def __init__(self, host: str, port: int | None, fault: OSError) -> None:
+        """``host``: the path of a Unix socket, where there is no ``port``."""
         why = os.strerror(fault.errno) if fault.errno and fault.errno > 0 else str(fault)
-        remedy = {
+        of_tcp = {
             errno.EADDRINUSE: "end what listens there, or choose another port",
             errno.EACCES: "ports below 1024 need root, or the capability to bind them",
             errno.EADDRNOTAVAIL: "choose an address of this machine",
-        }.get(fault.errno or 0, "choose another host or port")
+        }
+        of_path = {
+            errno.EADDRINUSE: "end what listens there, or choose another path",
+            errno.EACCES: "start as root, or choose a folder that `user` may write to",
+            errno.EPERM: "only root gives a socket to a `group` that it is not in",
+            errno.ENOENT: "make the folder, or choose another path",
+            errno.ENOTSOCK: "remove the file, or choose another path",
+        }
+        if port is None:
+            remedy = of_path.get(fault.errno or 0, "choose another path")
+            super().__init__(f"cannot listen on {host}: {why}; {remedy}")
+            return
+        remedy = of_tcp.get(fault.errno or 0, "choose another host or port")
         super().__init__(f"cannot listen on {host} port {port}: {why}; {remedy}")
 
 
@@ -85,7 +106,9 @@ class Server:
         self._config = config
         self._observer = observer or Observer()
         self.tls = tls
-        limits = config.limits.model_copy(update={"connections": _connections_possible(config.limits.connections)})
+        others = config.limits.lmtp_connections if config.has_lmtp else 0
+        possible = _connections_possible(config.limits.connections, others)
+        limits = config.limits.model_copy(update={"connections": possible})
         self._limits = limits
         trusted = Trusted(config.auth.trusted_networks)
         self._names = UserNames.of(config.auth)
@@ -112,6 +135,11 @@ class Server:
         self.registry = Registry()
         """Who is logged in."""
         self._policy = self._new_policy()
+        self._lmtp: LmtpConnections | None = None
+        if config.has_lmtp:
+            assert isinstance(authenticator, KnowsUsers)  # who made it has seen to that
+            self._lmtp = LmtpConnections(config, authenticator, self._observer)
+        self._unix: list[UnixListener] = []
         self._listeners: list[asyncio.Server] = []
         self._sessions: dict[ServerSession, asyncio.Task[None]] = {}
         self._beside: list[asyncio.Task[None]] = []
@@ -135,6 +163,8 @@ class Server:
                 self._listeners += await self._bound(listen, (activated or {}).get(index, ()))
             except OSError as fault:
                 self._close_listeners()
+                if listen.path is not None:
+                    raise ListenError(str(listen.path), None, fault) from None
                 raise ListenError(listen.host, listen.port, fault) from None
 
     async def serve(self) -> None:
@@ -148,22 +178,60 @@ class Server:
 
     async def _bound(self, listen: Listen, activated: Sequence[socket.socket]) -> list[asyncio.Server]:
         def accepted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            self._accepted(Transport(writer), listen)
+            if self._lmtp is not None and listen.protocol == "lmtp":
+                self._lmtp.accept(Transport(writer), local=listen.path is not None)
+            else:
+                self._accepted(Transport(writer), listen)
 
         start = functools.partial(asyncio.start_server, accepted, backlog=_ACCEPTED_AT_ONCE, start_serving=False)
+        if listen.path is not None:
+            if not activated:
+                unix = self._bound_unix(listen, listen.path)
+                self._unix.append(unix)
+                activated = [unix.sock]
+            keep: dict[str, Any] = {}  # asyncio of Python 3.13 would remove the file, and systemd's is not ours
+            if sys.version_info >= (3, 13) and isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+                keep = {"cleanup_socket": False}
+            start = functools.partial(
+                asyncio.start_unix_server, accepted, backlog=_ACCEPTED_AT_ONCE, start_serving=False, **keep
+            )
         if activated:
             return [await start(sock=sock) for sock in activated]
         return [await start(listen.host, listen.port, reuse_port=listen.reuse_port or None)]
 
+    def _bound_unix(self, listen: Listen, path: Path) -> UnixListener:
+        """Root gives the socket to whom it will become. Raises OSError."""
+        try:
+            group = -1 if listen.group is None else group_id(listen.group)
+            becomes = process_identity(self._config.user, self._config.group).becomes if os.geteuid() == 0 else None
+        except LookupError as fault:
+            raise OSError(str(fault)) from None
+        owner = (-1, group) if becomes is None else (becomes.uid, becomes.gid if group == -1 else group)
+        with acting(self._config.owner):
+            return UnixListener.bound(path, int(listen.mode, 8), (-1, group) if self._config.owner else owner)
+
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
         """Where it listens, as bound: host and port."""
-        return [sock.getsockname()[:2] for server in self._listeners for sock in server.sockets]
+        names = [sock.getsockname() for server in self._listeners for sock in server.sockets]
+        return [name[:2] for name in names if not isinstance(name, str)]
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The Unix sockets at which it listens."""
+        names = [sock.getsockname() for server in self._listeners for sock in server.sockets]
+        return [name for name in names if isinstance(name, str)]
 
     @property
     def sessions(self) -> int:
-        """How many connections are open."""
-        return len(self._sessions)
+        """How many connections are open, those of LMTP too."""
+        return len(self._open)
+
+    @property
+    def _open(self) -> dict[ServerSession | LmtpSession, asyncio.Task[None]]:
+        """All that runs now."""
+        lmtp = self._lmtp.sessions.items() if self._lmtp is not None else ()
+        return dict((*self._sessions.items(), *lmtp))
 
     @property
     def serving(self) -> bool:
@@ -256,7 +324,7 @@ class Server:
             await asyncio.sleep(_SWEEP)
             now = time.monotonic()
             self._observer.lag(max(0.0, now - due))
-            overdue = [session for session in self._sessions if session.deadline <= now]
+            overdue = [session for session in self._open if session.deadline <= now]
             for number, session in enumerate(overdue, 1):
                 if session.deadline <= now:  # still, for others have had their turn
                     session.overdue()
@@ -283,14 +351,16 @@ class Server:
     async def drain(self, seconds: float) -> None:
         """End: no new connection, replies under way may take ``seconds``, then what is left is cut."""
         self._draining = True
+        if self._lmtp is not None:
+            self._lmtp.drain()
         self._close_listeners()
-        for session in list(self._sessions):
+        for session in self._open:
             session.close("shutting down")
-        if tasks := list(self._sessions.values()):
+        if tasks := list(self._open.values()):
             await asyncio.wait(tasks, timeout=seconds)
-        for session in list(self._sessions):
+        for session in self._open:
             session.abort("shutting down")
-        if tasks := list(self._sessions.values()):
+        if tasks := list(self._open.values()):
             log.warning("%d sessions did not end in time and were cut", len(tasks))
             await asyncio.wait(tasks, timeout=_CUT)
         for task in self._beside:
@@ -303,13 +373,16 @@ class Server:
 
     def abort(self) -> None:
         """End all sessions now; nobody is told."""
-        for session in list(self._sessions):
+        for session in self._open:
             session.abort("shutting down at once")
 
     def _close_listeners(self) -> None:
         for server in self._listeners:
             server.close()
+        for unix in self._unix:
+            unix.remove()
         self._listeners.clear()
+        self._unix.clear()
 
 
 def _is_trusted(address: str, listen: Listen) -> bool:
@@ -321,13 +394,13 @@ def _is_trusted(address: str, listen: Listen) -> bool:
     return any(own in network for network in listen.trusted_proxies)
 
 
-def _connections_possible(wanted: int) -> int:
-    """How many connections the descriptors allow, once their limit is raised as far as it goes."""
+def _connections_possible(wanted: int, others: int) -> int:
+    """How many connections the descriptors allow beside others, once their limit is raised as far as it goes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard == resource.RLIM_INFINITY:
         return wanted
-    possible = max(1, (hard - _DESCRIPTORS_SPARE) // _DESCRIPTORS_EACH)
+    possible = max(1, (hard - _DESCRIPTORS_SPARE) // _DESCRIPTORS_EACH - others)
     if possible < wanted:
         log.warning("connections lowered from %d to %d: the limit on open files is %d", wanted, possible, hard)
     return min(wanted, possible)

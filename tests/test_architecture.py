@@ -40,7 +40,7 @@ DAEMON = [
     {"abuse", "auth", "key_pairs"},
     {"logins", "plugins", "policy", "stores"},
     {"expiry", "imports", "recipients", "store_contract"},
-    {"session"},
+    {"lmtp", "session"},
     {"server"},
     {"assembly", "testing"},
     {"renewal"},
@@ -291,10 +291,11 @@ def test_public_names_of_the_engine_are_listed_and_documented(name: str) -> None
 def test_rules_cited_are_of_rfcs_that_matter() -> None:
     pop3 = {1939, 2449, 2595, 3206, 5034, 6856, 8314}
     sasl = {3454, 4013, 4422, 4616, 4648, 4954, 5056, 5802, 5929, 6750, 7628, 7677, 9266}
+    lmtp = {1870, 2033, 2034, 2920, 3463, 6152, 6531}
     mail = {822, 2045, 2046, 2047, 2183, 2231, 5321, 5322, 6532, 6858}
     tokens = {6749, 7515, 7517, 7636, 7662, 8252, 8414, 8628, 8693}
     discovery = {2782, 6186}
-    known = pop3 | sasl | mail | tokens | discovery | {4647, 5280, 5646, 6125, 9110}
+    known = pop3 | sasl | lmtp | mail | tokens | discovery | {4647, 5280, 5646, 6125, 9110}
     for path in MODULES.values():
         cited = {int(number) for number in re.findall(r"RFC (\d+)", path.read_text())}
         assert cited <= known, f"{path}: {cited - known}"

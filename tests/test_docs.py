@@ -20,6 +20,7 @@ from pop3d.config import (
     Dovecot,
     Limits,
     Listen,
+    Lmtp,
     Log,
     Metrics,
     OAuth,
@@ -50,11 +51,27 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [Config, Listen, Tls, Sni, Auth, Dovecot, OAuth, Pam, PostgresUsers, StoreConfig, Postgres, Limits, Log, Metrics],
-)
+    [
+        Config,
+        Listen,
+        Tls,
+        Sni,
+        Auth,
+        Dovecot,
+        OAuth,
+        Pam,
+        PostgresUsers,
+        StoreConfig,
+        Postgres,
+        Lmtp,
+        Limits,
+        Log,
+        Metrics,
+    ],
+)  # fmt: skip
 def test_every_key_of_the_configuration_is_documented(model: type[BaseModel]) -> None:
     text = (ROOT / "docs/configuration.md").read_text()
-    tables = {"listen", "tls", "auth", "store", "limits", "log", "metrics"}
+    tables = {"listen", "tls", "auth", "store", "lmtp", "limits", "log", "metrics"}
     for name, field in model.model_fields.items():
         if (model is Config and name in tables) or name in ("sni", "oauth", "pam", "postgres", "dovecot"):
             assert re.search(rf"^## `\[+((tls|auth|store)\.)?{name}\]+`", text, re.MULTILINE)

@@ -37,6 +37,7 @@ from pop3d.auth import (
     KeepsSecrets,
     KnowsLimits,
     KnowsSpellings,
+    KnowsUsers,
     check_user_name,
 )
 from pop3d.auth.http_client import HttpClient
@@ -377,6 +378,12 @@ class OAuthTokens:
         if isinstance(self._others, KeepsSecrets):
             return await self._others.secret(username, kind, server_nonce)
         return NoSecret(server_nonce=server_nonce)
+
+    async def account(self, name: str) -> Account | None:
+        """See `pop3d.auth.KnowsUsers`: the others say."""
+        if not isinstance(self._others, KnowsUsers):
+            raise AuthUnavailable("who there is, the issuer of tokens cannot say")
+        return await self._others.account(name)
 
     def account_name(self, username: str) -> str:
         """See `pop3d.auth.KnowsSpellings`."""

@@ -19,9 +19,12 @@ from typing import Final
 from pop3d.commands.finding import CheckFinding, fault, warning
 from pop3d.config import Config
 from pop3d.server import ListenError
+from pop3d.system.privileges import group_id
+from pop3d.system.unix_socket import is_stale
 
 __all__ = ["listeners"]
 
+_UNIX_PATH_MAX: Final = 107  # octets of a Unix socket's path: unix(7)
 _PROC: Final = Path("/proc")
 _LISTENS: Final = "0A"  # <net/tcp_states.h>
 _ANY: Final = ("0.0.0.0", "::")  # noqa: S104  # compared with, not bound
@@ -43,6 +46,7 @@ def listeners(config: Config) -> Iterator[CheckFinding]:
     asked = [
         (f"[[listen]] number {number}", listen.host, listen.port, listen.reuse_port)
         for number, listen in enumerate(config.listen, 1)
+        if listen.path is None
     ]
     if config.metrics is not None:
         asked.append(("`metrics.listen`", config.metrics.host, config.metrics.port, False))
@@ -59,12 +63,39 @@ def listeners(config: Config) -> Iterator[CheckFinding]:
             continue
         addresses = tuple(dict.fromkeys((int(family), str(address[0])) for family, _, _, _, address in found))
         all_wanted.append(_Wanted(where, host, port, reuse_port, addresses))
+    for number, listen in enumerate(config.listen, 1):
+        if listen.path is not None:
+            yield from _unix(f"[[listen]] number {number}", listen.path, listen.group)
     for one, other in itertools.combinations(all_wanted, 2):
         if one.port and one.port == other.port and not (one.reuse_port and other.reuse_port) and _meet(one, other):
             what = f"{one.where} has port {one.port} too, so only one of the two can listen"
             yield fault(other.where, what, "give it another port, or another address")
     for wanted in all_wanted:
         yield from _bound(wanted)
+
+
+def _unix(where: str, path: Path, group: str | None) -> Iterator[CheckFinding]:
+    try:
+        if group is not None:
+            group_id(group)
+    except LookupError as trouble:
+        yield fault(where, f"`group`: {trouble}", "name that of the MTA, such as postfix")
+    try:
+        if not path.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, f"there is no folder {path.parent}")
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if len(os.fsencode(path)) > _UNIX_PATH_MAX:
+            raise OSError(errno.ENAMETOOLONG, f"it has more than {_UNIX_PATH_MAX} octets")
+        is_stale(path)
+    except OSError as trouble:
+        text = f"{where}: {ListenError(str(path), None, trouble)}"
+        if trouble.errno == errno.EADDRINUSE:
+            yield CheckFinding(False, f"{text}; all is well if it is pop3d itself")
+        elif trouble.errno == errno.EACCES and os.geteuid() != 0:
+            yield warning(text, "this was checked as an ordinary user", "`serve` may be started as root")
+        else:
+            yield CheckFinding(True, text)
 
 
 def _meet(one: _Wanted, other: _Wanted) -> bool:

@@ -131,6 +131,8 @@ async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[
         raise CommandError(str(fault), ExitStatus.UNAVAILABLE) from None
     for host, port in server.addresses:
         log.info("listening on %s port %d", host, port)
+    for unix in server.paths:
+        log.info("listening on %s", unix)
 
     notifier.ready()
     beside = [

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_valid
 
 from pop3d.config.base import Model, Postgres, is_loopback
 from pop3d.config.listening import Certificates, Listen, Sni, Tls
+from pop3d.config.lmtp import Lmtp
 from pop3d.config.mail import StoreConfig, are_one_mailbox, lead_to_one_mailbox
 from pop3d.config.running import Limits, Log, Metrics
 from pop3d.config.users import Auth, Dovecot, OAuth, Pam, PostgresUsers
@@ -32,6 +33,7 @@ __all__ = [
     "Dovecot",
     "Limits",
     "Listen",
+    "Lmtp",
     "Log",
     "Metrics",
     "OAuth",
@@ -73,6 +75,7 @@ class Config(Model):
     tls: Tls | None = None
     auth: Auth = Auth()
     store: StoreConfig = StoreConfig()
+    lmtp: Lmtp = Lmtp()
     limits: Limits = Limits()
     log: Log = Log()
     metrics: Metrics | None = None
@@ -114,6 +117,32 @@ class Config(Model):
         if self.tls is not None:
             files += [("tls", file) for file in self.tls.files]
         return list(dict.fromkeys(files))  # two names may share a file
+
+    @property
+    def has_lmtp(self) -> bool:
+        """Whether an MTA may hand mail over by LMTP."""
+        return any(listen.protocol == "lmtp" for listen in self.listen)
+
+    @model_validator(mode="after")
+    def _lmtp_knows_users_and_their_mail(self) -> Config:
+        if not self.has_lmtp:
+            if "lmtp" in self.model_fields_set:
+                raise ValueError('[lmtp] is for a [[listen]] with protocol = "lmtp"; add one, or remove the table')
+            return self
+        if self.store.backend not in ("maildir", "postgres"):
+            raise ValueError(
+                f'protocol = "lmtp" delivers into a Maildir or PostgreSQL, and the store is "{self.store.backend}"; '
+                "remove that [[listen]]"
+            )
+        asked = self.auth.dovecot
+        unknown = self.auth.backend == "dovecot" and (asked is None or asked.userdb_socket is None)
+        if self.auth.backend in ("pam", "oauth") or unknown:
+            remedy = "set `userdb_socket` in [auth.dovecot]" if unknown else "let the MTA write the Maildirs itself"
+            raise ValueError(
+                'protocol = "lmtp" has to know who there is, and `auth.backend` = '
+                f'"{self.auth.backend}" cannot tell; {remedy}'
+            )
+        return self
 
     @model_validator(mode="after")
     def _certificates_of_clients(self) -> Config:
@@ -213,6 +242,7 @@ def _absolute(config: Config, base: Path) -> Config:
     return config.model_copy(
         update={
             "state": base / config.state,
+            "listen": tuple(listen.model_copy(update=_files(listen, base)) for listen in config.listen),
             "tls": tls,
             "auth": config.auth.model_copy(
                 update={
@@ -266,7 +296,7 @@ def _closest(keys: list[str]) -> str:
     models: dict[str, type[BaseModel]] = {
         "listen": Listen, "tls": Tls, "tls.sni": Sni, "auth": Auth, "auth.dovecot": Dovecot,
         "auth.oauth": OAuth, "auth.pam": Pam, "auth.postgres": PostgresUsers, "store": StoreConfig,
-        "store.postgres": Postgres, "limits": Limits, "log": Log, "metrics": Metrics,
+        "store.postgres": Postgres, "lmtp": Lmtp, "limits": Limits, "log": Log, "metrics": Metrics,
     }  # fmt: skip
     model = models.get(".".join(keys[:-1]), Config)
     close = difflib.get_close_matches(keys[-1], model.model_fields, n=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,12 +13,14 @@ from pop3d.config.base import Model, Network, is_loopback
 
 __all__ = ["Certificates", "Listen", "Sni", "Tls"]
 
+_LMTP_PORT: Final = 24  # of any private mail system (IANA), as LMTP has with others; never 25 (RFC 2033 §5)
 _SERVER_NAME: Final = re.compile(r"(\*\.)?[a-zA-Z0-9_-]{1,63}(\.[a-zA-Z0-9_-]{1,63})*")
 
 
 class Listen(Model):
-    """``[[listen]]``: where to accept connections."""
+    """``[[listen]]``: where to accept connections. ``mode`` and ``group``: of the Unix socket at ``path``."""
 
+    protocol: Literal["pop3", "lmtp"] = "pop3"
     host: str = "0.0.0.0"  # noqa: S104  # a mail server is there for others
     port: Annotated[int, Field(ge=0, le=65_535)] = 995  # RFC 8314 §7.1
     tls: Literal["implicit", "starttls", "none"] = "implicit"  # RFC 8314 §1.1, §4: preferred
@@ -26,6 +28,42 @@ class Listen(Model):
     proxy_protocol: bool = False
     trusted_proxies: tuple[Network, ...] = ()
     reuse_port: bool = False
+    path: Path | None = None
+    mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = "0660"
+    group: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_for_lmtp(cls, found: Any) -> Any:
+        """LMTP has another place, and no TLS: it stays within one machine (RFC 2033 §5)."""
+        if not isinstance(found, dict):
+            return found
+        if found.get("protocol") != "lmtp":
+            if of_socket := sorted({"path", "mode", "group"} & found.keys()):
+                raise ValueError(f'`{of_socket[0]}` is of a Unix socket, for protocol = "lmtp"; remove it, or say so')
+            return found
+        of_tcp = {"host", "port", "reuse_port"} & found.keys()
+        if "path" in found and of_tcp:
+            raise ValueError(f"`path` is a Unix socket, and `{min(of_tcp)}` is of TCP; give one of the two")
+        if "path" not in found and (of_socket := sorted({"mode", "group"} & found.keys())):
+            raise ValueError(f"`{of_socket[0]}` is of a Unix socket; say its `path`, or remove it")
+        return {"tls": "none", "host": "127.0.0.1", "port": _LMTP_PORT, **found}
+
+    @model_validator(mode="after")
+    def _lmtp_stays_at_home(self) -> Listen:
+        if self.protocol != "lmtp":
+            return self
+        if self.tls != "none" or self.insecure or self.proxy_protocol or self.trusted_proxies:
+            raise ValueError(
+                'protocol = "lmtp" stays within one machine; remove `tls`, `insecure`, `proxy_protocol` and '
+                "`trusted_proxies`"
+            )
+        if self.path is None and not is_loopback(self.host):
+            raise ValueError(
+                'protocol = "lmtp" is for this machine: whoever reaches it writes into every mailbox; '
+                'say host = "127.0.0.1", or the `path` of a Unix socket'
+            )
+        return self
 
     @model_validator(mode="after")
     def _clear_text_stays_at_home(self) -> Listen:

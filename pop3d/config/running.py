@@ -26,6 +26,7 @@ class Limits(Model):
     handshake_timeout: Seconds = 10
     login_timeout: Seconds = 45
     write_timeout: Seconds = 60
+    lmtp_connections: Count = 100
     idle_timeout: Seconds = 600  # RFC 1939 §3: at least ten minutes
     bad_commands: Count = 20
     max_auth_failures: Count = 3

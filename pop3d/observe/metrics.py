@@ -34,6 +34,14 @@ LIMIT_OF: Final = {
 """Which limit stands behind the reason why a connection was refused or ended; the names are those of ``[limits]``."""
 
 _OUTCOMES: Final = ("accepted", "rejected", "in_use", "too_soon", "unavailable")
+_DELIVERY_RESULTS: Final = {
+    250: "delivered",
+    451: "unavailable",
+    452: "over_quota",
+    550: "unknown_user",
+    552: "refused",
+}
+"""By the code of the reply."""
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -84,6 +92,10 @@ class Metrics(Observer):
             ["name", "certificate"],
             registry=registry,
         )
+        results = dict.fromkeys(_DELIVERY_RESULTS.values())
+        self._deliveries = counter("deliveries", "Recipients of mail by LMTP, by outcome.", "outcome", results)
+        self._delivery_seconds = histogram("delivery_seconds", "Delivering a message by LMTP into one mailbox.")
+        self._lmtp_open = Gauge("pop3d_lmtp_connections_open", "LMTP connections that are open now.", registry=registry)
         self._lag_seconds = histogram("event_loop_lag_seconds", "How late the event loop is, looked at each second.")
 
     def connected(self) -> None:
@@ -136,6 +148,16 @@ class Metrics(Observer):
         self._deleted.inc(report.deleted)
         self._expired.inc(report.expired)
         self.refused(report.reason)
+
+    def delivered(self, code: int, seconds: float) -> None:
+        """See `Observer.delivered`."""
+        self._deliveries.labels(_DELIVERY_RESULTS.get(code, "refused")).inc()
+        if seconds:
+            self._delivery_seconds.observe(seconds)
+
+    def lmtp_connections(self, number: int) -> None:
+        """See `Observer.lmtp_connections`."""
+        self._lmtp_open.set(number)
 
     def lag(self, seconds: float) -> None:
         """See `Observer.lag`."""

@@ -64,5 +64,11 @@ class Observer:
     def ended(self, report: SessionReport) -> None:
         """A session that was let in has ended."""
 
+    def delivered(self, code: int, seconds: float) -> None:
+        """A recipient of LMTP was answered so, which took that time; 0: refused before there was a message."""
+
+    def lmtp_connections(self, number: int) -> None:
+        """So many are open now."""
+
     def lag(self, seconds: float) -> None:
         """How much later than it should the event loop came back; told each second."""

@@ -8,7 +8,7 @@ import pwd
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["Identity", "IdentityDoubt", "ProcessIdentity", "become", "process_identity", "resolve"]
+__all__ = ["Identity", "IdentityDoubt", "ProcessIdentity", "become", "group_id", "process_identity", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +68,19 @@ def resolve(user: str, group: str | None) -> Identity:
     if group is None:
         if gid is None:
             raise LookupError(f"user {user!r} is a number, so `group` must be given too")
-    elif group.startswith("#"):
-        gid = _number(group)
     else:
-        try:
-            gid = grp.getgrnam(group).gr_gid
-        except KeyError:
-            raise LookupError(f"this system has no group {group!r}") from None
+        gid = group_id(group)
     return Identity(uid, gid)
+
+
+def group_id(group: str) -> int:
+    """The number of a group given by name or as "#1000". Raises LookupError with a clear text."""
+    if group.startswith("#"):
+        return _number(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise LookupError(f"this system has no group {group!r}") from None
 
 
 def _number(text: str) -> int:

@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Callable, MutableMapping, Sequence
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Final, Protocol
 
 __all__ = ["ActivationError", "Listener", "Notifier", "activated", "matched"]
@@ -22,6 +23,7 @@ __all__ = ["ActivationError", "Listener", "Notifier", "activated", "matched"]
 log = logging.getLogger("pop3d.systemd")
 
 _FIRST_DESCRIPTOR: Final = 3  # SD_LISTEN_FDS_START
+_FAMILIES: Final = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 _SOCKETS_MAX: Final = 64  # sockets handed over; more is a mistake
 _STATUS_SECONDS: Final = 10.0  # seconds between two words on how we are, where no watchdog asks for more
 
@@ -37,6 +39,11 @@ class Listener(Protocol):
     @property
     def port(self) -> int:
         """TCP's."""
+        ...
+
+    @property
+    def path(self) -> Path | None:
+        """Of a Unix socket; None for TCP."""
         ...
 
     @property
@@ -123,13 +130,13 @@ def _listening(descriptor: int) -> socket.socket:
     with contextlib.suppress(OSError):
         os.set_inheritable(descriptor, False)
         handed = socket.socket(fileno=descriptor)
-        stream = handed.type == socket.SOCK_STREAM and handed.family in (socket.AF_INET, socket.AF_INET6)
+        stream = handed.type == socket.SOCK_STREAM and handed.family in _FAMILIES
         if stream and handed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             return handed
         handed.detach()
     raise ActivationError(
-        f"descriptor {descriptor} from systemd is no listening TCP socket; "
-        "in the .socket unit say ListenStream= with a port, and not Accept=yes"
+        f"descriptor {descriptor} from systemd is no listening stream socket; "
+        "in the .socket unit say ListenStream= with a port or a path, and not Accept=yes"
     )
 
 
@@ -141,9 +148,12 @@ def matched(sockets: Sequence[socket.socket], listen: Sequence[Listener]) -> dic
     """
     found: dict[int, list[socket.socket]] = {}
     for handed in sockets:
+        if handed.family == socket.AF_UNIX:
+            found.setdefault(_of_path(handed.getsockname(), listen), []).append(handed)
+            continue
         host, port = handed.getsockname()[:2]
         where = f"systemd handed over a socket on {host} port {port}"
-        candidates = [index for index, one in enumerate(listen) if one.port == port]
+        candidates = [index for index, one in enumerate(listen) if one.path is None and one.port == port]
         if len(candidates) > 1:
             candidates = [index for index in candidates if listen[index].host == host]
         if len(candidates) != 1:
@@ -153,3 +163,12 @@ def matched(sockets: Sequence[socket.socket], listen: Sequence[Listener]) -> dic
             raise ActivationError(f'{where}, whose [[listen]] has tls = "none": bind it to loopback, or use TLS')
         found.setdefault(candidates[0], []).append(handed)
     return found
+
+
+def _of_path(path: str, listen: Sequence[Listener]) -> int:
+    for index, one in enumerate(listen):
+        if one.path is not None and str(one.path) == path:
+            return index
+    raise ActivationError(
+        f"systemd handed over a socket at {path}, which belongs to no [[listen]]: add one with this path, or remove it"
+    )

@@ -44,6 +44,7 @@ error unix - - n - - error
 retry unix - - n - - error
 discard unix - - n - - discard
 virtual unix - n n - - virtual
+lmtp unix - - n - - lmtp
 anvil unix - - n - 1 anvil
 postlog unix-dgram n - n - 1 postlogd
 """
@@ -135,8 +136,11 @@ def tool(name: str) -> str:
 
 
 @contextmanager
-def running(transport: str = "", keys: str = "") -> Iterator[tuple[Postfix, Site, Daemon]]:
-    """Postfix and pop3d by the example, with other paths, ports and another user. ``keys``: more of [store]."""
+def running(transport: str = "lmtp:unix:private/pop3d-lmtp", keys: str = "") -> Iterator[tuple[Postfix, Site, Daemon]]:
+    """Postfix and pop3d by the example, with other paths, ports and another user. ``keys``: more of [store].
+
+    ``transport``: one that the example names.
+    """
     # not below pytest's folder, which only root can enter
     folder = Path(tempfile.mkdtemp(prefix="pop3d-postfix-", dir="/tmp"))
     folder.chmod(0o755)
@@ -167,6 +171,7 @@ def running(transport: str = "", keys: str = "") -> Iterator[tuple[Postfix, Site
             ("/var/lib/pop3d", str(folder / "state")),
             ("port = 995", f'host = "127.0.0.1"\nport = {site.port}'),
             ("/var/mail/vhosts", str(folder / "mail")),
+            ("/var/spool/postfix", str(folder / "queue")),
         )
         site.config.write_text(config + keys)
         main = taken(
@@ -175,7 +180,9 @@ def running(transport: str = "", keys: str = "") -> Iterator[tuple[Postfix, Site
             ("/var/mail/vhosts", str(folder / "mail")),
             ("virtual_uid_maps = static:5000", f"virtual_uid_maps = static:{owner.pw_uid}"),
             ("virtual_gid_maps = static:5000", f"virtual_gid_maps = static:{owner.pw_gid}"),
-            ("#virtual_transport = pop3d", transport),
+            ("\nvirtual_transport = lmtp:unix:private/pop3d-lmtp", ""),
+            *((f"\n{mark}virtual_transport = {one}", "") for mark, one in (("#", "virtual"), ("#", "pop3d"))),
+            ("\npop3d_dest", f"\nvirtual_transport = {transport}\npop3d_dest"),
         )
         master = taken(
             "master.cf",
@@ -234,7 +241,7 @@ def needs_to_run_pop3d_as_user() -> None:
 
 
 def test_postfix_delivers_and_pop3d_serves() -> None:
-    with running() as (postfix, site, daemon):
+    with running("virtual") as (postfix, site, daemon):
         sent = postfix.send("Alice@example.org", "first")
         assert sent.returncode == 0, sent.stdout + sent.stderr
         refused = postfix.send("carol@example.org", "never")
@@ -255,7 +262,7 @@ def test_postfix_delivers_and_pop3d_serves() -> None:
 
 def test_pop3d_deliver_by_pipe_and_a_fault_keeps_mail_in_the_queue() -> None:
     needs_to_run_pop3d_as_user()
-    with running("virtual_transport = pop3d", "quota_messages = 3\n") as (postfix, site, _):
+    with running("pop3d", "quota_messages = 3\n") as (postfix, site, _):
         for to in ("alice@example.org,-h@example.org", "alice+lists@example.org"):
             sent = postfix.send(to, f"to {to[:8]}", "--header", "X-From: swaks")
             assert sent.returncode == 0, sent.stdout + sent.stderr
@@ -281,3 +288,33 @@ def test_pop3d_deliver_by_pipe_and_a_fault_keeps_mail_in_the_queue() -> None:
         left = {row["subject"] for row in json.loads(fetched(site, "list", "--json"))}
         assert {"third", "fourth"} < left
         assert "status=bounced" not in postfix.log
+
+
+def test_lmtp_and_whatever_goes_wrong_keeps_mail_in_the_queue() -> None:
+    with running(keys="quota_messages = 3\n") as (postfix, site, daemon):
+        for to in ("Alice@example.org,-h@example.org", "alice+lists@example.org"):
+            sent = postfix.send(to, f"to {to[:8]}", "--header", "X-From: swaks")
+            assert sent.returncode == 0, sent.stdout + sent.stderr
+        postfix.until(lambda: len(new(site)) == 2 and len(new(site, "-h")) == 1)
+        message = fetched(site, "get", "1").replace("\r\n", "\n")
+        assert message.startswith("Return-Path: <bob@example.net>\nDelivered-To: Alice@example.org\nReceived: from")
+        assert message.rstrip("\n").endswith("\n\none\n.two\n..\nthree")
+        assert all(f",S={path.stat().st_size}," in path.name for path in new(site))
+        assert all(pwd.getpwuid(path.stat().st_uid).pw_name == USER for path in new(site))
+
+        assert daemon.end() == 0  # stopped: its socket is of a folder that it cannot write to any more, and stays
+        assert postfix.send("alice@example.org", "third").returncode == 0
+        postfix.until(lambda: bool(re.search(r"status=deferred .*private/pop3d-lmtp", postfix.log)))
+        again = Daemon(site, wait_for="private/pop3d-lmtp")
+        try:
+            postfix.until(lambda: postfix.tried_again() and len(new(site)) == 3)
+
+            assert postfix.send("alice@example.org", "fourth").returncode == 0
+            postfix.until(lambda: "452 4.2.2 the mailbox is full" in postfix.log)
+            assert len(new(site)) == 3
+            fetched(site, "delete", "1", "--yes")
+            postfix.until(lambda: postfix.tried_again() and len(new(site)) == 3)
+        finally:
+            assert again.end() == 0, again.log
+        assert "status=bounced" not in postfix.log
+        assert "delivered user=alice@example.org to=alice+lists@example.org sender=bob@example.net" in daemon.log

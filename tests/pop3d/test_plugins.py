@@ -279,6 +279,10 @@ def test_a_plugin_that_fails_is_told_by_place_and_not_by_what_it_was_given(site:
             "`auth.mechanisms`: scram-sha-256 needs the method `secret`, which 'tiny' lacks; remove it",
         ),
         ('backend = "tiny"\nusers = "users"', "`users` means nothing to a plug-in"),
+        (
+            'backend = "tiny"\n[[listen]]\nprotocol = "lmtp"',
+            "protocol = \"lmtp\": 'tiny' cannot say who there is: it lacks the method `account`; remove that",
+        ),
     ],
 )
 def test_an_authenticator_that_cannot_be_used(site: Site, plugged: Path, auth: str, words: str) -> None:

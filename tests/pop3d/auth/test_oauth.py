@@ -205,6 +205,10 @@ async def test_other_credentials_are_the_users_files(tmp_path: Path, users: User
     assert await tokens.authenticate(Password("alice", "", b"s e c")) is not None
     assert await tokens.authenticate(Password("alice", "", b"wrong")) is None
     assert await tokens.authenticate(Verified("alice", "", "SCRAM-SHA-256")) is not None
+    assert await tokens.account("alice") == Account("alice", "/home/alice")
+    assert await tokens.account("nobody") is None
+    with pytest.raises(AuthUnavailable, match="the issuer of tokens cannot say"):
+        await with_file(tmp_path, None).account("alice")
 
 
 async def test_without_a_users_file_every_user_of_the_issuer_is_one(tmp_path: Path) -> None:

@@ -125,3 +125,29 @@ def test_an_invalid_host_name_is_a_fault(site: Site) -> None:
     ((fault, text),) = found(site)
     assert fault
     assert text.endswith("; choose another host or port")
+
+
+def test_a_unix_socket_and_what_is_in_its_place(site: Site) -> None:
+    site.config.write_text(site.config.read_text() + "\n[[listen]]\nprotocol = 'lmtp'\npath = 'run/lmtp'\n")
+    path = site.root / "run/lmtp"
+    ((fault, text),) = found(site)
+    assert fault
+    assert f"cannot listen on {path}: No such file or directory; make the folder" in text
+    path.parent.mkdir()
+    assert found(site) == []
+    path.write_text("")
+    ((fault, text),) = found(site)
+    assert fault
+    assert "remove the file, or choose another path" in text
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        assert found(site) == []  # nobody listens: it is replaced
+        sock.listen()
+        ((fault, text),) = found(site)
+    assert not fault
+    assert "all is well if it is pop3d itself" in text
+    site.config.write_text(site.config.read_text() + "group = 'nobody-has-it'\n")
+    ((fault, text),) = found(site)
+    assert fault
+    assert "this system has no group 'nobody-has-it'" in text

@@ -36,6 +36,43 @@ def faults(folder: Path, text: str) -> list[str]:
     return caught.value.faults
 
 
+LMTP = BASE + "[[listen]]\nprotocol = 'lmtp'\n"
+
+
+def test_lmtp_listens_within_this_machine(tmp_path: Path) -> None:
+    listen = load(write(tmp_path, LMTP)).listen[1]
+    assert (listen.host, listen.port, listen.tls) == ("127.0.0.1", 24, "none")
+    config = load(write(tmp_path, f"{LMTP}path = 'lmtp'\ngroup = 'postfix'\n[lmtp]\nlocal_domains = ['A.example']"))
+    listen = config.listen[1]
+    assert (listen.path, listen.mode, listen.group) == (tmp_path / "lmtp", "0660", "postfix")
+    assert config.lmtp.local_domains == ("a.example",)
+    alone = "[[listen]]\nprotocol = 'lmtp'\nhost = '::1'\nport = 2003\n"  # needs no certificate
+    assert load(write(tmp_path, alone)).has_lmtp
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (LMTP + "host = '192.0.2.1'", "writes into every mailbox"),
+        (LMTP + "tls = 'implicit'", "stays within one machine; remove `tls`"),
+        (LMTP + "insecure = true", "stays within one machine"),
+        (LMTP + "path = 'x'\nport = 24", "`port` is of TCP"),
+        (LMTP + "mode = '0666'", "`mode` is of a Unix socket"),
+        (LMTP + "path = 'x'\nmode = '0999'", "String should match"),
+        (BASE + "[[listen]]\npath = 'x'", "`path` is of a Unix socket, for protocol"),
+        (BASE + "[lmtp]\nover_quota = 'later'", "add one, or remove the table"),
+        (LMTP + "[lmtp]\nrecipient_delimiter = 'x'", "String should match"),
+        (LMTP + "[lmtp]\nlocal_domain = ['x']", "did you mean `local_domains`"),
+        (LMTP + "[store]\nbackend = 'memory'", "delivers into a Maildir or PostgreSQL"),
+        (LMTP + "[auth]\nbackend = 'pam'", "has to know who there is"),
+        (LMTP + "[auth]\nbackend = 'dovecot'", "set `userdb_socket`"),
+    ],
+)
+def test_what_lmtp_cannot_do_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    (fault,) = faults(tmp_path, text)
+    assert words.lower() in fault.lower()
+
+
 def test_keys_that_are_not_given_have_defaults(tmp_path: Path) -> None:
     config = load(write(tmp_path, BASE))
     assert config.hostname == "mail.example.org"

@@ -50,6 +50,18 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]
         yield made
 
 
+def at_paths(*arguments: str) -> list[Listen]:
+    return [Listen.model_validate({"protocol": "lmtp", "path": path}) for path in arguments]
+
+
+def test_a_unix_socket_is_matched_by_its_path(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as handed:
+        handed.bind(str(tmp_path / "lmtp"))
+        assert matched([handed], at_paths("/elsewhere", str(tmp_path / "lmtp"))) == {1: [handed]}
+        with pytest.raises(ActivationError, match=r"belongs to no .*add one with this path"):
+            matched([handed], at_paths("/elsewhere"))
+
+
 def connect(site: Site) -> poplib.POP3_SSL:
     return poplib.POP3_SSL("localhost", site.port, context=site.context(), timeout=20)
 
@@ -206,7 +218,7 @@ def test_a_socket_that_belongs_to_nothing_is_a_fault(site: Site) -> None:
 def test_what_is_no_listening_socket_is_a_fault(site: Site) -> None:
     with socket.socket() as unbound, socket.socket(type=socket.SOCK_DGRAM) as datagrams, open(site.config) as file:
         for handed in (unbound, datagrams, file):
-            assert refused(site, handed).startswith("pop3d: descriptor 3 from systemd is no listening TCP socket; ")
+            assert refused(site, handed).startswith("pop3d: descriptor 3 from systemd is no listening stream socket; ")
     assert "LISTEN_FDS is no number up to 64" in refused(site, count=65)
     assert "LISTEN_FDS is no number up to 64" in refused(site, count=-1)
 
