@@ -18,7 +18,8 @@ from pop3d.auth.names import AS_IS, UserNames
 from pop3d.auth.passwd_file import Line, entry_of, lines_in, lines_of, user_of
 from pop3d.auth.passwords import hashed
 from pop3d.auth.schemes import ARGON2ID
-from pop3d.auth.stored import SecretTally, StoredPasswords, StoredUser
+from pop3d.auth.stored import SecretTally, StoredPasswords
+from pop3d.auth.stored_user import StoredUser
 from pop3d.auth.user_limits import UserLimits
 from pop3d.auth.users_summary import UsersSummary, bounded, summarized
 from pop3d.system.atomic_edit import edit
