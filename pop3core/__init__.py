@@ -6,14 +6,13 @@ Start at `pop3core.server.ServerConnection` and `pop3core.client.ClientConnectio
 
 from typing import TYPE_CHECKING
 
-from pop3core.client import ClientConfig, ClientConnection
-from pop3core.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
-from pop3core.limits import Limits
-from pop3core.table import RULES, State
-
 if TYPE_CHECKING:
+    from pop3core.client import ClientConfig, ClientConnection
+    from pop3core.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+    from pop3core.limits import Limits
     from pop3core.maildrop import Listing
     from pop3core.server import ServerConfig, ServerConnection
+    from pop3core.table import RULES, State
 
 __all__ = [
     "RULES",
@@ -31,13 +30,30 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # the server's half is imported when it is asked for: a client that begins often needs none of it
-    if name == "Listing":
-        from pop3core.maildrop import Listing
+    # imported when it is asked for: a program that begins often needs one half, or only a module of it
+    match name:
+        case "ClientConfig" | "ClientConnection":
+            from pop3core import client
 
-        return Listing
-    if name in ("ServerConfig", "ServerConnection"):
-        from pop3core.server import ServerConfig, ServerConnection
+            return getattr(client, name)
+        case "LocalProtocolError" | "ProtocolError" | "RemoteProtocolError":
+            from pop3core import errors
 
-        return ServerConfig if name == "ServerConfig" else ServerConnection
+            return getattr(errors, name)
+        case "Limits":
+            from pop3core import limits
+
+            return getattr(limits, name)
+        case "Listing":
+            from pop3core import maildrop
+
+            return getattr(maildrop, name)
+        case "ServerConfig" | "ServerConnection":
+            from pop3core import server
+
+            return getattr(server, name)
+        case "RULES" | "State":
+            from pop3core import table
+
+            return getattr(table, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

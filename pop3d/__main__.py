@@ -1,4 +1,8 @@
-"""`python -m pop3d`."""
+"""Where the program begins: `pop3d`, and `python -m pop3d`.
+
+A plain `pop3d deliver` goes straight to its command. It is a process for each message, and whatever reads command lines
+well takes a third of its time.
+"""
 
 import os
 import sys
@@ -8,6 +12,37 @@ import sys
 if sys.path and sys.path[0] in ("", os.path.realpath(".")) and not __file__.startswith(os.path.join(sys.path[0], "")):
     del sys.path[0]
 
-from pop3d.cli import main
+from pathlib import Path
+from typing import NoReturn
 
-main()
+__all__ = ["main", "plain_delivery"]
+
+
+def main() -> NoReturn:
+    """The program: exits with an `pop3d.exit_status.ExitStatus`."""
+    if (delivery := plain_delivery(sys.argv[1:])) is None:
+        from pop3d.cli import main as command_line
+
+        command_line()
+    from pop3d.commands.deliver import deliver_stdin
+    from pop3d.ending import ended
+    from pop3d.system.process import no_core
+
+    no_core()
+    ended(lambda: deliver_stdin(*delivery), lambda: False)
+
+
+def plain_delivery(words: list[str]) -> tuple[str, Path | None] | None:
+    """User and configuration of a `pop3d deliver` that is written as MTAs have it; None for all else."""
+    match words:
+        case ["deliver", "--config", file, "--", user] if file and not file.startswith("-"):
+            return user, Path(file)
+        case ["deliver", "--config", file, user] | ["deliver", user, "--config", file]:
+            return None if not file or file.startswith("-") or user.startswith("-") else (user, Path(file))
+        case ["deliver", user] if not user.startswith("-"):
+            return user, None
+    return None
+
+
+if __name__ == "__main__":
+    main()

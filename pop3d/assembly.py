@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from pop3d.abuse.known_users import KnownUsers
-from pop3d.auth import Account, Authenticator, AuthError, AuthUnavailable, KeepsSecrets, KnowsUsers, check_user_name
-from pop3d.auth.dovecot import DovecotUsers
+from pop3d.accounts import dovecot_users, plugin_authenticator, plugin_of, postgres_users
+from pop3d.auth import Authenticator, AuthError, KeepsSecrets
 from pop3d.auth.names import UserNames
 from pop3d.auth.passwords import PROVED_BY
 from pop3d.auth.users_file import UsersFile
-from pop3d.config import Config, ConfigError, Dovecot, OAuth, Pam
+from pop3d.config import Config, ConfigError, OAuth, Pam
 from pop3d.extras import install_line
 from pop3d.key_pairs import tls_of
 from pop3d.net.tls import ServerTls
 from pop3d.observe.report import Observer
-from pop3d.plugins import AUTHENTICATORS, STORES, PluginError, plugin
+from pop3d.plugins import STORES
 from pop3d.server import Server
 from pop3d.stores import Store
 from pop3d.stores.maildir.store import MaildirOptions, MaildirStore
@@ -27,18 +26,14 @@ from pop3d.system.ownership import acting
 from pop3d.system.secret import secret_of
 
 if TYPE_CHECKING:
-    from pop3d.auth.postgres import PostgresUsers
     from pop3d.stores.postgres.store import PostgresStore
 
 __all__ = [
-    "accounts_of",
     "assemble",
     "by_pam",
-    "dovecot_users",
     "maildir_store",
     "plugin_faults",
     "postgres_store",
-    "postgres_users",
     "with_tokens",
 ]
 
@@ -91,7 +86,7 @@ def _authenticator(config: Config, salts: bytes | None = None) -> Authenticator:
     others: Authenticator | None = None
     guessable = [name for name in auth.mechanisms if name in PROVED_BY]
     if auth.is_plugin:
-        others = _plugin_authenticator(config)
+        others = plugin_authenticator(config)
         if guessable and not isinstance(others, KeepsSecrets):
             lacks = f"{guessable[0]} needs the method `secret`, which {auth.backend!r} lacks; remove it"
             raise ConfigError([f"{config.file}: `auth.mechanisms`: {lacks}"])
@@ -112,82 +107,6 @@ def _authenticator(config: Config, salts: bytes | None = None) -> Authenticator:
             return with_tokens(auth.oauth, others, names)
     assert others is not None  # with backend = "oauth" there is [auth.oauth]: the configuration has seen to that
     return others
-
-
-def accounts_of(config: Config, users: Sequence[str]) -> list[Account | None]:
-    """Users by name, as a sender spells it, to whom mail is delivered; None where there is no such.
-
-    Where users are PAM's, or an issuer's of tokens, or Dovecot's without its userdb, any name that could be one is:
-    what delivers mail has to know its users. Raises `pop3d.auth.AuthError`, `pop3d.auth.AuthUnavailable`, and
-    `ConfigError` for a plug-in.
-    """
-    names = [*map(UserNames.of(config.auth), users)]
-    dovecot = config.auth.backend == "dovecot"
-    if config.auth.backend in ("pam", "oauth") or (dovecot and _asked(config).userdb_socket is None):
-        return [Account(name) if _may_be_a_user(name) else None for name in names]
-    return asyncio.run(_accounts_known(config, names))
-
-
-def _may_be_a_user(name: str) -> bool:
-    try:
-        check_user_name(name)
-    except ValueError:
-        return False
-    return True
-
-
-async def _accounts_known(config: Config, names: Sequence[str]) -> list[Account | None]:
-    users: Authenticator
-    if config.auth.backend == "file":
-        try:
-            users = UsersFile(config.auth.users, names=UserNames.of(config.auth))
-        except AuthError as fault:  # somebody mends the file, and no mail is to come back meanwhile
-            raise AuthUnavailable(str(fault)) from None
-    elif config.auth.backend == "postgres":
-        users = postgres_users(config)
-    elif config.auth.backend == "dovecot":
-        users = dovecot_users(config)
-    else:
-        users = _plugin_authenticator(config)
-    try:
-        if not isinstance(users, KnowsUsers):
-            lacks = f"{config.auth.backend!r} cannot say who there is: it lacks the method `account`"
-            raise AuthError(f"`auth.backend`: {lacks}; deliver into the Maildir by other means")
-        return [await users.account(name) for name in names]
-    finally:
-        await users.close()
-
-
-def _plugin_authenticator(config: Config) -> Authenticator:
-    # what methods it has is looked at; what they take and return is its author's affair
-    return cast("Authenticator", _plugin(config, AUTHENTICATORS, ("authenticate", "reload", "close")))
-
-
-def postgres_users(config: Config, salts: bytes | None = None) -> PostgresUsers:
-    """Users as ``[auth.postgres]`` says."""
-    from pop3d.auth.postgres import PostgresUsers  # of an extra, which the configuration has looked for
-
-    auth = config.auth
-    assert auth.postgres is not None
-    return PostgresUsers(
-        auth.postgres.conninfo.get_secret_value(),
-        auth.postgres.query,
-        salts,
-        latin1_passwords=auth.latin1_passwords,
-        timeout=auth.postgres.timeout,
-        names=UserNames.of(auth),
-    )
-
-
-def dovecot_users(config: Config) -> DovecotUsers:
-    """Users as ``[auth.dovecot]`` says."""
-    asked = _asked(config)
-    homes = "{home}" in config.store.path + config.store.deleted + config.store.control
-    return DovecotUsers(asked.socket, asked.userdb_socket, homes=homes, seconds_max=asked.timeout)
-
-
-def _asked(config: Config) -> Dovecot:
-    return config.auth.dovecot or Dovecot()
 
 
 def postgres_store(config: Config) -> PostgresStore:
@@ -222,23 +141,12 @@ def _extra_missing(what: str, extra: str, fault: ModuleNotFoundError) -> AuthErr
 
 def _store(config: Config) -> Store:
     if config.store.is_plugin:
-        return cast("Store", _plugin(config, STORES, ("open",)))
+        return cast("Store", plugin_of(config, STORES, ("open",)))
     if config.store.backend == "memory":
         return MemoryStore()
     if config.store.backend == "postgres":
         return postgres_store(config)
     return maildir_store(config, config.state)
-
-
-def _plugin(config: Config, group: str, methods: tuple[str, ...]) -> object:
-    """The plug-in of ``[store]`` or ``[auth]``."""
-    table, found = ("store", config.store) if group == STORES else ("auth", config.auth)
-    folder = config.file.absolute().parent if config.file is not None else Path.cwd()
-    try:
-        with acting(config.owner):
-            return plugin(group, table, found.backend, found.options, folder, methods, config.trusted)
-    except PluginError as fault:
-        raise ConfigError([f"{config.file or folder}: {text}" for text in fault.faults]) from None
 
 
 def maildir_store(config: Config, state: Path | None) -> MaildirStore:

@@ -1,18 +1,14 @@
-"""The command line of pop3d: what can be typed, and how a command's end becomes an exit code."""
+"""The command line of pop3d: what can be typed."""
 
 from __future__ import annotations
 
-import os
-import sys
-import traceback
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from pop3d.config import ConfigError
-from pop3d.errors import CommandError
+from pop3d.ending import ended
 from pop3d.exit_status import ExitStatus
 from pop3d.system.process import no_core
 
@@ -269,37 +265,16 @@ def cert_create(
 def main() -> NoReturn:
     """The program: exits with an `ExitStatus`."""
     no_core()
+    ended(_typed, lambda: _debug)
+
+
+def _typed() -> object:
     try:
-        status = app(standalone_mode=False)
-    except ConfigError as fault:
-        _complain(*fault.faults)
-        status = ExitStatus.CONFIG
-    except CommandError as fault:
-        _complain(*str(fault).splitlines())
-        status = fault.status
-    except (KeyboardInterrupt, typer.Abort):
-        status = ExitStatus.INTERRUPTED
+        return app(standalone_mode=False)
+    except typer.Abort:
+        return ExitStatus.INTERRUPTED
     except typer.Exit as done:
-        status = done.exit_code
-    except Exception as fault:
-        status = _unexpected(fault)
-    sys.exit(status if isinstance(status, int) else 0)
-
-
-def _unexpected(fault: Exception) -> int:
-    """A usage error of typer's, which knows how to show itself, or a fault of ours."""
-    if callable(show := getattr(fault, "show", None)):
-        show()
-        return int(getattr(fault, "exit_code", ExitStatus.USAGE))
-    if _debug or os.environ.get("POP3D_DEBUG"):
-        traceback.print_exception(fault)
-    _complain(f"a fault of ours: {type(fault).__name__}: {fault}; run with --debug for details, and please report it")
-    return ExitStatus.SOFTWARE
-
-
-def _complain(*lines: str) -> None:
-    for line in lines:
-        print(f"pop3d: {line}", file=sys.stderr)
+        return done.exit_code
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from pop3d.auth import Account
 from pop3d.config import Config
 from pop3d.stores import StoreError
 from pop3d.stores.maildir.delivery import deliver
+from pop3d.stores.maildir.paths import mailbox_path
 from pop3d.stores.maildir.seen_mailboxes import SeenMailboxes, is_there
-from pop3d.stores.maildir.store import mailbox_path
 from pop3d.stores.quota import Quota, quota_of
 
 __all__ = ["DeliverLater", "InMaildir", "InPostgres", "MessageRefused", "NoMailbox", "Recipient", "recipient_of"]

@@ -37,9 +37,9 @@ ENGINE = [
 DAEMON = [
     {"exit_status", "extras", "observe", "postgres", "registry", "system", "uidl_format"},
     {"config", "errors", "net"},
-    {"abuse", "auth", "key_pairs"},
+    {"abuse", "auth", "ending", "key_pairs"},
     {"logins", "plugins", "policy", "stores"},
-    {"expiry", "imports", "recipients", "store_contract"},
+    {"accounts", "expiry", "imports", "recipients", "store_contract"},
     {"lmtp", "session"},
     {"server"},
     {"assembly", "testing"},

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from typing import Final, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, runtime_checkable
 
-from pop3core.answers import NoSecret, PlainSecret, ScramSecret
-from pop3core.events import Credential
-from pop3core.sasl.base import SecretKind
 from pop3d.auth.user_limits import NO_LIMITS, UserLimits
+
+if TYPE_CHECKING:  # whoever only delivers mail does without the engine
+    from pop3core.answers import NoSecret, PlainSecret, ScramSecret
+    from pop3core.events import Credential
+    from pop3core.sasl.base import SecretKind
+    from pop3d.auth.cannot_serve import CannotServe
 
 __all__ = [
     "Account",
@@ -60,11 +63,6 @@ class Account:
     networks: tuple[Network, ...] = ()
     forbidden: str = ""
     limits: UserLimits = NO_LIMITS
-
-
-@dataclass(frozen=True, slots=True)
-class CannotServe(NoSecret):
-    """There is such a user, whose secret does not serve this mechanism. The client sees what it sees of `NoSecret`."""
 
 
 class Authenticator(Protocol):
@@ -151,3 +149,11 @@ def check_user_name(name: str) -> None:
         raise ValueError('a user name has no "/" and no ":"')
     if name.startswith("."):
         raise ValueError("a user name does not begin with a dot")
+
+
+def __getattr__(name: str) -> object:
+    if name == "CannotServe":
+        from pop3d.auth.cannot_serve import CannotServe
+
+        return CannotServe
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

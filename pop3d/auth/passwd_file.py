@@ -18,7 +18,7 @@ from typing import Final
 from pop3d.auth import check_user_name
 from pop3d.auth.extra_fields import ExtraFields, read_extra_fields
 from pop3d.auth.passwords import LockedSecret, parse_secret
-from pop3d.auth.stored import StoredUser
+from pop3d.auth.stored_user import StoredUser
 
 __all__ = ["Line", "entry_of", "lines_in", "lines_of", "user_of"]
 

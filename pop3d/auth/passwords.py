@@ -4,6 +4,9 @@ Pure computation, some of it slow on purpose: `pop3d.auth.hashing` says where it
 secret is read, for a line of the users file must not be able to hold up a core for long.
 
 Here are Argon2, SCRAM and PBKDF2, and which module has the rest: `pop3d.auth.crypt_hashes` and `pop3d.auth.digests`.
+
+The engine's SASL is imported where it is used: reading a secret needs none of it, and `pop3d deliver`, a process for
+each message, does no more.
 """
 
 from __future__ import annotations
@@ -15,13 +18,10 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import argon2
 
-from pop3core.sasl.base import SaslError, SecretKind
-from pop3core.sasl.prep import prepared
-from pop3core.sasl.scram import verifier
 from pop3d.auth.crypt_hashes import CRYPT_FORMS, CRYPT_SCHEMES, crypt_cost, crypt_matches, lacks_extra, read_crypt
 from pop3d.auth.digests import DIGESTS, decoded, digest_matches, read_digest
 from pop3d.auth.schemes import (
@@ -41,6 +41,9 @@ from pop3d.auth.schemes import (
     Secret,
     UnknownScheme,
 )
+
+if TYPE_CHECKING:
+    from pop3core.sasl.base import SecretKind
 
 __all__ = [
     "ARGON2ID",
@@ -84,8 +87,10 @@ _BASE64: Final = r"[A-Za-z0-9+/]+={0,2}"
 _VERIFIER = re.compile(rf"([0-9]{{1,7}}),({_BASE64}),({_BASE64}),({_BASE64})")
 _PBKDF2 = re.compile(r"\$1\$([^$]{1,64})\$([0-9]{1,7})\$([0-9A-Fa-f]{40})")  # as Dovecot writes it: salt, rounds, SHA-1
 
-DUMMY: Final = _HASHER.hash("nobody knows this one")
-"""What an unknown user's password is checked against, so that it costs what a known one's costs."""
+DUMMY: Final = "$argon2id$v=19$m=19456,t=2,p=1$lwJx2ihb9Ad7BSWo2JEsRQ$9tcbaewwY9Em+eFUfhM05uAl3nxY70FoFng0adJ17lI"
+"""What an unknown user's password is checked against, so that it costs what a known one's costs: as `_HASHER` makes it,
+but a random salt and digest, of no password. Written down, since to hash one costs each process 30 ms and 19 MiB.
+"""
 
 _OTHER_NAMES: Final = {"CLEAR": PLAIN, "CLEARTEXT": PLAIN, "SHA": SHA1, "LDAP-MD5": PLAIN_MD5}
 _ENCODINGS: Final = {"": "", "B64": "BASE64", "BASE64": "BASE64", "HEX": "HEX"}
@@ -190,6 +195,9 @@ def serves(secret: Secret, kind: SecretKind) -> bool:
         return kind == "SCRAM-SHA-256"
     if secret.scheme != PLAIN:
         return False
+    from pop3core.sasl.base import SaslError
+    from pop3core.sasl.prep import prepared
+
     try:
         prepared(secret.value.encode())
     except SaslError:
@@ -221,7 +229,9 @@ class Verifier:
 
     @classmethod
     def made(cls, password: bytes, salt: bytes, iterations: int = _SCRAM_ITERATIONS) -> Verifier:
-        """From a password, by SHA-256. Takes milliseconds."""
+        """From a password, by SHA-256. Takes milliseconds. Raises `SaslError` for one that SASLprep refuses."""
+        from pop3core.sasl.scram import verifier
+
         return cls(salt, iterations, *verifier(password, salt, iterations))
 
 
@@ -265,6 +275,8 @@ def hashed(secret: str, scheme: str = ARGON2ID) -> str:
     if scheme == ARGON2ID:
         return f"{{{ARGON2ID}}}{_HASHER.hash(secret)}"
     if scheme == SCRAM:
+        from pop3core.sasl.base import SaslError
+
         try:
             made = Verifier.made(secret.encode(), os.urandom(16))
         except SaslError as fault:
@@ -285,6 +297,8 @@ def matches(stored: Secret, password: bytes) -> bool:
     """Whether ``password``, octets as sent, is the one stored. A secret that cannot be checked matches nothing."""
     if len(password) > PASSWORD_OCTETS_MAX:
         return False
+    from pop3core.sasl.base import SaslError
+
     if stored.scheme == PLAIN:
         return hmac.compare_digest(stored.value.encode(), password)
     if stored.scheme in DIGESTS:

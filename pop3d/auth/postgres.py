@@ -16,7 +16,8 @@ from pop3d.auth import AuthUnavailable, check_user_name
 from pop3d.auth.extra_fields import ExtraFields, read_extra_fields
 from pop3d.auth.names import UserNames, spelled
 from pop3d.auth.passwords import LockedSecret, Secret, lacks_extra, parse_secret
-from pop3d.auth.stored import SecretTally, StoredPasswords, StoredUser
+from pop3d.auth.stored import SecretTally, StoredPasswords
+from pop3d.auth.stored_user import StoredUser
 from pop3d.auth.user_limits import UserLimits, read_limit_columns
 from pop3d.postgres import TIMEOUT, Database, DatabaseFault
 

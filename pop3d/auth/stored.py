@@ -15,42 +15,19 @@ import abc
 import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from pop3core.answers import NoSecret, PlainSecret, ScramSecret
 from pop3core.events import Credential, Password, ProofFailed, Verified
 from pop3core.sasl.base import SecretKind
 from pop3d.auth import Account, CannotServe
-from pop3d.auth.extra_fields import ExtraFields
 from pop3d.auth.hashing import Hashing, variants
 from pop3d.auth.invented import USUAL, InventedUsers, Shape
 from pop3d.auth.names import AS_IS, UserNames, spelled
 from pop3d.auth.passwords import DUMMY, Verifier, cost_of, lacks_extra, serves, verifier_of
 from pop3d.auth.schemes import ARGON2ID, PLAIN, SCHEMES, Secret
+from pop3d.auth.stored_user import StoredUser
 
-__all__ = ["SecretTally", "StoredPasswords", "StoredUser"]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredUser:
-    """A user as stored. ``fields``: which fields of a line behind the secret are filled in, by their names.
-
-    ``secret``: None when it cannot be used, for which ``fault`` is the reason: nobody logs in as this user, by no
-    mechanism, and trying costs what an unknown user costs. ``extra``: what restricts the user.
-    """
-
-    name: str
-    secret: Secret | None
-    home: str | None
-    fields: tuple[str, ...] = ()
-    extra: ExtraFields = field(default_factory=ExtraFields)
-    fault: str = ""
-
-    @property
-    def account(self) -> Account:
-        """Who that is, with what may forbid a login."""
-        forbidden = self.fault or self.extra.forbidden
-        return Account(self.name, self.home, self.extra.networks, forbidden, self.extra.limits)
+__all__ = ["SecretTally", "StoredPasswords"]
 
 
 class StoredPasswords(abc.ABC):

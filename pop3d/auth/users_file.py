@@ -18,8 +18,19 @@ from pop3d.auth.names import AS_IS, UserNames
 from pop3d.auth.passwd_file import Line, entry_of, lines_in, lines_of, user_of
 from pop3d.auth.passwords import hashed
 from pop3d.auth.schemes import ARGON2ID
-from pop3d.auth.stored import SecretTally, StoredPasswords, StoredUser
+from pop3d.auth.stored import SecretTally, StoredPasswords
+from pop3d.auth.stored_user import StoredUser
 from pop3d.auth.user_limits import UserLimits
+from pop3d.auth.users_lookup import (
+    FILE_OCTETS_MAX,
+    clash_of,
+    decoded_lines,
+    nothing_readable,
+    serves_login,
+    too_large,
+    unreadable,
+    without_users,
+)
 from pop3d.auth.users_summary import UsersSummary, bounded, summarized
 from pop3d.system.atomic_edit import edit
 
@@ -36,8 +47,6 @@ __all__ = [
 ]
 
 log = logging.getLogger("pop3d.users")
-
-_FILE_OCTETS_MAX = 64 * 1024 * 1024  # some hundred thousand users; more belong into a database
 
 
 class UserExists(Exception):
@@ -58,22 +67,14 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             return _text(file, path)
     except OSError as fault:
-        raise _unreadable(path, fault) from None
-
-
-def _unreadable(path: Path, fault: OSError) -> AuthError:
-    return AuthError(f"users file {path}: {fault.strerror}; make it with `pop3d user add`")
-
-
-def _too_large(path: Path) -> AuthError:
-    return AuthError(f"users file {path}: larger than {_FILE_OCTETS_MAX} octets")
+        raise unreadable(path, fault) from None
 
 
 def _text(file: BinaryIO, path: Path) -> str:
     """What is not UTF-8 is kept as surrogates, so that it can be written again octet for octet."""
-    octets = file.read(_FILE_OCTETS_MAX + 1)
-    if len(octets) > _FILE_OCTETS_MAX:
-        raise _too_large(path)
+    octets = file.read(FILE_OCTETS_MAX + 1)
+    if len(octets) > FILE_OCTETS_MAX:
+        raise too_large(path)
     return octets.decode("utf-8", "surrogateescape")
 
 
@@ -132,9 +133,9 @@ class UsersFile(StoredPasswords):
         there is no user at all: such a file is being made, or was lost.
         """
         if not self._users.entries:
-            raise AuthUnavailable(self._without_users)
+            raise AuthUnavailable(without_users(self._path))
         if (clash := self._users.index.clashes.get(name)) is not None:
-            raise AuthUnavailable(f"{self._path}: {_clash(clash, name)}")
+            raise AuthUnavailable(f"{self._path}: {clash_of(clash, name)}")
         return await super().account(name)
 
     async def reload(self) -> None:
@@ -146,10 +147,6 @@ class UsersFile(StoredPasswords):
         self.tell_faults()
         await asyncio.to_thread(before.clear)
 
-    @property
-    def _without_users(self) -> str:
-        return f"users file {self._path}: it has no users; add one with `pop3d user add`"
-
     def _usable(self, *, may_be_empty: bool = False) -> _Users:
         """What the file has now. A user who is locked on purpose was read well, or nobody could lock the last one."""
         entries: dict[str, str] = {}
@@ -159,10 +156,10 @@ class UsersFile(StoredPasswords):
 
         def taken() -> Iterator[Line]:
             nonlocal first, readable
-            for line in lines_in(_lines(self._path)):
+            for line in lines_in(decoded_lines(self._path)):
                 first = first or line
                 if (user := line.user) is not None:
-                    readable = readable or line.locked or not line.fault
+                    readable = readable or serves_login(line)
                     entries[user.name] = line.entry
                     limits.add(user.extra.limits)
                     if user.secret is not None:
@@ -171,38 +168,19 @@ class UsersFile(StoredPasswords):
 
         summary = summarized(taken())
         if first is None and not may_be_empty:
-            raise AuthError(self._without_users)
+            raise nothing_readable(self._path, None)
         if first is not None and not readable:
-            raise AuthError(f"users file {self._path}: no line can be read; line {first.number}: {first.fault}")
+            raise nothing_readable(self._path, first)
         return _Users(entries, NameIndex(entries, self._names), secrets, limits, summary)
 
     def tell_faults(self) -> None:
         """In the log: who cannot log in, and what of the file has no effect."""
         if not self._users.entries:
-            log.warning("%s", self._without_users)
+            log.warning("%s", without_users(self._path))
         clashes = self._users.index.clashes.items()
-        told = (f"{_clash(users, name)}: none of them can log in" for name, users in clashes)
+        told = (f"{clash_of(users, name)}: none of them can log in" for name, users in clashes)
         for text in (*bounded(told), *self._users.summary.told()):
             log.warning("%s: %s", self._path, text)
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """The lines of a file, one at a time. Raises `AuthError`. Blocking."""
-    octets = 0
-    try:
-        with path.open("rb") as file:
-            while line := file.readline(_FILE_OCTETS_MAX + 1):
-                octets += len(line)
-                if octets > _FILE_OCTETS_MAX:
-                    raise _too_large(path)
-                yield line.removesuffix(b"\n").decode("utf-8", "surrogateescape")
-    except OSError as fault:
-        raise _unreadable(path, fault) from None
-
-
-def _clash(users: list[str], name: str) -> str:
-    spellings = " and ".join(map(repr, users))
-    return f"{spellings} are one name, {name!r}, by `auth.usernames` and `default_domain`"
 
 
 # --- editing ---

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pop3d.assembly import by_pam, dovecot_users, postgres_store, postgres_users, with_tokens
+from pop3d.accounts import dovecot_users, postgres_users
+from pop3d.assembly import by_pam, postgres_store, with_tokens
 from pop3d.auth import Authenticator, AuthError
 from pop3d.commands.finding import CheckFinding, fault, mode_faults, warning
 from pop3d.config import Config, OAuth, Pam

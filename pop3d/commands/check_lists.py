@@ -13,8 +13,8 @@ from pop3d.stores import StoreError
 from pop3d.stores.maildir.folders import open_folder
 from pop3d.stores.maildir.foreign_uids import LIST_FILES, foreign_list
 from pop3d.stores.maildir.id_sources import list_faults
+from pop3d.stores.maildir.paths import mailbox_path
 from pop3d.stores.maildir.seen_mailboxes import SeenMailboxes
-from pop3d.stores.maildir.store import mailbox_path
 from pop3d.uidl_format import UidSource
 
 __all__ = ["ForeignLists"]

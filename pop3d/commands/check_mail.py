@@ -13,7 +13,7 @@ from typing import Final
 
 from pop3d.assembly import maildir_store
 from pop3d.auth import Account
-from pop3d.auth.stored import StoredUser
+from pop3d.auth.stored_user import StoredUser
 from pop3d.commands import check_missing, check_names
 from pop3d.commands.check_compressed import CompressedMail
 from pop3d.commands.check_lists import ForeignLists
@@ -21,8 +21,8 @@ from pop3d.commands.finding import CheckFinding, counted, fault, warning
 from pop3d.config import Config
 from pop3d.stores import MaildropBusy, StoreError
 from pop3d.stores.maildir.folders import open_folder
+from pop3d.stores.maildir.paths import mailbox_path
 from pop3d.stores.maildir.seen_mailboxes import SeenMailboxes, mailboxes_root
-from pop3d.stores.maildir.store import mailbox_path
 from pop3d.system.folders import open_inside
 
 __all__ = ["mail"]

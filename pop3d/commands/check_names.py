@@ -12,13 +12,13 @@ from typing import Final
 from pop3d.auth import Account, AuthError, AuthUnavailable, check_user_name
 from pop3d.auth.name_index import NameIndex
 from pop3d.auth.names import UserNames
-from pop3d.auth.stored import StoredUser
+from pop3d.auth.stored_user import StoredUser
 from pop3d.auth.users_file import Line
 from pop3d.commands.finding import CheckFinding, counted, fault
 from pop3d.config import Config
 from pop3d.stores import StoreError
+from pop3d.stores.maildir.paths import mailbox_path
 from pop3d.stores.maildir.seen_mailboxes import is_there, mailboxes_root
-from pop3d.stores.maildir.store import mailbox_path
 
 __all__ = ["clashes", "other_spellings", "unreachable"]
 

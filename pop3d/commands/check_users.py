@@ -11,12 +11,12 @@ from pop3d.auth.extra_fields import FieldMeaning, meaning_of
 from pop3d.auth.passwd_file import Line
 from pop3d.auth.passwords import PROVED_BY, serves
 from pop3d.auth.schemes import PLAIN, Secret
-from pop3d.auth.stored import StoredUser
+from pop3d.auth.stored_user import StoredUser
 from pop3d.auth.users_summary import UsersSummary, named, summarized
 from pop3d.commands.finding import CheckFinding, counted, fault, mode_faults, warning
 from pop3d.config import Config, are_one_mailbox
 from pop3d.stores import StoreError
-from pop3d.stores.maildir.store import mailbox_path
+from pop3d.stores.maildir.paths import mailbox_path
 
 __all__ = ["users"]
 

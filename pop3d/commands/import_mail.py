@@ -30,7 +30,7 @@ from pop3d.stores.maildir.destination import MaildirDestination, new_stamp
 from pop3d.stores.maildir.folders import open_folder
 from pop3d.stores.maildir.foreign_uids import foreign_list
 from pop3d.stores.maildir.kept_ids import KeptIds
-from pop3d.stores.maildir.store import mailbox_path
+from pop3d.stores.maildir.paths import mailbox_path
 from pop3d.system.state_folder import KEEP
 from pop3d.uidl_format import UidSource
 

@@ -25,8 +25,8 @@ from pop3d.stores.maildir.delivery import sizes_in
 from pop3d.stores.maildir.folders import named_below, open_folder
 from pop3d.stores.maildir.kept_ids import KeptIds
 from pop3d.stores.maildir.mailbox_records import MailboxRecords
+from pop3d.stores.maildir.paths import mailbox_path
 from pop3d.stores.maildir.seen_mailboxes import SeenMailboxes, is_there
-from pop3d.stores.maildir.store import mailbox_path
 from pop3d.stores.quota import quota_of
 from pop3d.system.folders import open_inside
 from pop3d.system.state_folder import KEEP

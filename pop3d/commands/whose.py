@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from pop3d.assembly import accounts_of
+from pop3d.accounts import accounts_of
 from pop3d.auth import Account, AuthError, AuthUnavailable
 from pop3d.config import Config
 from pop3d.errors import CommandError

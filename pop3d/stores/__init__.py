@@ -12,12 +12,14 @@ session.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from pop3core.answers import Content
-from pop3core.maildrop import Listing
-from pop3core.replies import Code
 from pop3d.auth import Account
+
+if TYPE_CHECKING:  # whoever only delivers mail does without the engine
+    from pop3core.answers import Content
+    from pop3core.maildrop import Listing
+    from pop3core.replies import Code
 
 __all__ = [
     "Closes",

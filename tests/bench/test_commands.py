@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import __main__ as engine
-from tests.bench import beside, clients, features, growth, servers, tricks
+from tests.bench import beside, clients, deliver, features, growth, servers, tricks
 from tests.bench.servers import TEXT, message, on_the_wire
 from tests.bench.workloads import ROWS
 from tests.interop import dovecot
@@ -138,3 +138,8 @@ def test_the_table_of_clients_is_that_of_the_page(
     assert table[-1].endswith("| 1.00 | 1.00 | - | 9 |")
     shown = [line.split(" | ")[0] for line in page.partition(table[1])[2].strip().splitlines()[: len(clients.CLIENTS)]]
     assert shown == [row.split(" | ")[0] for row in table[2:]]
+
+
+def test_the_cost_of_a_delivery(capsys: pytest.CaptureFixture[str]) -> None:
+    deliver.main(["--users", "2", "--runs", "1"])
+    assert "CPU in ms" in capsys.readouterr().out

@@ -11,6 +11,7 @@ from pop3core import maildrop, server
 
 @pytest.mark.parametrize("name", pop3core.__all__)
 def test_every_name_is_there(name: str) -> None:
+    assert hasattr(pop3core, name)  # which imports its module
     homes = [module for word, module in sys.modules.items() if word.startswith("pop3core.") and hasattr(module, name)]
     assert homes
     assert {id(getattr(module, name)) for module in homes} == {id(getattr(pop3core, name))}
@@ -27,7 +28,10 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         pop3core.Servers  # type: ignore[attr-defined]  # noqa: B018
 
 
-def test_a_client_does_without_the_servers_half() -> None:
-    program = "import sys, pop3core; pop3core.ClientConnection; print('pop3core.server' in sys.modules)"
+def test_nobody_imports_more_than_is_asked_for() -> None:
+    program = (
+        "import sys, pop3core.framing; print('pop3core.client' in sys.modules);"
+        " pop3core.ClientConnection; print('pop3core.server' in sys.modules)"
+    )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert ran.stdout == "False\n"
+    assert ran.stdout == "False\nFalse\n"

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from pop3core.answers import Content
-from pop3d.auth import Account, check_user_name
+from pop3d.auth import Account
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
 from pop3d.stores.maildir.age import older_than
 from pop3d.stores.maildir.compressed import NotMail
@@ -40,6 +40,7 @@ from pop3d.stores.maildir.id_sources import IdSources
 from pop3d.stores.maildir.identity import ListedFiles, listed_now
 from pop3d.stores.maildir.memory_cache import RecentScans, Stamps, at_rest, stamps_at_once, stamps_of
 from pop3d.stores.maildir.nowait import is_local, open_cached
+from pop3d.stores.maildir.paths import mailbox_path
 from pop3d.stores.maildir.reader import MessageReader, scratch
 from pop3d.stores.maildir.removal import Removal, SoftDelete, mark_seen
 from pop3d.stores.maildir.scan import Scan, ScanOptions, scan
@@ -49,7 +50,7 @@ from pop3d.system.flocks import flock_holder
 from pop3d.system.state_folder import CACHE
 from pop3d.uidl_format import UidSource
 
-__all__ = ["MaildirMaildrop", "MaildirOptions", "MaildirStore", "mailbox_path"]
+__all__ = ["MaildirMaildrop", "MaildirOptions", "MaildirStore"]
 
 log = logging.getLogger("pop3d.maildir")
 
@@ -61,20 +62,6 @@ _LARGE: Final = 1_000  # messages from which on a listing is kept although no si
 
 _Found: TypeAlias = tuple[Scan, Stamps]
 """What was listed, and how the folders were before."""
-
-
-def mailbox_path(template: str, account: Account) -> str:
-    """A user's mailbox by the configured path. Raises `StoreError` when the name, or its home, cannot be in a path."""
-    try:
-        check_user_name(account.name)
-    except ValueError as fault:
-        raise StoreError("this mailbox cannot be opened", code="SYS/PERM", detail=str(fault)) from None
-    if "{home}" in template and not account.home:
-        raise StoreError("this mailbox cannot be opened", code="SYS/PERM", detail="the user has no home")
-    local, _, domain = account.name.partition("@")
-    if "{domain}" in template and domain in ("", ".", ".."):
-        raise StoreError("this mailbox cannot be opened", code="SYS/PERM", detail="the user has no domain")
-    return template.format(user=account.name, local=local, domain=domain, home=account.home)
 
 
 @dataclass(frozen=True, slots=True)

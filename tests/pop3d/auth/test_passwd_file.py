@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pop3d.auth.passwd_file import lines_of
-from pop3d.auth.stored import StoredUser
+from pop3d.auth.stored_user import StoredUser
 
 
 def users_of(text: str) -> dict[str, StoredUser]:

@@ -9,7 +9,17 @@ import pytest
 from pop3core.events import Password
 from pop3d.auth import crypt_hashes
 from pop3d.auth.crypt_hashes import lacks_extra
-from pop3d.auth.passwords import PASSWORD_OCTETS_MAX, UnknownScheme, cost_of, hashed, matches, parse_secret
+from pop3d.auth.passwords import (
+    ARGON2ID,
+    DUMMY,
+    PASSWORD_OCTETS_MAX,
+    Secret,
+    UnknownScheme,
+    cost_of,
+    hashed,
+    matches,
+    parse_secret,
+)
 from pop3d.auth.users_file import UsersFile
 
 # of "secret", with the program that made each
@@ -164,3 +174,11 @@ async def test_an_unknown_user_costs_what_most_cost(tmp_path: Path, monkeypatch:
     assert cost_of(parse_secret(MADE_ELSEWHERE[6])) == ("SHA256-CRYPT", "$5$rounds=1000")
     assert cost_of(parse_secret(SHA512)) == ("SHA512-CRYPT", "$6")
     assert cost_of(parse_secret(hashed("x", "SCRAM-SHA-256"))) == ("SCRAM-SHA-256", "4096")
+
+
+def test_an_unknown_user_costs_what_a_new_one_costs() -> None:
+    """The one that is written down has the parameters of those that are made."""
+    new = parse_secret(hashed("x"))
+    assert cost_of(Secret(ARGON2ID, DUMMY)) == cost_of(new)
+    assert len(DUMMY) == len(new.value)
+    assert not matches(Secret(ARGON2ID, DUMMY), b"x")

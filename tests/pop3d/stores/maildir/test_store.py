@@ -15,7 +15,8 @@ from pop3d.store_contract import ALICE, StoreContract, content
 from pop3d.stores import MaildropBusy, ReadsNow, Store, StoreError
 from pop3d.stores.maildir import nowait
 from pop3d.stores.maildir.folders import open_folder
-from pop3d.stores.maildir.store import MaildirOptions, MaildirStore, mailbox_path
+from pop3d.stores.maildir.paths import mailbox_path
+from pop3d.stores.maildir.store import MaildirOptions, MaildirStore
 from tests.maildirs import make_maildir
 
 
