@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
-import ipaddress
 import logging
 import os
 import resource
@@ -17,7 +16,7 @@ from dataclasses import replace
 
 from pop3core.limits import Limits as ProtocolLimits
 from pop3core.server import ServerConfig
-from pop3d.abuse.addresses import Trusted
+from pop3d.abuse.addresses import Trusted, is_within
 from pop3d.abuse.connection_limits import ConnectionLimits
 from pop3d.abuse.known_users import KnownUsers
 from pop3d.abuse.login_delays import LoginDelays
@@ -28,6 +27,7 @@ from pop3d.config import Config, Listen
 from pop3d.expiry import SteadyClock
 from pop3d.net.certificates import ClientName
 from pop3d.net.channel import Channel
+from pop3d.net.listening import bound, give_up_lost_clients
 from pop3d.net.tls import ServerTls
 from pop3d.net.transport import Transport
 from pop3d.observe.log import refused_connection
@@ -150,10 +150,11 @@ class Server:
         def accepted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             self._accepted(Transport(writer), listen)
 
+        sockets = activated or await asyncio.to_thread(bound, listen.host, listen.port, reuse_port=listen.reuse_port)
+        for sock in sockets:
+            give_up_lost_clients(sock, self._limits.lost_after, self._limits.write_timeout)
         start = functools.partial(asyncio.start_server, accepted, backlog=_ACCEPTED_AT_ONCE, start_serving=False)
-        if activated:
-            return [await start(sock=sock) for sock in activated]
-        return [await start(listen.host, listen.port, reuse_port=listen.reuse_port or None)]
+        return [await start(sock=sock) for sock in sockets]
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
@@ -231,7 +232,7 @@ class Server:
         session = ServerSession(self._services(listen), channel)
         if self._draining:
             refusal: str | None = "shutting down"
-        elif listen.proxy_protocol and not _is_trusted(channel.peer, listen):
+        elif listen.proxy_protocol and not is_within(channel.peer, listen.trusted_proxies):
             refusal = "not one of trusted_proxies"
         else:
             refusal = self._connection_limits.admit(session, proxied=listen.proxy_protocol)
@@ -310,15 +311,6 @@ class Server:
         for server in self._listeners:
             server.close()
         self._listeners.clear()
-
-
-def _is_trusted(address: str, listen: Listen) -> bool:
-    """Whether a proxy may say for whom it speaks."""
-    try:
-        own = ipaddress.ip_address(address)
-    except ValueError:  # the peer was gone before it could be asked
-        return False
-    return any(own in network for network in listen.trusted_proxies)
 
 
 def _connections_possible(wanted: int) -> int:

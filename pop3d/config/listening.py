@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pop3d.config.base import Model, Network, is_loopback
+from pop3d.config.base import ANY, Host, Model, Network, is_loopback
 
 __all__ = ["Certificates", "Listen", "Sni", "Tls"]
 
@@ -19,7 +19,7 @@ _SERVER_NAME: Final = re.compile(r"(\*\.)?[a-zA-Z0-9_-]{1,63}(\.[a-zA-Z0-9_-]{1,
 class Listen(Model):
     """``[[listen]]``: where to accept connections."""
 
-    host: str = "0.0.0.0"  # noqa: S104  # a mail server is there for others
+    host: Host = ANY  # a mail server is there for others
     port: Annotated[int, Field(ge=0, le=65_535)] = 995  # RFC 8314 §7.1
     tls: Literal["implicit", "starttls", "none"] = "implicit"  # RFC 8314 §1.1, §4: preferred
     insecure: bool = False
