@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from pop3d.abuse.known_users import KnownUsers
 from pop3d.accounts import dovecot_users, plugin_authenticator, plugin_of, postgres_users
-from pop3d.auth import Authenticator, AuthError, KeepsSecrets
+from pop3d.auth import Authenticator, AuthError, KeepsSecrets, KnowsUsers
 from pop3d.auth.names import UserNames
 from pop3d.auth.passwords import PROVED_BY
 from pop3d.auth.users_file import UsersFile

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
-import ipaddress
 import logging
 import os
 import resource
@@ -20,7 +19,7 @@ from typing import Any
 
 from pop3core.limits import Limits as ProtocolLimits
 from pop3core.server import ServerConfig
-from pop3d.abuse.addresses import Trusted
+from pop3d.abuse.addresses import Trusted, is_within
 from pop3d.abuse.connection_limits import ConnectionLimits
 from pop3d.abuse.known_users import KnownUsers
 from pop3d.abuse.login_delays import LoginDelays
@@ -33,6 +32,7 @@ from pop3d.lmtp.listener import LmtpConnections
 from pop3d.lmtp.session import LmtpSession
 from pop3d.net.certificates import ClientName
 from pop3d.net.channel import Channel
+from pop3d.net.listening import bound, give_up_lost_clients
 from pop3d.net.tls import ServerTls
 from pop3d.net.transport import Transport
 from pop3d.observe.log import refused_connection
@@ -185,21 +185,21 @@ class Server:
 
         start = functools.partial(asyncio.start_server, accepted, backlog=_ACCEPTED_AT_ONCE, start_serving=False)
         if listen.path is not None:
-            if not activated:
-                unix = self._bound_unix(listen, listen.path)
-                self._unix.append(unix)
-                activated = [unix.sock]
+            sockets = activated or [self._bound_unix(listen, listen.path)]
             keep: dict[str, Any] = {}  # asyncio of Python 3.13 would remove the file, and systemd's is not ours
             if sys.version_info >= (3, 13) and isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
                 keep = {"cleanup_socket": False}
             start = functools.partial(
                 asyncio.start_unix_server, accepted, backlog=_ACCEPTED_AT_ONCE, start_serving=False, **keep
             )
-        if activated:
-            return [await start(sock=sock) for sock in activated]
-        return [await start(listen.host, listen.port, reuse_port=listen.reuse_port or None)]
+        else:
+            host, port, shared = listen.host, listen.port, listen.reuse_port
+            sockets = activated or await asyncio.to_thread(bound, host, port, reuse_port=shared)
+            for sock in sockets:
+                give_up_lost_clients(sock, self._limits.lost_after, self._limits.write_timeout)
+        return [await start(sock=sock) for sock in sockets]
 
-    def _bound_unix(self, listen: Listen, path: Path) -> UnixListener:
+    def _bound_unix(self, listen: Listen, path: Path) -> socket.socket:
         """Root gives the socket to whom it will become. Raises OSError."""
         try:
             group = -1 if listen.group is None else group_id(listen.group)
@@ -208,7 +208,9 @@ class Server:
             raise OSError(str(fault)) from None
         owner = (-1, group) if becomes is None else (becomes.uid, becomes.gid if group == -1 else group)
         with acting(self._config.owner):
-            return UnixListener.bound(path, int(listen.mode, 8), (-1, group) if self._config.owner else owner)
+            unix = UnixListener.bound(path, int(listen.mode, 8), (-1, group) if self._config.owner else owner)
+        self._unix.append(unix)
+        return unix.sock
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
@@ -299,7 +301,7 @@ class Server:
         session = ServerSession(self._services(listen), channel)
         if self._draining:
             refusal: str | None = "shutting down"
-        elif listen.proxy_protocol and not _is_trusted(channel.peer, listen):
+        elif listen.proxy_protocol and not is_within(channel.peer, listen.trusted_proxies):
             refusal = "not one of trusted_proxies"
         else:
             refusal = self._connection_limits.admit(session, proxied=listen.proxy_protocol)
@@ -383,15 +385,6 @@ class Server:
             unix.remove()
         self._listeners.clear()
         self._unix.clear()
-
-
-def _is_trusted(address: str, listen: Listen) -> bool:
-    """Whether a proxy may say for whom it speaks."""
-    try:
-        own = ipaddress.ip_address(address)
-    except ValueError:  # the peer was gone before it could be asked
-        return False
-    return any(own in network for network in listen.trusted_proxies)
 
 
 def _connections_possible(wanted: int, others: int) -> int:

@@ -204,7 +204,7 @@ class ServerSession:
         except HandshakeFailed as fault:
             reason = f"TLS handshake failed: {fault}"
         except ConnectionGone:
-            reason = "the client is gone"
+            reason = "the client answers no more" if self._channel.vanished else "the client is gone"
         except Exception:
             log.exception("a session ended by a fault of ours")
         finally:

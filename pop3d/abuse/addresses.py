@@ -8,13 +8,13 @@ from __future__ import annotations
 import functools
 import ipaddress
 from collections.abc import Iterable
-from typing import Final, TypeAlias
+from typing import Final
+
+from pop3d.system.ip_addresses import IpNetwork, unmapped
 
 __all__ = ["Source", "Trusted", "is_within", "network_of", "source_of"]
 
 _KEPT: Final = 4096  # addresses whose networks are remembered; an address has 45 characters at most
-
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Source(str):
@@ -51,12 +51,9 @@ def _network(address: str, prefix: int) -> str:
 def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """An address without its zone; one of IPv4 that is written as one of IPv6, as one of IPv4."""
     try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
+        return unmapped(ipaddress.ip_address(address.partition("%")[0]))
     except ValueError:
         return None
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        return ip.ipv4_mapped
-    return ip
 
 
 class Trusted:
@@ -64,14 +61,14 @@ class Trusted:
 
     __slots__ = ("_networks",)
 
-    def __init__(self, networks: Iterable[Network] = ()) -> None:
+    def __init__(self, networks: Iterable[IpNetwork] = ()) -> None:
         self._networks = tuple(networks)
 
     def __contains__(self, address: str) -> bool:
         return bool(self._networks) and is_within(address, self._networks)
 
 
-def is_within(address: str, networks: Iterable[Network]) -> bool:
+def is_within(address: str, networks: Iterable[IpNetwork]) -> bool:
     """Whether an address is in one of ``networks``; what is no IP address is in none."""
     ip = _parsed(address)
     return ip is not None and any(ip in network for network in networks)

@@ -22,6 +22,7 @@ from typing import Final
 
 from pop3d.auth import Network
 from pop3d.auth.user_limits import NO_LIMITS, UserLimits, read_user_limits
+from pop3d.system.ip_addresses import IpNetwork, unmapped_network
 
 __all__ = ["FIELDS", "ExtraFields", "FieldMeaning", "FieldRow", "allowed_networks", "meaning_of", "read_extra_fields"]
 
@@ -201,15 +202,11 @@ def allowed_networks(text: str) -> tuple[tuple[Network, ...], list[str]]:
         if one == "local":
             continue
         try:
-            network = ipaddress.ip_network(one, strict=False)
+            network: IpNetwork = ipaddress.ip_network(one, strict=False)
         except ValueError:
             wrong.append(one)
             continue
-        if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
-            mapped = network.network_address.ipv4_mapped
-            if mapped is not None:
-                network = ipaddress.IPv4Network((int(mapped), network.prefixlen - 96))
-        networks.append(network)
+        networks.append(unmapped_network(network))
     return tuple(networks), wrong
 
 

@@ -18,6 +18,7 @@ from typing import Final
 
 from pop3d.commands.finding import CheckFinding, fault, warning
 from pop3d.config import Config
+from pop3d.net.listening import NO_FAMILY, addresses_of, open_socket
 from pop3d.server import ListenError
 from pop3d.system.privileges import group_id
 from pop3d.system.unix_socket import is_stale
@@ -53,16 +54,11 @@ def listeners(config: Config) -> Iterator[CheckFinding]:
     all_wanted: list[_Wanted] = []
     for where, host, port, reuse_port in asked:
         try:
-            found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        except (
-            OSError,
-            UnicodeError,
-        ) as trouble:  # UnicodeError: a name that cannot be one, which no resolver is asked
-            known = trouble if isinstance(trouble, OSError) else OSError(trouble.args[-1])
-            yield CheckFinding(True, f"{where}: {ListenError(host, port, known)}")
+            addresses = addresses_of(host, port)
+        except OSError as trouble:
+            yield CheckFinding(True, f"{where}: {ListenError(host, port, trouble)}")
             continue
-        addresses = tuple(dict.fromkeys((int(family), str(address[0])) for family, _, _, _, address in found))
-        all_wanted.append(_Wanted(where, host, port, reuse_port, addresses))
+        all_wanted.append(_Wanted(where, host, port, reuse_port, tuple(addresses)))
     for number, listen in enumerate(config.listen, 1):
         if listen.path is not None:
             yield from _unix(f"[[listen]] number {number}", listen.path, listen.group)
@@ -107,10 +103,14 @@ def _same(one: tuple[int, str], other: tuple[int, str]) -> bool:
 
 
 def _bound(wanted: _Wanted) -> Iterator[CheckFinding]:
+    missing: list[OSError] = []
     for family, address in wanted.addresses:
         try:
-            _bind(family, address, wanted)
+            open_socket((family, address), wanted.port, reuse_port=wanted.reuse_port).close()
         except OSError as trouble:
+            if trouble.errno in NO_FAMILY:
+                missing.append(trouble)
+                continue
             text = f"{wanted.where}: {ListenError(wanted.host, wanted.port, trouble)}"
             if trouble.errno == errno.EADDRINUSE:
                 yield from _taken(text, family, address, wanted)
@@ -119,17 +119,8 @@ def _bound(wanted: _Wanted) -> Iterator[CheckFinding]:
             else:
                 yield CheckFinding(True, text)
             return
-
-
-def _bind(family: int, address: str, wanted: _Wanted) -> None:
-    """As asyncio does. Raises OSError."""
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if wanted.reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((address, wanted.port))
+    if len(missing) == len(wanted.addresses):
+        yield CheckFinding(True, f"{wanted.where}: {ListenError(wanted.host, wanted.port, missing[0])}")
 
 
 def _taken(text: str, family: int, address: str, wanted: _Wanted) -> Iterator[CheckFinding]:

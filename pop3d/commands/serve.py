@@ -20,6 +20,7 @@ from pop3d.commands.configured import configured
 from pop3d.config import Config, is_loopback
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
+from pop3d.net.listening import bound
 from pop3d.observe.log import configure, unraisable
 from pop3d.observe.log_thread import beside
 from pop3d.renewal import Renewal
@@ -155,7 +156,7 @@ async def _exposed(config: Config, server: Server, metrics: Metrics | None) -> E
 
     exposition = Exposition(metrics.registry, lambda: server.serving)
     try:
-        await exposition.start(config.metrics.host, config.metrics.port)
+        await exposition.start(await asyncio.to_thread(bound, config.metrics.host, config.metrics.port))
     except OSError as fault:
         raise ListenError(config.metrics.host, config.metrics.port, fault) from None
     for host, port in exposition.addresses:

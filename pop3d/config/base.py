@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import importlib.util
 import ipaddress
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from pop3d.extras import install_line
+from pop3d.system.ip_addresses import IpNetwork, unmapped, unmapped_network
 
-__all__ = ["Exchangeable", "Model", "Network", "Plugin", "Postgres", "checked_conninfo", "is_loopback"]
+__all__ = [
+    "ANY",
+    "Exchangeable",
+    "Host",
+    "Model",
+    "Network",
+    "Plugin",
+    "Postgres",
+    "checked_conninfo",
+    "host_of",
+    "is_loopback",
+]
 
 
 class Model(BaseModel):
@@ -23,10 +44,10 @@ Plugin = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]*$", max_len
 """The name of an entry point, or a dotted path; see `pop3d.plugins`."""
 
 
-def _network(text: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+def _network(text: object) -> IpNetwork:
     try:
         if isinstance(text, str):
-            return ipaddress.ip_network(text)
+            return unmapped_network(ipaddress.ip_network(text))
     except ValueError:
         pass
     raise ValueError(
@@ -34,7 +55,29 @@ def _network(text: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     )
 
 
-Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, PlainValidator(_network)]
+Network = Annotated[IpNetwork, PlainValidator(_network)]
+
+ANY: Final = "*"
+"""The host that means all addresses of this machine, of IPv4 and of IPv6."""
+
+
+def host_of(text: str) -> str:
+    """An address as it is written shortest, without brackets; or a name, or `ANY`, which is also what ``""`` means."""
+    bracketed = text.startswith("[") and text.endswith("]")
+    inner = text[1:-1] if bracketed else text
+    address, percent, zone = inner.partition("%")
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        if any(character in text for character in "[]:"):
+            raise ValueError(
+                'no such address; say one like "192.0.2.1" or "2001:db8::1", a name, or "*" for all of this machine'
+            ) from None
+        return inner or ANY
+    return f"{unmapped(ip)}{percent}{zone}"
+
+
+Host = Annotated[str, AfterValidator(host_of)]
 
 
 class Exchangeable(Model):
@@ -92,6 +135,6 @@ def checked_conninfo(conninfo: SecretStr) -> SecretStr:
 def is_loopback(host: str) -> bool:
     """True for an address, or name, of this machine that no other can reach."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return unmapped(ipaddress.ip_address(host)).is_loopback
     except ValueError:
         return host == "localhost"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pop3d.config.base import Model, Network, is_loopback
+from pop3d.config.base import ANY, Host, Model, Network, is_loopback
 
 __all__ = ["Certificates", "Listen", "Sni", "Tls"]
 
@@ -21,7 +21,7 @@ class Listen(Model):
     """``[[listen]]``: where to accept connections. ``mode`` and ``group``: of the Unix socket at ``path``."""
 
     protocol: Literal["pop3", "lmtp"] = "pop3"
-    host: str = "0.0.0.0"  # noqa: S104  # a mail server is there for others
+    host: Host = ANY  # a mail server is there for others
     port: Annotated[int, Field(ge=0, le=65_535)] = 995  # RFC 8314 §7.1
     tls: Literal["implicit", "starttls", "none"] = "implicit"  # RFC 8314 §1.1, §4: preferred
     insecure: bool = False

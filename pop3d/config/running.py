@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pop3d.config.base import Model
+from pop3d.config.base import Model, host_of
 from pop3d.extras import install_line
 
 __all__ = ["Limits", "Log", "Metrics"]
@@ -27,6 +27,7 @@ class Limits(Model):
     login_timeout: Seconds = 45
     write_timeout: Seconds = 60
     lmtp_connections: Count = 100
+    lost_after: Annotated[float, Field(ge=3, le=86_400)] = 90  # three probes, a second apart, are the least
     idle_timeout: Seconds = 600  # RFC 1939 §3: at least ten minutes
     bad_commands: Count = 20
     max_auth_failures: Count = 3
@@ -60,7 +61,8 @@ class Metrics(Model):
     def _host_and_port(cls, listen: str) -> str:
         host, _, port = listen.rpartition(":")
         if not host or (":" in host) != (host[0] == "[" and host[-1] == "]"):
-            raise ValueError('say host and port, such as "127.0.0.1:9195" or "[::1]:9195"')
+            raise ValueError('say host and port, such as "127.0.0.1:9195", "[::1]:9195" or "*:9195"')
+        host_of(host)
         if not port.isascii() or not port.isdecimal() or int(port) > 65_535:
             raise ValueError("a port is a number up to 65535")
         return listen
@@ -73,8 +75,8 @@ class Metrics(Model):
 
     @property
     def host(self) -> str:
-        """Where to listen, without brackets."""
-        return self.listen.rpartition(":")[0].strip("[]")
+        """Where to listen: see `pop3d.config.base.host_of`."""
+        return host_of(self.listen.rpartition(":")[0])
 
     @property
     def port(self) -> int:

@@ -86,6 +86,11 @@ class Channel:
         return header
 
     @property
+    def vanished(self) -> bool:
+        """True when the peer answered no more, and the system gave it up."""
+        return self._transport.vanished
+
+    @property
     def reading(self) -> bool:
         """True while a `read`, a `listen` or a `handshake` waits for the peer."""
         return self._transport.reading

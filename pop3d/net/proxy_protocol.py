@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from pop3d.system.ip_addresses import unmapped
+
 __all__ = ["ProxiedTls", "ProxyError", "ProxyHeader", "ProxyParser", "crc32c"]
 
 V1_OCTETS_MAX: Final = 107
@@ -125,7 +127,7 @@ def _text_header(line: bytes) -> ProxyHeader:
         raise ProxyError("an address has no scope")
     try:
         kind(destination)
-        return ProxyHeader(_plain(kind(source)), int(port))
+        return ProxyHeader(str(unmapped(kind(source))), int(port))
     except ValueError:
         raise ProxyError(f"{family} has addresses of another form") from None
 
@@ -137,10 +139,10 @@ def _binary_header(octets: bytes, kind: int) -> ProxyHeader:
     address, port = None, 0
     if kind == 0x11:
         source, port = struct.unpack_from("!4s4xH", octets, _V2_FIXED)
-        address = _plain(ipaddress.IPv4Address(source))
+        address = str(ipaddress.IPv4Address(source))
     elif kind == 0x21:
         source, port = struct.unpack_from("!16s16xH", octets, _V2_FIXED)
-        address = _plain(ipaddress.IPv6Address(source))
+        address = str(unmapped(ipaddress.IPv6Address(source)))
     tls: ProxiedTls | None = None
     authority = ""
     seen: set[int] = set()
@@ -197,12 +199,6 @@ def _authority(value: bytes) -> str:
         return value.decode("utf-8")
     except UnicodeDecodeError:
         raise ProxyError("an authority is UTF-8") from None
-
-
-def _plain(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-    """As text; an IPv4 address in IPv6's clothes comes out as itself, so that limits see one client and not two."""
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
 
 
 def _crc_table() -> tuple[int, ...]:

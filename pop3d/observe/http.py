@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Final
@@ -28,22 +29,23 @@ class Exposition:
 
     def __init__(self, registry: CollectorRegistry, serving: Callable[[], bool]) -> None:
         self._registry, self._serving = registry, serving
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._visits: dict[asyncio.Task[None], None] = {}  # the oldest first
 
-    async def start(self, host: str, port: int) -> None:
-        """Listen. Raises OSError."""
-        self._server = await asyncio.start_server(self._visit, host, port, limit=_REQUEST_OCTETS_MAX)
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Listen at sockets that are bound."""
+        for sock in sockets:
+            self._servers.append(await asyncio.start_server(self._visit, sock=sock, limit=_REQUEST_OCTETS_MAX))
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
         """Where it listens, as bound: host and port."""
-        return [sock.getsockname()[:2] for sock in self._server.sockets] if self._server is not None else []
+        return [sock.getsockname()[:2] for server in self._servers for sock in server.sockets]
 
     async def close(self) -> None:
         """End it at once."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         visits = list(self._visits)
         for task in visits:
             task.cancel()

@@ -106,16 +106,20 @@ def _as_text(value: Value) -> str:
 
 
 class _Text(logging.Formatter):
-    _last = 0, ""  # a second, and what it is called
+    """The time is local, with its offset from UTC: whoever reads it elsewhere (a container's host) is not misled."""
+
+    _last = 0, "", ""  # a second, what it is called, and the offset of the time zone in it
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         # as logging does it, but the calendar is asked once a second
-        second, told = self._last  # one object: more than one thread comes here
+        second, told, offset = self._last  # one object: more than one thread comes here
         if second != int(record.created):
             second = int(record.created)
-            told = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
-            self._last = second, told
-        return f"{told},{int(record.msecs):03}"
+            local = time.localtime(second)
+            told, offset = time.strftime("%Y-%m-%d %H:%M:%S", local), time.strftime("%z", local)
+            offset = f"{offset[:3]}:{offset[3:5]}"  # as RFC 3339 has it
+            self._last = second, told, offset
+        return f"{told}.{int(record.msecs):03}{offset}"
 
     def format(self, record: logging.LogRecord) -> str:
         # an event has made its values harmless, each by itself and within bounds

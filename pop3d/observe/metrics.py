@@ -26,6 +26,7 @@ LIMIT_OF: Final = {
     "no TLS handshake in time": "handshake_timeout",
     "no login in time": "login_timeout",
     "the client takes nothing": "write_timeout",
+    "the client answers no more": "lost_after",
     "autologout": "idle_timeout",
     "too many bad commands": "bad_commands",
     "too many failed logins": "max_auth_failures",

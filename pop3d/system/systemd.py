@@ -33,7 +33,7 @@ class Listener(Protocol):
 
     @property
     def host(self) -> str:
-        """An address, or a name."""
+        """An address, or a name; ``*``: all addresses."""
         ...
 
     @property
@@ -143,8 +143,9 @@ def _listening(descriptor: int) -> socket.socket:
 def matched(sockets: Sequence[socket.socket], listen: Sequence[Listener]) -> dict[int, list[socket.socket]]:
     """For each of ``listen``, by its index, the sockets of its port; those that get none bind for themselves.
 
-    Of several with one port the socket's own address decides. Raises `ActivationError` for a socket that belongs to
-    none, and for one that would take passwords in clear text from others than this machine.
+    Of several with one port the socket's own address decides; one of all addresses goes to ``*`` then. Raises
+    `ActivationError` for a socket that belongs to none, and for one that would take passwords in clear text from others
+    than this machine.
     """
     found: dict[int, list[socket.socket]] = {}
     for handed in sockets:
@@ -155,7 +156,10 @@ def matched(sockets: Sequence[socket.socket], listen: Sequence[Listener]) -> dic
         where = f"systemd handed over a socket on {host} port {port}"
         candidates = [index for index, one in enumerate(listen) if one.path is None and one.port == port]
         if len(candidates) > 1:
-            candidates = [index for index in candidates if listen[index].host == host]
+            own = [index for index in candidates if listen[index].host == host]
+            candidates = own or [
+                index for index in candidates if listen[index].host == "*" and ip_address(host).is_unspecified
+            ]
         if len(candidates) != 1:
             raise ActivationError(f"{where}, which belongs to no [[listen]]: add one with this port, or remove it")
         one = listen[candidates[0]]

@@ -37,7 +37,7 @@ def matched(tmp_path: Path):
 NAMES = [
     b"alice",
     b"x ip=192.0.2.66 user=y",
-    b'"}\n2026-11-23 07:10:12,101 WARNING authentication failed ip=192.0.2.66 user=y',
+    b'"}\n2026-11-23 07:10:12.101+00:00 WARNING authentication failed ip=192.0.2.66 user=y',
     b'\n{"time": "2026-11-23T07:10:12.101Z", "level": "warning", "event": "authentication failed", "ip": "192.0.2.6", ',
     "jörg\u2028\x1b[31m".encode(),
 ]
@@ -69,5 +69,7 @@ def test_fail2ban_finds_the_address_and_no_other(site: Site, matched, form: str)
 
 def test_fail2ban_reads_the_journal_too(matched) -> None:
     # what fail2ban makes of a journal entry, with the journal's time before it
-    line = "2026-11-23 07:10:12,101 WARNING authentication failed ip=2001:db8::7 user=root"
+    line = "2026-11-23 07:10:12.101+00:00 WARNING authentication failed ip=2001:db8::7 user=root"
+    older = line.replace(".101+00:00", ",101")  # as versions before had it
+    assert matched(f"{older}\n") == ["2001:db8::7"]
     assert matched(f"Nov 23 07:10:12 host pop3d[17]: {line}\n{line}\n") == ["2001:db8::7"] * 2

@@ -84,8 +84,10 @@ async def site(
 
 
 @asynccontextmanager
-async def connected(server: Server) -> AsyncIterator[Client]:
-    reader, writer = await asyncio.open_connection(*server.addresses[0])
+async def connected(server: Server, host: str = "") -> AsyncIterator[Client]:
+    """A client of the first listener; ``host``: by that address of it."""
+    address, port = server.addresses[0]
+    reader, writer = await asyncio.open_connection(host or address, port)
     greeting = (await reader.readline()).decode()
     try:
         yield Client(reader, writer, greeting)

@@ -290,6 +290,32 @@ def test_files_of_tls_are_beside_the_configuration(tmp_path: Path) -> None:
     assert tls.sni[0].hosts == ("a.example",)
 
 
+@pytest.mark.parametrize(
+    ("written", "host"),
+    [
+        ("[::1]", "::1"),
+        ("::1", "::1"),
+        ("0:0:0:0:0:0:0:1", "::1"),
+        ("::ffff:127.0.0.1", "127.0.0.1"),
+        ("", "*"),
+        ("*", "*"),
+        ("localhost", "localhost"),
+    ],
+)
+def test_hosts_in_their_spellings(tmp_path: Path, written: str, host: str) -> None:
+    listen = f'[[listen]]\nhost = "{written}"\ntls = "none"\ninsecure = true\n'
+    metrics = f'[metrics]\nlisten = "{written if written in ("*", "localhost", "[::1]") else "[::1]"}:9195"\n'
+    config = load(write(tmp_path, listen + metrics))
+    assert config.listen[0].host == host
+    assert config.metrics is not None and config.metrics.host == (host if written in ("*", "localhost") else "::1")
+
+
+@pytest.mark.parametrize("host", ["[127.0.0.1", "[mail.example.org]", "::1::", "127.0.0.1:995"])
+def test_hosts_that_are_none(tmp_path: Path, host: str) -> None:
+    told = faults(tmp_path, f'[[listen]]\nhost = "{host}"\ntls = "none"\ninsecure = true\n')
+    assert "`listen.host`: no such address; say one like" in told[0]
+
+
 def test_listeners_behind_a_proxy(tmp_path: Path) -> None:
     networks = "trusted_proxies = ['127.0.0.1', '2001:db8::/32']"
     config = load(write(tmp_path, f"{BASE}\n[[listen]]\nproxy_protocol = true\n{networks}"))

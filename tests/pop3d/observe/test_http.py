@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from prometheus_client import CollectorRegistry
 
+from pop3d.net.listening import bound
 from pop3d.observe import http as exposition
 from pop3d.observe.http import Exposition
 
@@ -14,7 +15,7 @@ from pop3d.observe.http import Exposition
 @contextlib.asynccontextmanager
 async def exposed(serving: bool = True) -> AsyncIterator[int]:
     served = Exposition(CollectorRegistry(), lambda: serving)
-    await served.start("127.0.0.1", 0)
+    await served.start(bound("127.0.0.1", 0))
     try:
         yield served.addresses[0][1]
     finally:

@@ -5,6 +5,7 @@ import json
 import logging
 import poplib
 import re
+import time
 from array import array
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from pop3cli.net.session import Session
 from pop3cli.net.tls import client_context
 from pop3core.maildrop import Listing, PackedOctets
 from pop3core.sasl import login, plain, scram
-from pop3d.observe.log import Event, _Refusals, configure, failed_login, sanitized, session_line
+from pop3d.observe.log import Event, _Refusals, _Text, configure, failed_login, sanitized, session_line
 from pop3d.observe.report import SessionReport
 from tests.interop.test_mechanisms import end_point
 from tests.site import Daemon, Site
@@ -75,13 +76,35 @@ def test_nothing_from_outside_forges_a_line(capsys: pytest.CaptureFixture[str], 
 NAMES = st.text(st.characters() | st.sampled_from('\n\r\0\x1b"\\ =\u2028\u202e\udc80-'), max_size=700)
 
 
+@pytest.mark.parametrize(
+    ("zone", "time_told"),
+    [
+        ("UTC", "2026-11-23 07:10:12.101+00:00"),
+        ("Asia/Kolkata", "2026-11-23 12:40:12.101+05:30"),
+        ("XYZ3:30", "2026-11-23 03:40:12.101-03:30"),
+    ],
+)
+def test_the_time_has_its_zone(zone: str, time_told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        record = logging.makeLogRecord({"msg": "x", "levelname": "INFO", "created": 1795417812.1012, "msecs": 101.2})
+        formatter = _Text("%(asctime)s")
+        assert formatter.format(record) == f"{time_told} INFO x"
+        record.msecs = 7.9
+        assert formatter.format(record) == f"{time_told.replace('.101', '.007')} INFO x"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @given(NAMES)
 def test_whatever_the_name_a_text_line_has_these_fields_and_no_others(name: str) -> None:
     line = formatted(Event("authentication failed", ip="192.0.2.1", user=name, n=3), "text")
     assert line.isprintable()
     assert line.splitlines() == [line]
     value = r'"(?:[^"\\]|\\.)*"|[^\s"\\=]+'
-    found = re.fullmatch(rf".{{23}} WARNING authentication failed ip=192\.0\.2\.1 user=({value}) n=3", line)
+    found = re.fullmatch(rf".{{29}} WARNING authentication failed ip=192\.0\.2\.1 user=({value}) n=3", line)
     assert found
     assert len(found[1].encode()) <= 514
     if not name:

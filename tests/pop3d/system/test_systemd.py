@@ -236,6 +236,10 @@ def test_of_two_with_one_port_the_address_decides_and_clear_text_stays_at_home()
         assert matched([home], listen) == {1: [home]}
         with pytest.raises(ActivationError, match="belongs to no"):
             matched([home], [listen[0], listen[0].model_copy(update={"host": "192.0.2.1"})])
+        anywhere = [Listen(port=open_port), Listen(host="127.0.0.1", port=open_port)]
+        assert matched([world], anywhere) == {0: [world]}
+        with pytest.raises(ActivationError, match="belongs to no"):
+            matched([home], [Listen(port=port), Listen(host="127.0.0.2", port=port)])
         clear = Listen(host="127.0.0.1", port=open_port, tls="none")
         with pytest.raises(ActivationError, match="bind it to loopback"):
             matched([world], [clear])
