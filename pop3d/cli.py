@@ -200,6 +200,42 @@ def mailbox(
         command.show(user, config, as_json=as_json)
 
 
+AsJson = Annotated[bool, typer.Option("--json", help="JSON, an object a line.")]
+
+
+@app.command()
+def who(
+    whom: Annotated[str, typer.Argument(metavar="[USER|ADDRESS]", help="A user, an address or a network.")] = "",
+    config: Config = None,
+    everybody: Annotated[bool, typer.Option("--all", help="Also connections that have not logged in.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show who is connected. Exit code 69: no daemon runs."""
+    from pop3d.commands.sessions import who as run
+
+    run(whom, config, everybody=everybody, as_json=as_json)
+
+
+@app.command()
+def kick(
+    whom: Annotated[str, typer.Argument(metavar="USER|ADDRESS", help="A user, an address or a network.")],
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """End sessions now; nothing is deleted. Exit code 67: there are none; 69: no daemon runs."""
+    from pop3d.commands.sessions import kick as run
+
+    run(whom, config, as_json=as_json)
+
+
+@app.command()
+def status(config: Config = None, as_json: AsJson = False) -> None:
+    """Show how the daemon is. Exit code 69: none runs."""
+    from pop3d.commands.status import status as run
+
+    run(config, as_json=as_json)
+
+
 Users = Annotated[Path | None, typer.Option(help="The users file; default: the configuration's.", metavar="FILE")]
 Scheme = Annotated[
     str | None,

@@ -44,6 +44,7 @@ DAEMON = [
     {"server"},
     {"assembly", "testing"},
     {"renewal"},
+    {"control"},
     {"commands"},
     {"cli"},
     {"", "__main__"},
