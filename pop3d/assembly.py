@@ -39,6 +39,7 @@ __all__ = [
     "plugin_faults",
     "postgres_store",
     "postgres_users",
+    "users_and_store",
     "with_tokens",
 ]
 
@@ -61,6 +62,13 @@ def assemble(config: Config, observer: Observer | None = None, tls: ServerTls | 
     tls = tls or tls_of(config)
     with acting(config.owner):
         return Server(config, authenticator, store, tls, observer, KnownUsers(config.state), secret)
+
+
+def users_and_store(config: Config) -> tuple[Authenticator, Store]:
+    """What a server asks at a login, for who wants to know what it would say. Raises as `assemble` does."""
+    with acting(config.owner):
+        store = _store(config)
+    return _authenticator(config), store
 
 
 def plugin_faults(config: Config) -> list[str]:

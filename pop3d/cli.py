@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from importlib.metadata import version
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -280,6 +281,29 @@ def user_remove(name: User, config: Config = None, users: Users = None) -> None:
     from pop3d.commands.user import remove
 
     remove(name, config=config, users=users)
+
+
+@user_app.command("test")
+def user_test(
+    name: Annotated[str, typer.Argument(help="The name, as a client says it.")],
+    config: Config = None,
+    address: Annotated[
+        str, typer.Option("--from", help="The client's address; default: any that may.", metavar="ADDRESS")
+    ] = "",
+    clear: Annotated[bool, typer.Option("--clear-text", help="As if the client had no TLS.")] = False,
+    password_stdin: PasswordStdin = False,
+) -> None:
+    """Try a login as the daemon would check it, step by step. Exit code 67: unknown user; 77: refused; 75: later."""
+    from pop3d.commands.try_login import try_login
+
+    raise typer.Exit(try_login(name, config, address=_address(address), clear=clear, password_stdin=password_stdin))
+
+
+def _address(text: str) -> str:
+    try:
+        return text and str(ip_address(text))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no IP address", param_hint="--from") from None
 
 
 @user_app.command("list")
