@@ -34,6 +34,7 @@ __all__ = [
     "maildir_store",
     "plugin_faults",
     "postgres_store",
+    "users_and_store",
     "with_tokens",
 ]
 
@@ -56,6 +57,13 @@ def assemble(config: Config, observer: Observer | None = None, tls: ServerTls | 
     tls = tls or tls_of(config)
     with acting(config.owner):
         return Server(config, authenticator, store, tls, observer, KnownUsers(config.state), secret)
+
+
+def users_and_store(config: Config) -> tuple[Authenticator, Store]:
+    """What a server asks at a login, for who wants to know what it would say. Raises as `assemble` does."""
+    with acting(config.owner):
+        store = _store(config)
+    return _authenticator(config), store
 
 
 def plugin_faults(config: Config) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -196,6 +197,42 @@ def mailbox(
         command.show(user, config, as_json=as_json)
 
 
+AsJson = Annotated[bool, typer.Option("--json", help="JSON, an object a line.")]
+
+
+@app.command()
+def who(
+    whom: Annotated[str, typer.Argument(metavar="[USER|ADDRESS]", help="A user, an address or a network.")] = "",
+    config: Config = None,
+    everybody: Annotated[bool, typer.Option("--all", help="Also connections that have not logged in.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show who is connected. Exit code 69: no daemon runs."""
+    from pop3d.commands.sessions import who as run
+
+    run(whom, config, everybody=everybody, as_json=as_json)
+
+
+@app.command()
+def kick(
+    whom: Annotated[str, typer.Argument(metavar="USER|ADDRESS", help="A user, an address or a network.")],
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """End sessions now; nothing is deleted. Exit code 67: there are none; 69: no daemon runs."""
+    from pop3d.commands.sessions import kick as run
+
+    run(whom, config, as_json=as_json)
+
+
+@app.command()
+def status(config: Config = None, as_json: AsJson = False) -> None:
+    """Show how the daemon is. Exit code 69: none runs."""
+    from pop3d.commands.status import status as run
+
+    run(config, as_json=as_json)
+
+
 Users = Annotated[Path | None, typer.Option(help="The users file; default: the configuration's.", metavar="FILE")]
 Scheme = Annotated[
     str | None,
@@ -240,6 +277,29 @@ def user_remove(name: User, config: Config = None, users: Users = None) -> None:
     from pop3d.commands.user import remove
 
     remove(name, config=config, users=users)
+
+
+@user_app.command("test")
+def user_test(
+    name: Annotated[str, typer.Argument(help="The name, as a client says it.")],
+    config: Config = None,
+    address: Annotated[
+        str, typer.Option("--from", help="The client's address; default: any that may.", metavar="ADDRESS")
+    ] = "",
+    clear: Annotated[bool, typer.Option("--clear-text", help="As if the client had no TLS.")] = False,
+    password_stdin: PasswordStdin = False,
+) -> None:
+    """Try a login as the daemon would check it, step by step. Exit code 67: unknown user; 77: refused; 75: later."""
+    from pop3d.commands.try_login import try_login
+
+    raise typer.Exit(try_login(name, config, address=_address(address), clear=clear, password_stdin=password_stdin))
+
+
+def _address(text: str) -> str:
+    try:
+        return text and str(ip_address(text))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no IP address", param_hint="--from") from None
 
 
 @user_app.command("list")

@@ -23,7 +23,7 @@ from pop3d.config import Limits
 from pop3d.net.channel import Channel
 from pop3d.observe.log import failed_login, refused_login, unserved_login
 
-__all__ = ["Logins"]
+__all__ = ["Logins", "why_forbidden"]
 
 log = logging.getLogger("pop3d.logins")
 
@@ -147,13 +147,9 @@ class Logins:
         """The account; or None, and why somebody who proved to be its user may not log in."""
         if account is None:
             return None, ""
-        if account.forbidden:
-            return None, account.forbidden
-        if account.networks and not is_within(self._channel.peer, account.networks):
-            return None, "not from this network"
-        if account.limits.require_tls and not (self._channel.secure or self._channel.secure_by_proxy):
-            return None, "not without TLS"  # RFC 2595 §2.3
-        return account, ""
+        secure = not account.limits.require_tls or self._channel.secure or self._channel.secure_by_proxy
+        reason = why_forbidden(account, self._channel.peer, secure=secure)
+        return (None, reason) if reason else (account, "")
 
     def _refused(self, credential: Credential, reason: str, *, served: bool) -> LoginRejected:
         """The same to the client whatever the ``reason``, which only the log has."""
@@ -182,6 +178,17 @@ class Logins:
             self._waits = None
             for one in waits:
                 one.cancel()
+
+
+def why_forbidden(account: Account, address: str, *, secure: bool) -> str:
+    """Why somebody who proved to be this user may not log in from there; empty: nothing forbids it."""
+    if account.forbidden:
+        return account.forbidden
+    if account.networks and not is_within(address, account.networks):
+        return "not from this network"
+    if account.limits.require_tls and not secure:
+        return "not without TLS"  # RFC 2595 §2.3
+    return ""
 
 
 def _unavailable(fault: AuthUnavailable) -> LoginRejected:

@@ -26,7 +26,7 @@ from pop3d.abuse.login_delays import LoginDelays
 from pop3d.abuse.login_throttle import LoginThrottle
 from pop3d.auth import Authenticator, KnowsUsers
 from pop3d.auth.names import UserNames
-from pop3d.config import Config, Listen
+from pop3d.config import Config, Limits, Listen
 from pop3d.expiry import SteadyClock
 from pop3d.lmtp.listener import LmtpConnections
 from pop3d.lmtp.session import LmtpSession
@@ -234,6 +234,37 @@ class Server:
         """All that runs now."""
         lmtp = self._lmtp.sessions.items() if self._lmtp is not None else ()
         return dict((*self._sessions.items(), *lmtp))
+
+    @property
+    def names(self) -> UserNames:
+        """What is made of a name that a client says."""
+        return self._names
+
+    @property
+    def limits(self) -> Limits:
+        """What holds, which may be less than what is configured."""
+        return self._limits
+
+    @property
+    def unauthenticated(self) -> int:
+        """How many connections have not logged in."""
+        return self._connection_limits.unauthenticated
+
+    def open_sessions(self) -> list[ServerSession]:
+        """All that are open now, also those that have not logged in; the oldest first."""
+        return list(self._sessions)
+
+    async def end(self, sessions: Sequence[ServerSession], reason: str) -> None:
+        """End sessions now, and wait until what they hold is free; nothing is deleted but by an UPDATE under way."""
+        for number, session in enumerate(sessions, 1):
+            session.abort(reason)
+            if number % _ENDED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        until = time.monotonic() + _CUT
+        for start in range(0, len(sessions), _ENDED_AT_ONCE):
+            tasks = [self._sessions.get(session) for session in sessions[start : start + _ENDED_AT_ONCE]]
+            if left := [task for task in tasks if task is not None]:
+                await asyncio.wait(left, timeout=max(0.0, until - time.monotonic()))
 
     @property
     def serving(self) -> bool:

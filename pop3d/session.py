@@ -59,7 +59,7 @@ from pop3d.net.certificates import ClientName
 from pop3d.net.channel import Channel, ConnectionGone, HandshakeFailed, ProxyError
 from pop3d.net.tls import ServerTls
 from pop3d.observe.log import Event, mailbox_in_use, refused_connection, session_line
-from pop3d.observe.report import Observer, SessionReport
+from pop3d.observe.report import Observer, SessionReport, SessionView
 from pop3d.policy import Policy
 from pop3d.registry import Registry
 from pop3d.stores import Maildrop, MaildropBusy, RemovalFailed, Store, StoreError
@@ -136,6 +136,7 @@ class ServerSession:
         "_since",
         "_started",
         "_step",
+        "_updates",
         "deadline",
         "user",
     )
@@ -155,6 +156,7 @@ class ServerSession:
         self._expired = 0
         self._step: _Step = None  # what was heard last leads to
         self._octets_in = self._octets_out = 0
+        self._updates = False  # in the UPDATE state
         self._since: float | None = None  # seconds of `time.monotonic` when the login was accepted
         self.user: str | None = None
         """Who has logged in, as the store knows them, not as the client spelled it; None before."""
@@ -189,6 +191,34 @@ class ServerSession:
     def since(self) -> float:
         """When it logged in: Unix time by the clock as it is now."""
         return time.time() - self.seconds
+
+    @property
+    def view(self) -> SessionView:
+        """How it is now."""
+        now, channel, summary = time.monotonic(), self._channel, self._conn.summary
+        waits = self._overdue == self._idle_too_long and channel.reading
+        connected = time.time() - (now - self._started)
+        return SessionView(
+            user=self.user,
+            address=channel.peer,
+            tls=channel.tls_version,
+            mechanism=summary.mechanism,
+            connected=connected,
+            since=None if self._since is None else connected + (self._since - self._started),
+            idle=max(0.0, now - (self.deadline - self._services.limits.idle_timeout)) if waits else 0.0,
+            state=self._state(),
+            commands=summary.commands,
+            retrieved=summary.retrieved,
+            retrieved_octets=summary.retrieved_octets,
+            octets_in=self._octets_in,
+            octets_out=self._octets_out,
+        )
+
+    def _state(self) -> str:
+        if self.user is not None:
+            return "UPDATE" if self._updates else "TRANSACTION"
+        greets = self._overdue in (self._header_too_slow, self._handshake_too_slow)
+        return "HANDSHAKE" if greets else "AUTHORIZATION"
 
     # --- start, run, stop ---
 
@@ -488,6 +518,7 @@ class ServerSession:
     async def _commit(self, numbers: Collection[int]) -> Committed | CommitFailed:
         drop = self._drop
         assert drop is not None
+        self._updates = True
         expired = [] if self._expiry is None else await self._expiry.due(numbers)
         try:
             await drop.remove(sorted({*numbers, *expired}) if expired else numbers)

@@ -48,6 +48,11 @@ class ConnectionLimits:
         ] = {}  # not logged in, oldest first, with their address as counted
         self._strangers_of_address: Counter[str] = Counter()
 
+    @property
+    def unauthenticated(self) -> int:
+        """How many connections have not logged in."""
+        return len(self._strangers)
+
     def admit(self, connection: LimitedConnection, *, proxied: bool = False) -> str | None:
         """Let a connection in: None; or why not. One that was let in must `release`.
 

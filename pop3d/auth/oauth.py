@@ -312,13 +312,13 @@ class OAuthTokens:
     def __init__(
         self, config: OAuth, checks: _Checks, others: Authenticator | None, names: UserNames | None = None
     ) -> None:
-        self._config, self._checks, self._others = config, checks, others
+        self._config, self._checks, self.others = config, checks, others
         self._names = names or AS_IS
 
     async def authenticate(self, credential: Credential, source: str = "") -> Account | None:
         """See `pop3d.auth.Authenticator.authenticate`."""
         if not isinstance(credential, Token):
-            return await self._others.authenticate(credential, source) if self._others is not None else None
+            return await self.others.authenticate(credential, source) if self.others is not None else None
         try:
             claims = await self._checks.claims(credential.token)
             self._check(claims)
@@ -366,45 +366,45 @@ class OAuthTokens:
             check_user_name(name)
         except ValueError as fault:
             raise _RefusedToken(str(fault)) from None
-        if self._others is None:
+        if self.others is None:
             return Account(name)
-        account = await self._others.authenticate(Verified(name, "", token.mechanism), source)
+        account = await self.others.authenticate(Verified(name, "", token.mechanism), source)
         if account is None:
             raise _RefusedToken("its user has no mailbox here")
         return account
 
     async def secret(self, username: str, kind: SecretKind, server_nonce: str) -> ScramSecret | PlainSecret | NoSecret:
         """See `pop3d.auth.KeepsSecrets.secret`."""
-        if isinstance(self._others, KeepsSecrets):
-            return await self._others.secret(username, kind, server_nonce)
+        if isinstance(self.others, KeepsSecrets):
+            return await self.others.secret(username, kind, server_nonce)
         return NoSecret(server_nonce=server_nonce)
 
     async def account(self, name: str) -> Account | None:
         """See `pop3d.auth.KnowsUsers`: the others say."""
-        if not isinstance(self._others, KnowsUsers):
+        if not isinstance(self.others, KnowsUsers):
             raise AuthUnavailable("who there is, the issuer of tokens cannot say")
-        return await self._others.account(name)
+        return await self.others.account(name)
 
     def account_name(self, username: str) -> str:
         """See `pop3d.auth.KnowsSpellings`."""
-        return self._others.account_name(username) if isinstance(self._others, KnowsSpellings) else spelled(username)
+        return self.others.account_name(username) if isinstance(self.others, KnowsSpellings) else spelled(username)
 
     def limits_of_users(self) -> Collection[UserLimits]:
         """See `pop3d.auth.KnowsLimits`."""
-        return self._others.limits_of_users() if isinstance(self._others, KnowsLimits) else ()
+        return self.others.limits_of_users() if isinstance(self.others, KnowsLimits) else ()
 
     async def reload(self) -> None:
         """See `pop3d.auth.Authenticator.reload`."""
         try:
             await self._checks.reload()
         finally:  # a fault of one does not keep the others from what is new
-            if self._others is not None:
-                await self._others.reload()
+            if self.others is not None:
+                await self.others.reload()
 
     async def close(self) -> None:
         """See `pop3d.auth.Authenticator.close`."""
-        if self._others is not None:
-            await self._others.close()
+        if self.others is not None:
+            await self.others.close()
         self._checks.close()
 
 

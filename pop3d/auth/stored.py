@@ -52,7 +52,8 @@ class StoredPasswords(abc.ABC):
     async def find(self, name: str) -> StoredUser | None:
         """The user of that name. Raises `pop3d.auth.AuthUnavailable` when that cannot be known now."""
 
-    async def _found(self, name: str) -> StoredUser | None:
+    async def lookup(self, name: str) -> StoredUser | None:
+        """The user whom a login by ``name`` finds. Raises as `find` does."""
         user = await self.find(name)
         if user is None and (key := self._names.key(name)) != name:
             user = await self.find(key)
@@ -64,14 +65,14 @@ class StoredPasswords(abc.ABC):
 
     async def account(self, name: str) -> Account | None:
         """A user by name, to whom mail is delivered; None when there is no such. Raises as `find` does."""
-        user = await self._found(name)
+        user = await self.lookup(name)
         return None if user is None else user.account
 
     async def authenticate(self, credential: Credential, source: str = "") -> Account | None:
         """See `pop3d.auth.Authenticator.authenticate`. To act as somebody else is refused."""
         if not isinstance(credential, Password | Verified | ProofFailed):
             return None
-        user = await self._found(credential.username)
+        user = await self.lookup(credential.username)
         if isinstance(credential, ProofFailed):
             return None
         if isinstance(credential, Password) and not await self._matches(user, credential.secret, source):
@@ -85,7 +86,7 @@ class StoredPasswords(abc.ABC):
         """Whether ``authzid`` is nobody else; ``username`` has found the user."""
         if authzid in ("", username, user.name):
             return True
-        other = await self._found(authzid)
+        other = await self.lookup(authzid)
         return other is not None and other.name == user.name
 
     def account_name(self, username: str) -> str:
@@ -110,7 +111,7 @@ class StoredPasswords(abc.ABC):
 
     async def secret(self, username: str, kind: SecretKind, server_nonce: str) -> ScramSecret | PlainSecret | NoSecret:
         """See `pop3d.auth.KeepsSecrets.secret`."""
-        user = await self._found(username)
+        user = await self.lookup(username)
         stored = user.secret if user is not None else None
         served = stored is not None and serves(stored, kind)
         plain = stored.value.encode() if stored is not None and served and stored.scheme == PLAIN else None

@@ -18,11 +18,15 @@ from pop3d.assembly import assemble
 from pop3d.auth import AuthError
 from pop3d.commands.configured import configured
 from pop3d.config import Config, is_loopback
+from pop3d.control.listener import ControlSocket
+from pop3d.control.requests import Requests
+from pop3d.control.socket_file import make
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.net.listening import bound
 from pop3d.observe.log import configure, unraisable
 from pop3d.observe.log_thread import beside
+from pop3d.observe.totals import Totals
 from pop3d.renewal import Renewal
 from pop3d.server import ListenError, Server
 from pop3d.system.ownership import acting
@@ -43,6 +47,7 @@ log = logging.getLogger("pop3d.serve")
 def serve(path: Path | None) -> None:
     """Serve the configuration at ``path``, or the one found. Returns when SIGTERM or SIGINT has ended it."""
     config = configured(path, serves=True)
+    place = str(config.file and config.file.absolute())
     os.chdir("/")  # processes that are started import from where they start, and there is nobody else's file
     configure(config.log.level, config.log.format)
     sys.unraisablehook = unraisable
@@ -53,18 +58,19 @@ def serve(path: Path | None) -> None:
         raise CommandError(str(fault), ExitStatus.CONFIG) from None
     identity = _identity(config)
     metrics = _metrics(config)
-    renewal = Renewal(config, metrics)
+    totals = Totals(metrics)
+    renewal = Renewal(config, totals)
     try:
         tls = renewal.begin()
         _prepare_state(config, identity)
-        server = assemble(config, metrics, tls)
+        server = assemble(config, totals, tls)
     except (AuthError, OSError) as fault:
         raise CommandError(str(fault), ExitStatus.CONFIG) from None
     tune()
     # imported by name: the extra is there only where the configuration wants it
     factory = importlib.import_module("uvloop").new_event_loop if config.loop == "uvloop" else None
     with beside(), asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(_serve(_Service(server, config, renewal, metrics, notifier), identity, sockets))
+        runner.run(_serve(_Service(server, config, renewal, metrics, totals, notifier, place), identity, sockets))
 
 
 def _metrics(config: Config) -> Metrics | None:
@@ -106,7 +112,10 @@ class _Service:
     config: Config
     renewal: Renewal
     metrics: Metrics | None
+    totals: Totals
     notifier: Notifier
+    place: str
+    """Where the configuration is."""
 
 
 async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[int, Sequence[socket.socket]]) -> None:
@@ -130,6 +139,7 @@ async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[
         await server.serve()  # nobody is let in before
     except ListenError as fault:
         raise CommandError(str(fault), ExitStatus.UNAVAILABLE) from None
+    control = await _controlled(service)
     for host, port in server.addresses:
         log.info("listening on %s port %d", host, port)
     for unix in server.paths:
@@ -144,6 +154,8 @@ async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[
     for task in beside:
         task.cancel()
     notifier.close()
+    if control is not None:
+        await control.close()
     if exposition is not None:
         await exposition.close()
 
@@ -162,6 +174,24 @@ async def _exposed(config: Config, server: Server, metrics: Metrics | None) -> E
     for host, port in exposition.addresses:
         log.info("metrics on http://%s:%d/metrics", f"[{host}]" if ":" in host else host, port)
     return exposition
+
+
+async def _controlled(service: _Service) -> ControlSocket | None:
+    """The control socket, which the daemon can do without."""
+    config = service.config
+    try:
+        file = make(config.state)
+    except OSError as fault:
+        lacking = "`pop3d who`, `kick` and `status` do not reach this daemon"
+        log.warning("no control socket in %s: %s; %s", config.state, fault.strerror, lacking)
+        return None
+    if file.others and not any(listen.reuse_port for listen in config.listen):
+        log.warning("another pop3d runs with the state folder %s; give each its own `state`", config.state)
+    control = ControlSocket(
+        file, Requests(service.server, service.totals, {"configuration": lambda: service.place}).answers
+    )
+    await control.start()
+    return control
 
 
 def _prepare_state(config: Config, identity: Identity | None) -> None:

@@ -7,7 +7,6 @@ bounded. What is asked for is chosen from two; nothing that was sent is repeated
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -16,11 +15,13 @@ from typing import Final
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from pop3d.observe.visits import Visits
+
 __all__ = ["Exposition"]
 
 _REQUEST_OCTETS_MAX: Final = 8 * 1024  # octets of a request, header fields included
 _SECONDS_MAX: Final = 5.0  # seconds from the connection to the end of the answer
-_VISITS_MAX: Final = 16  # connections at a time; one more takes the place of the oldest, which is closed
+_VISITS_MAX: Final = 16  # connections at a time
 _TEXT: Final = "text/plain; charset=utf-8"
 
 
@@ -30,12 +31,12 @@ class Exposition:
     def __init__(self, registry: CollectorRegistry, serving: Callable[[], bool]) -> None:
         self._registry, self._serving = registry, serving
         self._servers: list[asyncio.Server] = []
-        self._visits: dict[asyncio.Task[None], None] = {}  # the oldest first
+        self._visits = Visits(self._visit, _VISITS_MAX, _SECONDS_MAX)
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Listen at sockets that are bound."""
         for sock in sockets:
-            self._servers.append(await asyncio.start_server(self._visit, sock=sock, limit=_REQUEST_OCTETS_MAX))
+            self._servers.append(await asyncio.start_server(self._visits, sock=sock, limit=_REQUEST_OCTETS_MAX))
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
@@ -46,31 +47,10 @@ class Exposition:
         """End it at once."""
         for server in self._servers:
             server.close()
-        visits = list(self._visits)
-        for task in visits:
-            task.cancel()
-        await asyncio.gather(*visits, return_exceptions=True)
+        await self._visits.close()
 
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        # who asks something is answered at once, so the oldest is one who says nothing: it must not keep others out
-        if len(self._visits) >= _VISITS_MAX:
-            oldest = next(iter(self._visits))
-            del self._visits[oldest]
-            oldest.cancel()
-        self._visits[task] = None
-        try:
-            # a client that goes, or dawdles, is nobody's business
-            with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(_SECONDS_MAX):
-                    writer.write(await self._answer(reader))
-                    await writer.drain()
-                    writer.close()
-                    await writer.wait_closed()
-        finally:
-            self._visits.pop(task, None)
-            writer.transport.abort()
+        writer.write(await self._answer(reader))
 
     async def _answer(self, reader: asyncio.StreamReader) -> bytes:
         try:

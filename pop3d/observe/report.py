@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pop3core.answers import LoginAccepted, LoginRejected
 from pop3core.maildrop import Listing
 
-__all__ = ["Observer", "SessionReport"]
+__all__ = ["Observer", "SessionReport", "SessionView"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,29 @@ class SessionReport:
     """Why it ended, in words of ours."""
     expired: int = 0
     """Messages removed by QUIT without a DELE, because of their age or, with EXPIRE 0, because they were retrieved."""
+
+
+class SessionView(NamedTuple):
+    """A session that runs now, for `pop3d who`. Octets and messages as in `SessionReport`."""
+
+    user: str | None
+    """None: has not logged in."""
+    address: str
+    tls: str
+    mechanism: str
+    connected: float
+    """Unix time, by the clock as it is now."""
+    since: float | None
+    """Unix time of the login; None before."""
+    idle: float
+    """Seconds since the last complete command was answered; 0 while one is being answered, and before the login."""
+    state: str
+    """AUTHORIZATION, TRANSACTION or UPDATE (RFC 1939 §3); HANDSHAKE before the greeting."""
+    commands: int
+    retrieved: int
+    retrieved_octets: int
+    octets_in: int
+    octets_out: int
 
 
 class Observer:

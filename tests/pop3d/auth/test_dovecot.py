@@ -331,6 +331,18 @@ def test_a_daemon_that_asks_dovecot(of_user: Authentication) -> None:
     assert "wonder" not in daemon.log
 
 
+def test_a_login_is_tried_by_dovecot(of_user: Authentication, run_pop3d) -> None:
+    site = site_of(of_user)
+    words = ("user", "test", "--password-stdin", "--config", str(site.config))
+    done = run_pop3d(*words, "alice", stdin="wonder\n")
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = run_pop3d(*words, "locked", stdin="x\n")
+    assert done.returncode == 77
+    done = run_pop3d(*words, "alice", stdin="wrong\n")
+    assert done.returncode == 77
+    assert "failed\tpassword\trefused" in done.stdout
+
+
 def test_mail_is_delivered_to_whom_the_userdb_knows(of_user: Authentication, run_pop3d) -> None:
     site = site_of(of_user, path="{home}/Maildir")
     home = of_user.root / "home"

@@ -236,6 +236,7 @@ def test_serve_works_without_a_state_folder(site: Site) -> None:
     daemon = Daemon(site)
     assert daemon.end() == 0
     assert "nothing is cached or remembered" in daemon.log
+    assert "no control socket in" in daemon.log
 
 
 @as_root

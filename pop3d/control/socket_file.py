@@ -1,0 +1,172 @@
+"""The control socket's file in the state folder: made by a daemon, found by commands.
+
+The first daemon with a state folder has ``control.sock``; further ones (`reuse_port`) have ``control-2.sock`` and so
+on. A socket whose daemon has died refuses connections, and is replaced. A lock on the folder keeps two daemons that
+start at once from taking the same name; it is held for microseconds.
+
+Blocking code, for the start and for commands; nothing here waits for a daemon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from pop3d.system.folders import FOLDER
+
+__all__ = ["SocketFile", "connected", "make"]
+
+_NAMES: Final = ("control.sock", *(f"control-{number}.sock" for number in range(2, 65)))
+# one for each daemon that may share a state folder: more than a machine has cores for
+_PATH_OCTETS_MAX: Final = 107  # what sun_path holds (unix(7)), but for the NUL
+_DESCRIPTORS: Final = "/proc/self/fd"  # of Linux: names a folder that is open in 20 octets
+_LOCK_SECONDS: Final = 1.0  # for a daemon that starts at the same time
+_LOCK_PAUSE: Final = 0.01
+_BACKLOG: Final = 32  # connections the system holds while the event loop is busy
+
+_Identity: TypeAlias = tuple[int, int, int]  # device and number, which another file may have later, and ctime
+
+
+@dataclass(frozen=True, slots=True)
+class SocketFile:
+    """A socket that listens, and its file. ``others``: how many daemons that live have one beside it."""
+
+    sock: socket.socket
+    name: str
+    others: int
+    _folder: int
+    _identity: _Identity | None
+
+    def remove(self) -> None:
+        """Remove the file, unless it is another daemon's by now. Who listens closes the socket."""
+        with contextlib.suppress(OSError):
+            if _identity_of_socket(self._folder, self.name) == self._identity:
+                os.unlink(self.name, dir_fd=self._folder)
+        os.close(self._folder)
+
+
+def make(state: Path) -> SocketFile:
+    """A control socket in a state folder, of mode 0600, that listens. Raises OSError."""
+    folder = os.open(state, FOLDER)
+    try:
+        with _locked(folder):
+            return _made(state, folder)
+    except BaseException:
+        os.close(folder)
+        raise
+
+
+def _made(state: Path, folder: int) -> SocketFile:
+    others = 0
+    for name in _NAMES:
+        if _identity_of_socket(folder, name) is not None:
+            if _is_alive(state, folder, name):
+                others += 1
+                continue
+            os.unlink(name, dir_fd=folder)
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            _bind(sock, _address(state, folder, name))
+            sock.listen(_BACKLOG)
+        except OSError as fault:
+            sock.close()
+            if fault.errno != errno.EADDRINUSE:
+                raise
+            continue  # what has that name is no socket, and not ours to remove
+        return SocketFile(sock, name, others, folder, _identity_of_socket(folder, name))
+    raise OSError(errno.EADDRINUSE, f"all of its {len(_NAMES)} names are taken")
+
+
+def connected(state: Path) -> list[tuple[str, socket.socket]]:
+    """Connections to all daemons that live, with the names of their sockets. Raises OSError.
+
+    PermissionError: there is one, and it is for another user.
+    """
+    found: list[tuple[str, socket.socket]] = []
+    folder = os.open(state, FOLDER)
+    try:
+        for name in _NAMES:
+            if _identity_of_socket(folder, name) is None:
+                continue
+            sock = socket.socket(socket.AF_UNIX)
+            try:
+                sock.connect(_address(state, folder, name))
+                found.append((name, sock))
+            except ConnectionRefusedError:
+                sock.close()  # its daemon has died
+            except BaseException:
+                sock.close()
+                raise
+    except BaseException:
+        for _, sock in found:
+            sock.close()
+        raise
+    finally:
+        os.close(folder)
+    return found
+
+
+@contextlib.contextmanager
+def _locked(folder: int) -> Iterator[None]:
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise BlockingIOError(errno.EWOULDBLOCK, "another process has locked it") from None
+        time.sleep(_LOCK_PAUSE)
+    try:
+        yield
+    finally:
+        fcntl.flock(folder, fcntl.LOCK_UN)
+
+
+def _bind(sock: socket.socket, address: str) -> None:
+    mask = os.umask(0o177)  # nobody else can connect, not even for an instant
+    try:
+        sock.bind(address)
+    finally:
+        os.umask(mask)
+
+
+def _is_alive(state: Path, folder: int, name: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect(_address(state, folder, name))
+        except ConnectionRefusedError:
+            return False
+        except (BlockingIOError, PermissionError):
+            pass  # it is busy, or another user's
+        return True
+
+
+def _identity_of_socket(folder: int, name: str) -> _Identity | None:
+    """None where no socket has that name."""
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return (found.st_dev, found.st_ino, found.st_ctime_ns) if stat.S_ISSOCK(found.st_mode) else None
+
+
+def _address(state: Path, folder: int, name: str) -> str:
+    """A path to ``name`` that the system takes: a long one goes by the folder's descriptor. Raises OSError."""
+    path = os.path.join(state, name)
+    if len(os.fsencode(path)) <= _PATH_OCTETS_MAX:
+        return path
+    if not os.path.isdir(_DESCRIPTORS):
+        what = f"the path of a Unix socket has at most {_PATH_OCTETS_MAX} octets; choose a shorter `state`"
+        raise OSError(errno.ENAMETOOLONG, what, path)
+    return f"{_DESCRIPTORS}/{folder}/{name}"
