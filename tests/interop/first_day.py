@@ -79,7 +79,7 @@ class Machine:
                 if not data:
                     break
                 shown += data.decode(errors="replace")
-                if re.search(r"(assword|[Rr]epeat|[Cc]onfirm)[^\n]*: ?$", shown[since:]):
+                if re.search(r"(assword|nce more)[^\n]*: ?$", shown[since:]):
                     since = len(shown)
                     os.write(terminal, f"{PASSWORD}\n".encode())
             else:
