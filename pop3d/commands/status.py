@@ -52,7 +52,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[_Line]:
     yield "up", f"{duration(found['uptime'])}, since {iso(found['started'])}", ""
     yield "configuration", str(found.get("configuration", "")), ""
     for one in found["listeners"]:
-        yield "listens on", f"{one['host']} port {one['port']}", ""
+        yield "listens on", one.get("path") or f"{one['host']} port {one['port']}", ""
     sessions = found["sessions"]
     for name, number, limit in (
         ("connections", sessions["open"], sessions["limit"]),
@@ -66,6 +66,9 @@ def _lines(found: Mapping[str, Any]) -> Iterator[_Line]:
     counts = ", ".join(f"{messages[key]} {key}" for key in ("retrieved", "deleted", "expired"))
     yield "messages", f"{counts} (of sessions that have ended)", ""
     yield "octets", f"{octets(found['octets']['in'])} in, {octets(found['octets']['out'])} out", ""
+    lmtp = found["lmtp"]
+    if lmtp["open"] or lmtp["deliveries"]:
+        yield "by LMTP", f"{_told(lmtp['deliveries'], 'mail')}; {lmtp['open']} of {lmtp['limit']} connections", ""
     yield "memory", octets(found["memory"]), ""
     for one in found["certificates"]:
         yield "certificate", *_certificate(one)

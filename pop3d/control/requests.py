@@ -73,9 +73,12 @@ class Requests:
                 "pid": os.getpid(),
                 "started": self._started,
                 "uptime": time.monotonic() - self._began,
-                "listeners": [{"host": host, "port": port} for host, port in server.addresses],
+                "listeners": [
+                    *({"host": host, "port": port} for host, port in server.addresses),
+                    *({"path": path} for path in server.paths),
+                ],
                 "sessions": {
-                    "open": server.sessions,
+                    "open": len(server.open_sessions()),
                     "limit": limits.connections,
                     "unauthenticated": server.unauthenticated,
                     "unauthenticated_limit": limits.unauthenticated,
@@ -89,6 +92,11 @@ class Requests:
                     "expired": totals.expired,
                 },
                 "octets": {"in": totals.octets_in, "out": totals.octets_out},
+                "lmtp": {
+                    "open": server.sessions - len(server.open_sessions()),
+                    "limit": limits.lmtp_connections,
+                    "deliveries": dict(totals.deliveries),
+                },
                 "memory": _memory(),
                 "certificates": [
                     {"name": name, "file": file, "ends": ends} for name, file, ends in totals.served_certificates

@@ -11,29 +11,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import field
 from enum import Enum
-from typing import Final, TypeAlias
+from typing import Final
 
 from pop3core.errors import LocalProtocolError
 from pop3core.events import NeedData, SendData
 from pop3core.framing import DotUnstuffer, LineBuffer, LineFault
 from pop3core.value import value
 from pop3d.lmtp import replies
+from pop3d.lmtp.events import (
+    ContentArrived,
+    ContentDiscarded,
+    DeliveryRequested,
+    LmtpClosed,
+    LmtpEvent,
+    RecipientAsked,
+)
 from pop3d.lmtp.grammar import NOBODY, LmtpRefused, MailPath, mail_arguments, mail_path
 from pop3d.lmtp.replies import BAD_SYNTAX, LmtpReply
 
-__all__ = [
-    "COMMANDS",
-    "ContentArrived",
-    "ContentDiscarded",
-    "DeliveryRequested",
-    "LmtpClosed",
-    "LmtpConnection",
-    "LmtpEvent",
-    "LmtpSettings",
-    "RecipientAsked",
-]
+__all__ = ["COMMANDS", "LmtpConnection", "LmtpSettings"]
 
 LINE_OCTETS_MAX: Final = 2048
 """Octets of a command line. RFC 5321 §4.5.3.1.4 asks for 512, extensions for some more, and paths may be longer."""
@@ -52,54 +49,6 @@ _BAD: Final = frozenset({500, 501, 502, 503, 504, 555})
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 """What a client may call itself: a name, or an address in brackets. It stands in ``Received:``."""
-
-# --- what the engine says ---
-
-
-@value
-class RecipientAsked:
-    """Is there this recipient? Answer with a reply: a positive one accepts it. ``first``: none was accepted yet."""
-
-    path: MailPath
-    first: bool
-
-
-@value
-class ContentArrived:
-    """The next octets of the message, with CRLF as they came, without the dots that were stuffed."""
-
-    data: bytes = field(repr=False)
-
-
-@value
-class ContentDiscarded:
-    """What arrived of the message is not to be delivered. ``why``: it is too large, or its sender has gone."""
-
-    why: str
-
-
-@value
-class DeliveryRequested:
-    """The message is complete. Answer with a reply for each of the recipients, in their order.
-
-    There may be no content at all: `ContentArrived` came for none of it then. ``utf8``: SMTPUTF8 was asked for.
-    """
-
-    sender: MailPath
-    recipients: Sequence[MailPath]
-    utf8: bool
-
-
-@value
-class LmtpClosed:
-    """The end; repeats for ever."""
-
-    reason: str
-
-
-LmtpEvent: TypeAlias = (
-    NeedData | SendData | RecipientAsked | ContentArrived | ContentDiscarded | DeliveryRequested | LmtpClosed
-)
 
 
 @value

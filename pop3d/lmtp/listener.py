@@ -20,23 +20,22 @@ __all__ = ["LmtpConnections"]
 
 
 class LmtpConnections:
-    """``users``: says who there is. ``sessions``: those that are open, with their tasks."""
+    """``sessions``: those that are open, with their tasks."""
 
     def __init__(self, config: Config, users: KnowsUsers, observer: Observer) -> None:
-        self._users = users
         self._observer = observer
         self._deliveries = Deliveries(config, observer)
         self._draining = False
         self.sessions: dict[LmtpSession, asyncio.Task[None]] = {}
-        self.configure(config)
+        self.configure(config, users)
 
-    def configure(self, config: Config) -> None:
-        """Another configuration, for the connections that follow."""
+    def configure(self, config: Config, users: KnowsUsers) -> None:
+        """For the connections that follow. ``users``: says who there is."""
         self._most = config.limits.lmtp_connections
         self._deliveries.config = config
         self._services = LmtpServices(
             LmtpSettings(config.hostname or "localhost", config.lmtp.message_octets, config.limits.bad_commands),
-            Addressees(self._users, UserNames.of(config.auth), config.lmtp),
+            Addressees(users, UserNames.of(config.auth), config.lmtp),
             self._deliveries,
             config.state,
             config.limits.write_timeout,

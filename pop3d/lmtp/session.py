@@ -20,15 +20,8 @@ from pop3d.auth import Account, AuthUnavailable
 from pop3d.lmtp import replies
 from pop3d.lmtp.addressees import Addressees
 from pop3d.lmtp.delivery import Arrived, Deliveries
-from pop3d.lmtp.engine import (
-    ContentArrived,
-    ContentDiscarded,
-    DeliveryRequested,
-    LmtpClosed,
-    LmtpConnection,
-    LmtpSettings,
-    RecipientAsked,
-)
+from pop3d.lmtp.engine import LmtpConnection, LmtpSettings
+from pop3d.lmtp.events import ContentArrived, ContentDiscarded, DeliveryRequested, LmtpClosed, RecipientAsked
 from pop3d.lmtp.grammar import MailPath
 from pop3d.lmtp.replies import LmtpReply
 from pop3d.lmtp.spool import MessageSpool

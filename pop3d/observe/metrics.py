@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 
 from pop3core.answers import LoginAccepted, LoginRejected
 from pop3core.table import RULES
-from pop3d.observe.report import Observer, SessionReport
+from pop3d.observe.report import OUTCOME_OF_REPLY, Observer, SessionReport
 
 __all__ = ["LIMIT_OF", "Metrics"]
 
@@ -35,14 +35,6 @@ LIMIT_OF: Final = {
 """Which limit stands behind the reason why a connection was refused or ended; the names are those of ``[limits]``."""
 
 _OUTCOMES: Final = ("accepted", "rejected", "in_use", "too_soon", "unavailable")
-_DELIVERY_RESULTS: Final = {
-    250: "delivered",
-    451: "unavailable",
-    452: "over_quota",
-    550: "unknown_user",
-    552: "refused",
-}
-"""By the code of the reply."""
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -93,7 +85,7 @@ class Metrics(Observer):
             ["name", "certificate"],
             registry=registry,
         )
-        results = dict.fromkeys(_DELIVERY_RESULTS.values())
+        results = dict.fromkeys(OUTCOME_OF_REPLY.values())
         self._deliveries = counter("deliveries", "Recipients of mail by LMTP, by outcome.", "outcome", results)
         self._delivery_seconds = histogram("delivery_seconds", "Delivering a message by LMTP into one mailbox.")
         self._lmtp_open = Gauge("pop3d_lmtp_connections_open", "LMTP connections that are open now.", registry=registry)
@@ -152,7 +144,7 @@ class Metrics(Observer):
 
     def delivered(self, code: int, seconds: float) -> None:
         """See `Observer.delivered`."""
-        self._deliveries.labels(_DELIVERY_RESULTS.get(code, "refused")).inc()
+        self._deliveries.labels(OUTCOME_OF_REPLY.get(code, "refused")).inc()
         if seconds:
             self._delivery_seconds.observe(seconds)
 

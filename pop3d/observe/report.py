@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from pop3core.answers import LoginAccepted, LoginRejected
 from pop3core.maildrop import Listing
 
-__all__ = ["Observer", "SessionReport", "SessionView"]
+__all__ = ["OUTCOME_OF_REPLY", "Observer", "SessionReport", "SessionView"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,12 @@ class SessionView(NamedTuple):
     retrieved_octets: int
     octets_in: int
     octets_out: int
+
+
+OUTCOME_OF_REPLY: Final[Mapping[int, str]] = MappingProxyType(
+    {250: "delivered", 451: "unavailable", 452: "over_quota", 550: "unknown_user", 552: "refused"}
+)
+"""What became of mail for a recipient of LMTP, by the code of the reply."""
 
 
 class Observer:

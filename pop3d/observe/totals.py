@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pop3core.answers import LoginAccepted, LoginRejected
-from pop3d.observe.report import Observer, SessionReport
+from pop3d.observe.report import OUTCOME_OF_REPLY, Observer, SessionReport
 
 __all__ = ["Totals"]
 
@@ -24,6 +24,8 @@ class Totals(Observer):
         self.retrieved = self.retrieved_octets = self.deleted = self.expired = 0
         """Of sessions that have ended."""
         self.octets_in = self.octets_out = 0
+        self.deliveries: Counter[str] = Counter()
+        """Recipients of LMTP, by `OUTCOME_OF_REPLY`."""
         self.served_certificates: Sequence[tuple[str, str, float]] = ()
         """As `Observer.certificates` has them."""
 
@@ -60,6 +62,15 @@ class Totals(Observer):
         self.octets_in += report.octets_in
         self.octets_out += report.octets_out
         self._also.ended(report)
+
+    def delivered(self, code: int, seconds: float) -> None:
+        """See `Observer.delivered`."""
+        self.deliveries[OUTCOME_OF_REPLY.get(code, "refused")] += 1
+        self._also.delivered(code, seconds)
+
+    def lmtp_connections(self, number: int) -> None:
+        """See `Observer.lmtp_connections`."""
+        self._also.lmtp_connections(number)
 
     def lag(self, seconds: float) -> None:
         """See `Observer.lag`."""

@@ -240,6 +240,15 @@ def needs_to_run_pop3d_as_user() -> None:
         pytest.skip(f"{USER} cannot read {sys.executable} or {ROOT}; put both where everybody can")
 
 
+def waits_for_room(postfix: Postfix, site: Site, words: str) -> None:
+    """A fourth message, where there is room for three, waits in the queue, and Postfix's log has these words."""
+    assert postfix.send("alice@example.org", "fourth").returncode == 0
+    postfix.until(lambda: words in postfix.log)
+    assert len(new(site)) == 3
+    fetched(site, "delete", "1", "--yes")
+    postfix.until(lambda: postfix.tried_again() and len(new(site)) == 3)
+
+
 def test_postfix_delivers_and_pop3d_serves() -> None:
     with running("virtual") as (postfix, site, daemon):
         sent = postfix.send("Alice@example.org", "first")
@@ -280,11 +289,7 @@ def test_pop3d_deliver_by_pipe_and_a_fault_keeps_mail_in_the_queue() -> None:
         site.config.write_text(good)
         postfix.until(lambda: postfix.tried_again() and len(new(site)) == 3)
 
-        assert postfix.send("alice@example.org", "fourth").returncode == 0
-        postfix.until(lambda: "try again later" in postfix.log)
-        assert len(new(site)) == 3
-        fetched(site, "delete", "1", "--yes")
-        postfix.until(lambda: postfix.tried_again() and len(new(site)) == 3)
+        waits_for_room(postfix, site, "try again later")
         left = {row["subject"] for row in json.loads(fetched(site, "list", "--json"))}
         assert {"third", "fourth"} < left
         assert "status=bounced" not in postfix.log
@@ -309,11 +314,7 @@ def test_lmtp_and_whatever_goes_wrong_keeps_mail_in_the_queue() -> None:
         try:
             postfix.until(lambda: postfix.tried_again() and len(new(site)) == 3)
 
-            assert postfix.send("alice@example.org", "fourth").returncode == 0
-            postfix.until(lambda: "452 4.2.2 the mailbox is full" in postfix.log)
-            assert len(new(site)) == 3
-            fetched(site, "delete", "1", "--yes")
-            postfix.until(lambda: postfix.tried_again() and len(new(site)) == 3)
+            waits_for_room(postfix, site, "452 4.2.2 the mailbox is full")
         finally:
             assert again.end() == 0, again.log
         assert "status=bounced" not in postfix.log

@@ -9,17 +9,8 @@ from hypothesis import strategies as st
 from pop3core.errors import LocalProtocolError
 from pop3core.events import NeedData, SendData
 from pop3d.lmtp import replies
-from pop3d.lmtp.engine import (
-    COMMANDS,
-    ContentArrived,
-    ContentDiscarded,
-    DeliveryRequested,
-    LmtpClosed,
-    LmtpConnection,
-    LmtpEvent,
-    LmtpSettings,
-    RecipientAsked,
-)
+from pop3d.lmtp.engine import COMMANDS, LmtpConnection, LmtpSettings
+from pop3d.lmtp.events import ContentArrived, ContentDiscarded, DeliveryRequested, LmtpClosed, LmtpEvent, RecipientAsked
 from pop3d.lmtp.replies import LmtpReply
 
 SETTINGS = LmtpSettings("mx.example.org", message_octets=1000, bad_commands_max=5, recipients_max=3)

@@ -1,6 +1,5 @@
 """LMTP over real sockets, into real Maildirs."""
 
-import os
 import poplib
 import re
 import shutil
@@ -181,7 +180,7 @@ def test_large_messages_are_kept_in_a_file_and_too_large_ones_nowhere(site: Lmtp
             assert site.new(user)[-1].read_bytes().endswith(message.replace(b"\r\n", b"\n"))
         assert client.handed_over(message * 2, "bob@example.org") == ["552 5.3.4"]
         assert client.said("MAIL FROM:<> SIZE=1000001", "MAIL FROM:<> SIZE=1000000") == ["552 5.3.4", "250 2.1.0"]
-    assert os.listdir(site.root / "state") == [name for name in os.listdir(site.root / "state") if name in "cachekeep"]
+    assert [path for path in (site.root / "state").iterdir() if path.is_file()] == []
 
 
 def test_lines_of_any_length_and_bare_ends_of_lines_are_kept(site: LmtpSite, client: LmtpClient) -> None:
@@ -245,3 +244,12 @@ def test_drain_delivers_what_is_under_way_and_tells_the_idle(tmp_path: Path) -> 
         assert "not delivered user=small@example.org" in daemon.log
     finally:
         daemon.process.kill()
+
+
+def test_an_administrator_sees_it(site: LmtpSite, client: LmtpClient) -> None:
+    client.handed_over(MESSAGE, "alice@example.org")
+    command = [sys.executable, "-m", "pop3d", "status", "--config", str(site.config)]
+    lines = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.splitlines()
+    assert f"listens on\t{site.socket}" in lines
+    (told,) = [line for line in lines if line.startswith("by LMTP\t")]
+    assert re.fullmatch(r"by LMTP\t.*\d+ delivered.*; \d+ of 100 connections", told)

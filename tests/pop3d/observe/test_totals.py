@@ -39,10 +39,14 @@ def test_totals_count_and_pass_on() -> None:
     totals.certificates([("", "cert.pem", 1.0)])
     totals.ended(report())
     totals.ended(report())
+    totals.delivered(250, 0.1)
+    totals.delivered(550, 0.0)
+    totals.lmtp_connections(1)
     totals.lag(0.1)
     assert set(heard.names) == set(TOLD), "Totals does not pass on all that an Observer is told"
     assert (totals.connections, totals.refused_for) == (1, {"too many connections": 1})
     assert totals.outcomes == {"accepted": 1, "rejected": 1, "IN-USE": 1}
     assert (totals.retrieved, totals.retrieved_octets, totals.deleted, totals.expired) == (4, 400, 2, 10)
     assert (totals.octets_in, totals.octets_out) == (60, 800)
+    assert totals.deliveries == {"delivered": 1, "unknown_user": 1}
     assert totals.served_certificates == [("", "cert.pem", 1.0)]
