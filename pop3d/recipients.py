@@ -7,6 +7,7 @@ Three kinds of faults are told apart, since whoever brings the mail answers each
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -64,12 +65,15 @@ class InMaildir:
 
 @dataclass(frozen=True, slots=True)
 class InPostgres:
-    """A user's mailbox in a database."""
+    """A user's mailbox in a database. ``folder``: where large messages are kept on their way; None: where temporary
+    files are.
+    """
 
     conninfo: str = field(repr=False)
     timeout: float
     name: str
     quota: Quota
+    folder: str | None = None
 
     def deliver(self, content: Iterable[bytes]) -> None:
         """See `Recipient`. With `DeliverLater` the message may be there all the same, when a last answer was lost."""
@@ -77,7 +81,7 @@ class InPostgres:
         from pop3d.stores.postgres import delivery as postgres_delivery
 
         try:
-            postgres_delivery.deliver(self.conninfo, self.name, content, self.quota, self.timeout)
+            postgres_delivery.deliver(self.conninfo, self.name, content, self.quota, self.timeout, folder=self.folder)
         except DatabaseFault as fault:
             raise DeliverLater(f"not delivered: {fault}") from None
         except OSError as fault:
@@ -99,7 +103,9 @@ def recipient_of(config: Config, account: Account) -> InMaildir | InPostgres:
     store = config.store
     quota = quota_of(store.quota_octets, store.quota_messages, account.limits)
     if store.postgres is not None:
-        return InPostgres(store.postgres.conninfo.get_secret_value(), store.postgres.timeout, account.name, quota)
+        conninfo = store.postgres.conninfo.get_secret_value()
+        folder = str(config.state) if os.access(config.state, os.W_OK) else None  # who only delivers may have none
+        return InPostgres(conninfo, store.postgres.timeout, account.name, quota, folder)
     try:
         path = mailbox_path(store.path, account)
         deleted = mailbox_path(store.deleted, account) if store.deleted else ""

@@ -17,6 +17,7 @@ from pop3d.auth import Account
 from pop3d.config import load
 from pop3d.store_contract import ALICE, StoreContract, content
 from pop3d.stores import MaildropBusy, RemovalFailed, Store, StoreError
+from pop3d.stores.postgres import delivery
 from pop3d.stores.postgres.delivery import deliver
 from pop3d.stores.postgres.store import PostgresStore
 from pop3d.stores.quota import OverQuota, Quota
@@ -186,6 +187,22 @@ def test_quotas_hold_also_for_deliveries_at_the_same_moment(database: str) -> No
     with pytest.raises(OverQuota, match="3 of 3 messages"):
         deliver(database, "alice", [b"y\n"], quota)
     deliver(database, "bob", [b"y\n"], quota)
+
+
+def test_a_message_larger_than_the_limit_is_not_taken(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "MESSAGE_OCTETS_MAX", 10)
+    deliver(database, "alice", [b"x" * 8])
+    with pytest.raises(ValueError, match="more than 10 octets"):
+        deliver(database, "alice", [b"x" * 9])  # and its line end
+    assert execute(database, "select octets from pop3_messages") == [(10,)]
+
+
+@pytest.mark.parametrize("most", [0, 8, 9])
+def test_what_is_stored_is_the_same_by_either_way(database: str, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(delivery, "IN_MEMORY_MAX", most)
+    monkeypatch.setattr(delivery, "_PIECE", 4)
+    deliver(database, "\u00e4lice", [b"\0a\r", b"\n\xffb"])
+    assert execute(database, "select mailbox, content from pop3_messages") == [("\u00e4lice", b"\0a\r\n\xffb\r\n")]
 
 
 # --- the whole ---
