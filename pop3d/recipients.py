@@ -66,7 +66,7 @@ class InMaildir:
 @dataclass(frozen=True, slots=True)
 class InPostgres:
     """A user's mailbox in a database. ``folder``: where large messages are kept on their way; None: where temporary
-    files are.
+    files are. ``keep``: connections, for the next delivery.
     """
 
     conninfo: str = field(repr=False)
@@ -74,6 +74,7 @@ class InPostgres:
     name: str
     quota: Quota
     folder: str | None = None
+    keep: bool = False
 
     def deliver(self, content: Iterable[bytes]) -> None:
         """See `Recipient`. With `DeliverLater` the message may be there all the same, when a last answer was lost."""
@@ -95,8 +96,9 @@ def _not_delivered(fault: OSError) -> DeliverLater:
     return DeliverLater(f"not delivered: {where}{fault.strerror or fault}")
 
 
-def recipient_of(config: Config, account: Account) -> InMaildir | InPostgres:
-    """Where mail of an account goes; the store is `maildir` or `postgres`. Blocking.
+def recipient_of(config: Config, account: Account, *, many: bool = False) -> InMaildir | InPostgres:
+    """Where mail of an account goes; the store is `maildir` or `postgres`. Blocking. ``many``: this process delivers
+    more than one message.
 
     Raises `DeliverLater` for a mailbox that should be there and is missing, and `NoMailbox`.
     """
@@ -105,7 +107,7 @@ def recipient_of(config: Config, account: Account) -> InMaildir | InPostgres:
     if store.postgres is not None:
         conninfo = store.postgres.conninfo.get_secret_value()
         folder = str(config.state) if os.access(config.state, os.W_OK) else None  # who only delivers may have none
-        return InPostgres(conninfo, store.postgres.timeout, account.name, quota, folder)
+        return InPostgres(conninfo, store.postgres.timeout, account.name, quota, folder, many)
     try:
         path = mailbox_path(store.path, account)
         deleted = mailbox_path(store.deleted, account) if store.deleted else ""

@@ -30,6 +30,8 @@ IN_MEMORY_MAX: Final = 1024 * 1024
 """Octets of a message that `deliver` keeps in memory; nearly all messages are smaller."""
 
 _PIECE: Final = 256 * 1024  # octets sent at a time
+_KEPT: Final = 5.0  # seconds that a connection is kept for the next delivery
+_PATIENCE: Final = 1.0  # seconds for one that was kept to answer, before a new one is made
 
 # PostgreSQL, "COPY", "Binary Format": signature, flags, no extension; then a row's count of columns, each with its size
 _COPY: Final = b"copy pop3_messages (mailbox, content) from stdin (format binary)"
@@ -48,11 +50,13 @@ def deliver(
     timeout: float = TIMEOUT,
     *,
     folder: str | None = None,
+    keep: bool = False,
 ) -> None:
     """Deliver a message, in pieces of any size; it is there whole and durable, or not at all. Blocking.
 
-    ``folder``: where a large message is kept on its way; None: where temporary files are. The database has ``timeout``
-    seconds, and another one for each MiB. Raises `OverQuota`, `DatabaseFault` (the message may be there all the same,
+    ``folder``: where a large message is kept on its way; None: where temporary files are. ``keep``: the connection is
+    left open for a while, for the next delivery of this process. The database has ``timeout`` seconds, and another one
+    for each MiB. Raises `OverQuota`, `DatabaseFault` (the message may be there all the same,
     when its last answer was lost), OSError of the folder, and ValueError for more than `MESSAGE_OCTETS_MAX`.
     """
     with tempfile.SpooledTemporaryFile(IN_MEMORY_MAX, dir=folder) as kept:
@@ -61,8 +65,7 @@ def deliver(
             octets += kept.write(piece)
         kept.seek(0)
         seconds = timeout + octets // OCTETS_A_SECOND
-        with _connected(conninfo, timeout, seconds) as connection:
-            connection.execute(f"{settings(seconds)}; {DURABLE}".encode())
+        with _connected(conninfo, timeout, seconds, keep=keep) as connection:
             check_quota(connection, mailbox, quota or Quota(), 1, octets)
             _insert(connection, mailbox, kept, octets)
             connection.commit()
@@ -71,23 +74,79 @@ def deliver(
 def usage(conninfo: str, mailbox: str, timeout: float = TIMEOUT) -> tuple[int, int]:
     """Messages in a mailbox, and their octets. Blocking. Raises `DatabaseFault`."""
     with _connected(conninfo, timeout, timeout) as connection:
-        connection.execute(settings(timeout).encode())
         return _counted(connection, mailbox)
 
 
 @contextlib.contextmanager
-def _connected(conninfo: str, timeout: float, seconds: float) -> Iterator[psycopg.Connection[TupleRow]]:
-    """A connection for as long as that; ``timeout``: to connect. Raises `DatabaseFault`."""
+def _connected(
+    conninfo: str, timeout: float, seconds: float, *, keep: bool = False
+) -> Iterator[psycopg.Connection[TupleRow]]:
+    """A connection for as long as that, in a transaction; ``timeout``: to connect. Raises `DatabaseFault`."""
     late = threading.Event()
+    begin = f"{settings(seconds)}; {DURABLE}".encode()
     try:
-        connection = psycopg.connect(conninfo, application_name="pop3d deliver", **ways(conninfo, timeout))
+        connection = _kept.taken(conninfo, begin) if keep else None
+        began = connection is not None
+        if connection is None:
+            connection = psycopg.connect(conninfo, application_name="pop3d deliver", **ways(conninfo, timeout))
         try:
             with bounded(connection, seconds, late):
+                if not began:
+                    connection.execute(begin)
                 yield connection
-        finally:
+        except BaseException:
+            connection.close()
+            raise
+        if keep:
+            _kept.give(conninfo, connection)
+        else:
             connection.close()
     except psycopg.Error as fault:
         raise DatabaseFault(silent(seconds) if late.is_set() else one_line(fault)) from None
+
+
+class _KeptConnections:
+    """Connections that are free, each for `_KEPT` seconds: to make one takes twenty times what a delivery takes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._free: dict[str, list[tuple[psycopg.Connection[TupleRow], threading.Timer]]] = {}
+
+    def taken(self, conninfo: str, begin: bytes) -> psycopg.Connection[TupleRow] | None:
+        """One that has begun its transaction; None when there is none that still answers."""
+        while True:
+            with self._lock:
+                if not (free := self._free.get(conninfo)):
+                    return None
+                connection, timer = free.pop()  # the last one, so that others are given up
+            timer.cancel()
+            try:
+                with bounded(connection, _PATIENCE, threading.Event()):
+                    connection.execute(begin)
+            except psycopg.Error:
+                connection.close()
+            else:
+                return connection
+
+    def give(self, conninfo: str, connection: psycopg.Connection[TupleRow]) -> None:
+        """It is free, and nothing is under way on it."""
+        timer = threading.Timer(_KEPT, self._give_up, (conninfo, connection))
+        timer.daemon = True
+        with self._lock:
+            self._free.setdefault(conninfo, []).append((connection, timer))
+        timer.start()
+
+    def _give_up(self, conninfo: str, connection: psycopg.Connection[TupleRow]) -> None:
+        with self._lock:
+            free = self._free[conninfo]
+            mine = [one for one in free if one[0] is connection]
+            for one in mine:
+                free.remove(one)
+        if mine:  # else somebody has taken it
+            connection.close()
+
+
+_kept = _KeptConnections()
 
 
 def whole_text(content: Iterable[bytes]) -> bytearray:

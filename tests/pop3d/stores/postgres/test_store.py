@@ -7,8 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -203,6 +205,34 @@ def test_what_is_stored_is_the_same_by_either_way(database: str, monkeypatch: py
     monkeypatch.setattr(delivery, "_PIECE", 4)
     deliver(database, "\u00e4lice", [b"\0a\r", b"\n\xffb"])
     assert execute(database, "select mailbox, content from pop3_messages") == [("\u00e4lice", b"\0a\r\n\xffb\r\n")]
+
+
+def test_a_connection_is_kept_for_the_next_delivery(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    connect = psycopg.connect
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        made.append(arguments)
+        return connect(*arguments, **named)
+
+    monkeypatch.setattr(psycopg, "connect", counted)
+    monkeypatch.setattr(delivery, "_KEPT", 0.3)
+    for _ in range(3):
+        deliver(database, "alice", [b"x\n"], keep=True)
+    with pytest.raises(OverQuota):
+        deliver(database, "alice", [b"x\n"], Quota(messages=3), keep=True)  # which closes it
+    assert len(made) == 1
+    deliver(database, "alice", [b"x\n"], keep=True)
+    ended = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'pop3d deliver'"
+    assert execute(database, ended) == [(1,)]
+    deliver(database, "alice", [b"x\n"], keep=True)  # which finds that one ended
+    monkeypatch.undo()
+    assert len(made) == 4  # `execute` makes one, too
+    assert execute(database, "select count(*) from pop3_messages") == [(5,)]
+    deadline = time.monotonic() + 30
+    while execute(database, ended.replace("pg_terminate_backend", "")) != [(0,)] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert execute(database, ended.replace("pg_terminate_backend", "")) == [(0,)]
 
 
 # --- the whole ---
