@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow
 from pop3core.framing import CrlfNormalizer
 from pop3d.postgres import DURABLE, TIMEOUT, DatabaseFault, bounded, one_line, settings, silent, ways
 from pop3d.stores.postgres.locks import key
-from pop3d.stores.quota import OverQuota, Quota
+from pop3d.stores.quota import Quota
 
 __all__ = ["IN_MEMORY_MAX", "MESSAGE_OCTETS_MAX", "OCTETS_A_SECOND", "check_quota", "deliver", "usage", "whole_text"]
 
@@ -56,7 +56,7 @@ def deliver(
 
     ``folder``: where a large message is kept on its way; None: where temporary files are. ``keep``: the connection is
     left open for a while, for the next delivery of this process. The database has ``timeout`` seconds, and another one
-    for each MiB. Raises `OverQuota`, `DatabaseFault` (the message may be there all the same,
+    for each MiB. Raises `pop3d.stores.quota.OverQuota`, `DatabaseFault` (the message may be there all the same,
     when its last answer was lost), OSError of the folder, and ValueError for more than `MESSAGE_OCTETS_MAX`.
     """
     with tempfile.SpooledTemporaryFile(IN_MEMORY_MAX, dir=folder) as kept:
@@ -188,17 +188,14 @@ def _insert(connection: psycopg.Connection[TupleRow], mailbox: str, kept: IO[byt
 def check_quota(
     connection: psycopg.Connection[TupleRow], mailbox: str, quota: Quota, messages: int, octets: int
 ) -> None:
-    """Raises `OverQuota` when there is no room for so much more. To the end of the transaction it is nobody else's."""
+    """Raises `pop3d.stores.quota.OverQuota` when there is no room for so much more. To the end of the transaction it is
+    nobody else's.
+    """
     if not (quota.octets or quota.messages):
         return
     # others that deliver here wait: two must not find the same room
     connection.execute("select pg_advisory_xact_lock(%s::bigint)", (key(f"{mailbox}\0quota"),))
-    messages_there, octets_there = _counted(connection, mailbox)
-    if quota.messages and messages_there + messages > quota.messages:
-        raise OverQuota(f"the mailbox is full: {messages_there} of {quota.messages} messages")
-    if quota.octets and octets_there + octets > quota.octets:
-        what = "this message has" if messages == 1 else "these messages have"
-        raise OverQuota(f"the mailbox is full: {octets_there} of {quota.octets} octets, and {what} {octets}")
+    quota.check(*_counted(connection, mailbox), octets, messages)
 
 
 def _counted(connection: psycopg.Connection[TupleRow], mailbox: str) -> tuple[int, int]:
