@@ -7,6 +7,7 @@ Three kinds of faults are told apart, since whoever brings the mail answers each
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -64,12 +65,16 @@ class InMaildir:
 
 @dataclass(frozen=True, slots=True)
 class InPostgres:
-    """A user's mailbox in a database."""
+    """A user's mailbox in a database. ``folder``: where large messages are kept on their way; None: where temporary
+    files are. ``keep``: connections, for the next delivery.
+    """
 
     conninfo: str = field(repr=False)
     timeout: float
     name: str
     quota: Quota
+    folder: str | None = None
+    keep: bool = False
 
     def deliver(self, content: Iterable[bytes]) -> None:
         """See `Recipient`. With `DeliverLater` the message may be there all the same, when a last answer was lost."""
@@ -77,7 +82,7 @@ class InPostgres:
         from pop3d.stores.postgres import delivery as postgres_delivery
 
         try:
-            postgres_delivery.deliver(self.conninfo, self.name, content, self.quota, self.timeout)
+            postgres_delivery.deliver(self.conninfo, self.name, content, self.quota, self.timeout, folder=self.folder)
         except DatabaseFault as fault:
             raise DeliverLater(f"not delivered: {fault}") from None
         except OSError as fault:
@@ -91,15 +96,18 @@ def _not_delivered(fault: OSError) -> DeliverLater:
     return DeliverLater(f"not delivered: {where}{fault.strerror or fault}")
 
 
-def recipient_of(config: Config, account: Account) -> InMaildir | InPostgres:
-    """Where mail of an account goes; the store is `maildir` or `postgres`. Blocking.
+def recipient_of(config: Config, account: Account, *, many: bool = False) -> InMaildir | InPostgres:
+    """Where mail of an account goes; the store is `maildir` or `postgres`. Blocking. ``many``: this process delivers
+    more than one message.
 
     Raises `DeliverLater` for a mailbox that should be there and is missing, and `NoMailbox`.
     """
     store = config.store
     quota = quota_of(store.quota_octets, store.quota_messages, account.limits)
     if store.postgres is not None:
-        return InPostgres(store.postgres.conninfo.get_secret_value(), store.postgres.timeout, account.name, quota)
+        conninfo = store.postgres.conninfo.get_secret_value()
+        folder = str(config.state) if os.access(config.state, os.W_OK) else None  # who only delivers may have none
+        return InPostgres(conninfo, store.postgres.timeout, account.name, quota, folder, many)
     try:
         path = mailbox_path(store.path, account)
         deleted = mailbox_path(store.deleted, account) if store.deleted else ""

@@ -95,7 +95,7 @@ class Deliveries:
             if found := _MESSAGE_ID.search(beginning[: beginning.find(b"\n\n") + 1 or None]):
                 message_id = found[1].decode("utf-8", "replace")
             pieces = message.content.pieces()
-            recipient_of(self.config, account).deliver(chain(self._trace(message, path), pieces))
+            recipient_of(self.config, account, many=True).deliver(chain(self._trace(message, path), pieces))
             return LmtpReply(250, "2.0.0", f"delivered as {message.id}"), "", message_id
         except OverQuota as fault:
             later = self.config.lmtp.over_quota == "later"

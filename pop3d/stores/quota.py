@@ -20,6 +20,16 @@ class Quota:
     octets: int = 0
     messages: int = 0
 
+    def check(self, messages: int, octets: int, more: int, count: int = 1) -> None:
+        """Raises `OverQuota` where a mailbox with so many ``messages`` and ``octets`` has no room for ``count`` more,
+        of ``more`` octets.
+        """
+        if self.messages and messages + count > self.messages:
+            raise OverQuota(f"the mailbox is full: {messages} of {self.messages} messages")
+        if self.octets and octets + more > self.octets:
+            what = "this message has" if count == 1 else "these messages have"
+            raise OverQuota(f"the mailbox is full: {octets} of {self.octets} octets, and {what} {more}")
+
 
 def quota_of(octets: int, messages: int, limits: UserLimits) -> Quota:
     """A user's own ``limits`` in place of what is configured for all: ``octets`` and ``messages``, each by itself."""

@@ -225,7 +225,8 @@ class Site:
             yield self._running(port, process.pid, ended)
 
     @contextlib.contextmanager
-    def dovecot(self) -> Iterator[Running]:
+    def dovecot(self, extra: str = "") -> Iterator[Running]:
+        """``extra``: more of its configuration, which takes precedence."""
         files = self.root / "cert.pem", self.root / "key.pem"
         with contextlib.ExitStack() as ended:
             with on(self.server_core):
@@ -235,7 +236,7 @@ class Site:
                         str(self.root / "mail" / "%u"),
                         certificate=files[0],
                         key=files[1],
-                        extra=dovecot.TUNED + SHARED,
+                        extra=dovecot.TUNED + SHARED + extra,
                     )
                 )
             told, until = self.root / "dovecot" / "run" / "master.pid", time.monotonic() + STARTED

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import __main__ as engine
-from tests.bench import beside, clients, deliver, features, growth, servers, tricks
+from tests.bench import beside, clients, deliver, features, growth, lmtp, servers, tricks
 from tests.bench.servers import TEXT, message, on_the_wire
 from tests.bench.workloads import ROWS
 from tests.interop import dovecot
@@ -143,3 +143,8 @@ def test_the_table_of_clients_is_that_of_the_page(
 def test_the_cost_of_a_delivery(capsys: pytest.CaptureFixture[str]) -> None:
     deliver.main(["--users", "2", "--runs", "1"])
     assert "CPU in ms" in capsys.readouterr().out
+
+
+def test_deliveries_by_lmtp_beside_dovecot(tmp_path: Path) -> None:
+    found = lmtp.rounds(servers.Site(tmp_path), (4, 2), 1, 0.02, lmtp.missing() is None)
+    assert all(figures.rate > 0 for each in found.values() for figures in each)

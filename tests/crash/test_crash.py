@@ -1,9 +1,13 @@
 """A few of the crashes of `python -m tests.crash`, and of its neighbours."""
 
+import os
 from typing import TYPE_CHECKING
 
-from tests.crash import imports, sync
+import pytest
+
+from tests.crash import imports, lmtp, sync
 from tests.crash.site import Tally, crashes
+from tests.interop.postfix import tool
 
 if TYPE_CHECKING:
     from tests.postgres import Cluster
@@ -37,3 +41,11 @@ def test_nor_one_of_import_into_postgresql(cluster: "Cluster") -> None:
     *_, tally = imports.crashes(1, seed=6, cluster=cluster)
     assert tally.faults == 0, str(tally)
     assert tally.imported > 4 * imports.MESSAGES_A_KILL
+
+
+@pytest.mark.skipif(tool("postfix") is None, reason="missing: apt-get install postfix")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to start Postfix")
+def test_no_kill_9_loses_mail_that_postfix_hands_over() -> None:
+    *_, tally = lmtp.crashes(2, seed=8)
+    assert tally.faults == 0, str(tally)
+    assert tally.accepted > 50

@@ -28,10 +28,19 @@ from typing import Final
 from pop3core.framing import CrlfNormalizer
 from pop3d.stores.maildir.folders import make_folder, named_below, open_folder
 from pop3d.stores.maildir.quota_file import add_to_quota_file
-from pop3d.stores.quota import OverQuota, Quota
+from pop3d.stores.quota import Quota
 from pop3d.system.folders import open_or_make_inside
 
-__all__ = ["OpenMaildir", "deliver", "opened_maildir", "remove_stale", "sizes_in", "unique_name", "write_message"]
+__all__ = [
+    "OpenMaildir",
+    "deliver",
+    "file_name",
+    "opened_maildir",
+    "remove_stale",
+    "sizes_in",
+    "unique_name",
+    "write_message",
+]
 
 _STALE: Final = 36 * 3600  # seconds after which a file in tmp/ belongs to nobody (maildir(5))
 
@@ -71,7 +80,7 @@ def deliver(path: str, content: Iterable[bytes], quota: Quota | None = None, *, 
     """Deliver a message, in pieces of any size, into the Maildir at ``path``, which is made when it is not there.
 
     ``flags``: of Maildir, such as ``"RS"``: delivered into cur/ with them; None: as new mail. Returns the file's name
-    below the Maildir. Raises OSError and `OverQuota`; the mailbox is then as it was.
+    below the Maildir. Raises OSError and `pop3d.stores.quota.OverQuota`; the mailbox is then as it was.
     """
     with opened_maildir(path) as folders:
         remove_stale(folders.tmp)
@@ -96,9 +105,14 @@ def deliver(path: str, content: Iterable[bytes], quota: Quota | None = None, *, 
 
 def unique_name() -> bytes:
     """A file name, and unique part, that no other message has or will have (maildir(5))."""
+    return file_name(f"Q{next(_delivered)}").encode()
+
+
+def file_name(mark: str) -> str:
+    """A name of this moment, process and host, which is unique with a ``mark`` that comes once in a process."""
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
     host = socket.gethostname().replace("/", "\\057").replace(":", "\\072").replace(",", "\\054") or "localhost"
-    return f"{seconds}.M{nanoseconds // 1000:06}P{os.getpid()}Q{next(_delivered)}.{host}".encode()
+    return f"{seconds}.M{nanoseconds // 1000:06}P{os.getpid()}{mark}.{host.replace('*', '_')}"
 
 
 def _write(tmp: int, name: bytes, content: Iterable[bytes]) -> tuple[int, int]:
@@ -138,20 +152,19 @@ def _publish(tmp: int, beside: bytes, folder: int, name: bytes) -> None:
 def _check(folders: OpenMaildir, quota: Quota, octets: int) -> None:
     if not (quota.octets or quota.messages):
         return
-    sizes = [*sizes_in(folders.new), *sizes_in(folders.cur)]
-    if quota.messages and len(sizes) >= quota.messages:
-        raise OverQuota(f"the mailbox is full: {len(sizes)} of {quota.messages} messages")
-    if quota.octets and sum(sizes) + octets > quota.octets:
-        raise OverQuota(f"the mailbox is full: {sum(sizes)} of {quota.octets} octets, and this message has {octets}")
+    sizes = [size for folder in (folders.new, folders.cur) for size in sizes_in(folder, wanted=bool(quota.octets))]
+    quota.check(len(sizes), sum(sizes), octets)
 
 
-def sizes_in(folder: int) -> Iterator[int]:
-    """Octets, as stored, of each message in a folder, a descriptor. Raises OSError."""
+def sizes_in(folder: int, *, wanted: bool = True) -> Iterator[int]:
+    """Octets, as stored, of each message in a folder, a descriptor; 0, which costs less, if they are not ``wanted``.
+    Raises OSError.
+    """
     with os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):
                 if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
-                    yield entry.stat(follow_symlinks=False).st_size
+                    yield entry.stat(follow_symlinks=False).st_size if wanted else 0
 
 
 def remove_stale(tmp: int) -> None:

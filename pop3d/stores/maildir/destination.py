@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import socket
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,12 +28,18 @@ from typing import Final
 
 from pop3core.maildrop import UID_OCTETS_MAX
 from pop3d.stores.arriving import ArrivingMessage, Intent
-from pop3d.stores.maildir.delivery import OpenMaildir, opened_maildir, remove_stale, sizes_in, write_message
+from pop3d.stores.maildir.delivery import (
+    OpenMaildir,
+    file_name,
+    opened_maildir,
+    remove_stale,
+    write_message,
+)
 from pop3d.stores.maildir.folders import rename_new
 from pop3d.stores.maildir.kept_ids import KeptIds, can_be_told
 from pop3d.stores.maildir.names import entries_of, unique_part
 from pop3d.stores.maildir.quota_file import add_to_quota_file
-from pop3d.stores.quota import OverQuota, Quota
+from pop3d.stores.quota import Quota
 
 __all__ = ["MaildirDestination", "new_stamp"]
 
@@ -48,9 +53,7 @@ _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLO
 
 def new_stamp() -> str:
     """What all file names of an import have in common, with ``*`` for a message's number; no other import has it."""
-    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-    host = socket.gethostname().replace("/", "\\057").replace(":", "\\072").replace(",", "\\054") or "localhost"
-    return f"{seconds}.M{nanoseconds // 1000:06}P{os.getpid()}I*.{host.replace('*', '_')}"
+    return file_name("I*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +103,12 @@ class MaildirDestination:
         with contextlib.ExitStack() as undone:
             undone.callback(self._stack.close)
             remove_stale(self._folders.tmp)
-            self._ids = set(map(unique_part, entries_of(self._folders.root)))
+            entries = list(entries_of(self._folders.root))
+            self._ids = set(map(unique_part, entries))
             # what is kept for a message that is not there is free: perhaps an import was killed before it came
             self._ids.update([uid for unique, uid in kept.load(path).items() if unique in self._ids], ids)
-            sizes = [*sizes_in(self._folders.new), *sizes_in(self._folders.cur)] if quota.octets else []
-            self._octets = sum(sizes)
-            self._messages = len(sizes) or sum(1 for _ in entries_of(self._folders.root))
+            self._messages = len(entries)
+            self._octets = sum(map(self._octets_of, entries)) if quota.octets else 0
             undone.pop_all()
 
     def close(self) -> None:
@@ -129,7 +132,7 @@ class MaildirDestination:
         descriptor = os.open(beside, _NEW, 0o600, dir_fd=self._folders.tmp)
         try:
             stored, sent = write_message(descriptor, message.content())
-            self._check(stored)
+            self._quota.check(self._messages, self._octets, stored)
         except BaseException:
             os.close(descriptor)
             with contextlib.suppress(OSError):
@@ -149,13 +152,12 @@ class MaildirDestination:
         self._messages += 1
         return stored
 
-    def _check(self, octets: int) -> None:
-        quota = self._quota
-        if quota.messages and self._messages >= quota.messages:
-            raise OverQuota(f"the mailbox is full: {self._messages} of {quota.messages} messages")
-        if quota.octets and self._octets + octets > quota.octets:
-            what = f"{self._octets} of {quota.octets} octets, and this message has {octets}"
-            raise OverQuota(f"the mailbox is full: {what}")
+    def _octets_of(self, entry: bytes) -> int:
+        """Of the file of an entry; 0 when it is gone by now."""
+        try:
+            return os.stat(entry.rpartition(b":\0")[0], dir_fd=self._folders.root, follow_symlinks=False).st_size
+        except FileNotFoundError:
+            return 0
 
     def prepare(self) -> Intent:
         """See `pop3d.stores.arriving.MailDestination.prepare`."""

@@ -162,7 +162,12 @@ class MaildirSource:
                 raise
             name, folder = self._renamed[unique]
             descriptor = os.open(name, OPEN_MESSAGE, dir_fd=folders[folder])
-        with open(descriptor, "rb") as file:
+        try:
+            file = open(descriptor, "rb")  # noqa: SIM115
+        except OSError:  # a folder, in the place of the file that was listed
+            os.close(descriptor)
+            raise
+        with file:
             yield file, name, folder
 
     @staticmethod

@@ -22,7 +22,7 @@ from pop3core.maildrop import is_unique_id
 from pop3d.postgres import DURABLE, TIMEOUT, DatabaseFault, bounded, one_line, settings, silent, ways
 from pop3d.stores.arriving import ArrivingMessage, Intent
 from pop3d.stores.postgres.delivery import OCTETS_A_SECOND, check_quota, whole_text
-from pop3d.stores.quota import OverQuota, Quota
+from pop3d.stores.quota import Quota
 
 __all__ = ["PostgresDestination"]
 
@@ -104,11 +104,7 @@ class PostgresDestination:
     def stage(self, message: ArrivingMessage, uid: bytes | None) -> int:
         """See `pop3d.stores.arriving.MailDestination.stage`."""
         whole = whole_text(message.content())
-        if self._quota.messages and self._messages >= self._quota.messages:
-            raise OverQuota(f"the mailbox is full: {self._messages} of {self._quota.messages} messages")
-        if self._quota.octets and self._octets + len(whole) > self._quota.octets:
-            what = f"{self._octets} of {self._quota.octets} octets, and this message has {len(whole)}"
-            raise OverQuota(f"the mailbox is full: {what}")
+        self._quota.check(self._messages, self._octets, len(whole))
         # the same form as the table's own
         row = _Row(uid or uuid.uuid4().hex.encode(), whole)
         self._rows.append(row)
@@ -119,7 +115,9 @@ class PostgresDestination:
         return len(whole)
 
     def prepare(self) -> Intent:
-        """See `pop3d.stores.arriving.MailDestination.prepare`. Raises `OverQuota` where another has taken the room."""
+        """See `pop3d.stores.arriving.MailDestination.prepare`. Raises `pop3d.stores.quota.OverQuota` where another has
+        taken the room.
+        """
         with self._bounded(self._group):
             self._connection.execute(b"begin")
             self._open = True

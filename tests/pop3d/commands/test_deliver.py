@@ -1,5 +1,6 @@
 """`pop3d deliver` as a process."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,6 +14,8 @@ import pytest
 
 from tests.maildirs import files
 from tests.pop3d.commands.small_site import run, small_site
+
+LARGE = 80 * 2**20
 
 
 @pytest.fixture
@@ -107,6 +110,38 @@ def test_a_quota_of_a_user_in_a_database(tmp_path: Path, database: str) -> None:
     view = json.loads(run(tmp_path, "mailbox", "bob", "--json")[1])
     assert (view["path"], view["messages"], view["octets"]) == (None, 3, 9)
     assert view["quota"] == {"messages": 3, "octets": 0}
+
+
+def delivered_large(site: Path, octets: int) -> "subprocess.CompletedProcess[bytes]":
+    """A message of so many octets, by a process that may not have 64 MiB of memory of its own."""
+    command = 'head -c "$0" /dev/zero | tr "\\0" "x" | (ulimit -d 65536; exec "$@")'
+    deliver = [sys.executable, "-m", "pop3d", "deliver", "alice", "--config", str(site / "pop3d.toml")]
+    return subprocess.run(["sh", "-c", command, str(octets), *deliver], capture_output=True, timeout=60)
+
+
+def test_a_large_message_takes_no_more_memory_than_a_small_one(site: Path) -> None:
+    done = delivered_large(site, LARGE)
+    assert (done.returncode, done.stderr) == (0, b"")
+    (path,) = (site / "mail/alice/new").iterdir()
+    assert path.stat().st_size == LARGE
+
+
+def test_a_large_message_into_a_database_neither(tmp_path: Path, database: str) -> None:
+    from tests.postgres import execute  # needs an extra, as the fixture does
+
+    (tmp_path / "users").write_text("alice:{PLAIN}x\n")
+    (tmp_path / "pop3d.toml").write_text(
+        f'[[listen]]\nhost = "127.0.0.1"\nport = 0\ntls = "none"\n[store]\nbackend = "postgres"\n'
+        f'quota_octets = {LARGE + 2}\n[store.postgres]\nconninfo = "{database}"\n'
+    )
+    done = delivered_large(tmp_path, LARGE)
+    assert (done.returncode, done.stderr) == (0, b"")
+    digest = hashlib.sha256(b"x" * LARGE + b"\r\n").hexdigest()
+    stored = execute(database, "select mailbox, octets, encode(sha256(content), 'hex') from pop3_messages")
+    assert stored == [("alice", LARGE + 2, digest)]
+    done = delivered_large(tmp_path, LARGE)
+    assert done.returncode == 75
+    assert b"the mailbox is full" in done.stderr
 
 
 def test_deliver_says_why_a_message_cannot_be_delivered(site: Path) -> None:

@@ -64,6 +64,17 @@ def test_a_message_that_goes_meanwhile_is_passed_over(tmp_path: Path) -> None:
     assert (source.progress, source.failed) == (3, [])
 
 
+def test_a_folder_in_the_place_of_a_message_costs_no_descriptor(tmp_path: Path) -> None:
+    make_maildir(tmp_path, BOX)
+    source = MaildirSource(tmp_path)
+    (tmp_path / "new/3.c").unlink()
+    (tmp_path / "new/3.c").mkdir()
+    before = len(os.listdir("/proc/self/fd"))
+    assert len(told(source)) == 2
+    assert source.failed == [f"{tmp_path}/new/3.c: Is a directory"]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_times_are_kept_and_done_ones_not_opened(tmp_path: Path) -> None:
     make_maildir(tmp_path, BOX)
     os.utime(tmp_path / "new" / "3.c", ns=(5, 10**18 + 7))

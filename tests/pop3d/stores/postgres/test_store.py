@@ -7,8 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,6 +19,7 @@ from pop3d.auth import Account
 from pop3d.config import load
 from pop3d.store_contract import ALICE, StoreContract, content
 from pop3d.stores import MaildropBusy, RemovalFailed, Store, StoreError
+from pop3d.stores.postgres import delivery
 from pop3d.stores.postgres.delivery import deliver
 from pop3d.stores.postgres.store import PostgresStore
 from pop3d.stores.quota import OverQuota, Quota
@@ -186,6 +189,50 @@ def test_quotas_hold_also_for_deliveries_at_the_same_moment(database: str) -> No
     with pytest.raises(OverQuota, match="3 of 3 messages"):
         deliver(database, "alice", [b"y\n"], quota)
     deliver(database, "bob", [b"y\n"], quota)
+
+
+def test_a_message_larger_than_the_limit_is_not_taken(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "MESSAGE_OCTETS_MAX", 10)
+    deliver(database, "alice", [b"x" * 8])
+    with pytest.raises(ValueError, match="more than 10 octets"):
+        deliver(database, "alice", [b"x" * 9])  # and its line end
+    assert execute(database, "select octets from pop3_messages") == [(10,)]
+
+
+@pytest.mark.parametrize("most", [0, 8, 9])
+def test_what_is_stored_is_the_same_by_either_way(database: str, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(delivery, "IN_MEMORY_MAX", most)
+    monkeypatch.setattr(delivery, "_PIECE", 4)
+    deliver(database, "\u00e4lice", [b"\0a\r", b"\n\xffb"])
+    assert execute(database, "select mailbox, content from pop3_messages") == [("\u00e4lice", b"\0a\r\n\xffb\r\n")]
+
+
+def test_a_connection_is_kept_for_the_next_delivery(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    connect = psycopg.connect
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        made.append(arguments)
+        return connect(*arguments, **named)
+
+    monkeypatch.setattr(psycopg, "connect", counted)
+    monkeypatch.setattr(delivery, "_KEPT", 0.3)
+    for _ in range(3):
+        deliver(database, "alice", [b"x\n"], keep=True)
+    with pytest.raises(OverQuota):
+        deliver(database, "alice", [b"x\n"], Quota(messages=3), keep=True)  # which closes it
+    assert len(made) == 1
+    deliver(database, "alice", [b"x\n"], keep=True)
+    ended = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'pop3d deliver'"
+    assert execute(database, ended) == [(1,)]
+    deliver(database, "alice", [b"x\n"], keep=True)  # which finds that one ended
+    monkeypatch.undo()
+    assert len(made) == 4  # `execute` makes one, too
+    assert execute(database, "select count(*) from pop3_messages") == [(5,)]
+    deadline = time.monotonic() + 30
+    while execute(database, ended.replace("pg_terminate_backend", "")) != [(0,)] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert execute(database, ended.replace("pg_terminate_backend", "")) == [(0,)]
 
 
 # --- the whole ---
