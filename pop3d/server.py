@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import functools
 import logging
 import os
@@ -32,7 +31,7 @@ from pop3d.lmtp.listener import LmtpConnections
 from pop3d.lmtp.session import LmtpSession
 from pop3d.net.certificates import ClientName
 from pop3d.net.channel import Channel
-from pop3d.net.listening import bound, give_up_lost_clients
+from pop3d.net.listening import ListenError, bound, give_up_lost_clients
 from pop3d.net.tls import ServerTls
 from pop3d.net.transport import Transport
 from pop3d.observe.log import refused_connection
@@ -58,32 +57,6 @@ _BACKLOG = 1024  # connections the system holds while we are busy
 _ACCEPTED_AT_ONCE = 16  # before any of them is looked at, and perhaps refused; within the spare descriptors
 _DESCRIPTORS_SPARE = 64  # for listeners, logs, threads, libraries
 _DESCRIPTORS_EACH = 3  # a session's socket, its Maildir, the message it reads
-
-
-class ListenError(Exception):
-    """A listener cannot be bound; one line that says which, why and what to do."""
-
-    def __init__(self, host: str, port: int | None, fault: OSError) -> None:
-        """``host``: the path of a Unix socket, where there is no ``port``."""
-        why = os.strerror(fault.errno) if fault.errno and fault.errno > 0 else str(fault)
-        of_tcp = {
-            errno.EADDRINUSE: "end what listens there, or choose another port",
-            errno.EACCES: "ports below 1024 need root, or the capability to bind them",
-            errno.EADDRNOTAVAIL: "choose an address of this machine",
-        }
-        of_path = {
-            errno.EADDRINUSE: "end what listens there, or choose another path",
-            errno.EACCES: "start as root, or choose a folder that `user` may write to",
-            errno.EPERM: "only root gives a socket to a `group` that it is not in",
-            errno.ENOENT: "make the folder, or choose another path",
-            errno.ENOTSOCK: "remove the file, or choose another path",
-        }
-        if port is None:
-            remedy = of_path.get(fault.errno or 0, "choose another path")
-            super().__init__(f"cannot listen on {host}: {why}; {remedy}")
-            return
-        remedy = of_tcp.get(fault.errno or 0, "choose another host or port")
-        super().__init__(f"cannot listen on {host} port {port}: {why}; {remedy}")
 
 
 class Server:

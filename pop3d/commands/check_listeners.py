@@ -18,8 +18,7 @@ from typing import Final
 
 from pop3d.commands.finding import CheckFinding, fault, warning
 from pop3d.config import Config
-from pop3d.net.listening import NO_FAMILY, addresses_of, open_socket
-from pop3d.server import ListenError
+from pop3d.net.listening import NO_FAMILY, ListenError, addresses_of, open_socket
 from pop3d.system.privileges import group_id
 from pop3d.system.unix_socket import is_stale
 

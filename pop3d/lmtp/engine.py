@@ -30,7 +30,7 @@ from pop3d.lmtp.events import (
 from pop3d.lmtp.grammar import NOBODY, LmtpRefused, MailPath, mail_arguments, mail_path
 from pop3d.lmtp.replies import BAD_SYNTAX, LmtpReply
 
-__all__ = ["COMMANDS", "LmtpConnection", "LmtpSettings"]
+__all__ = ["COMMANDS", "CUT_OFF", "LmtpConnection", "LmtpSettings"]
 
 LINE_OCTETS_MAX: Final = 2048
 """Octets of a command line. RFC 5321 §4.5.3.1.4 asks for 512, extensions for some more, and paths may be longer."""
@@ -46,6 +46,9 @@ SENT_TOGETHER_MAX: Final = 4096
 
 _BAD: Final = frozenset({500, 501, 502, 503, 504, 555})
 """Replies to what no client should say; so many, and the connection is closed."""
+
+CUT_OFF: Final = frozenset({"too many bad commands", "a line without end"})
+"""Why the server closes a connection on which the client may still be sending."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 """What a client may call itself: a name, or an address in brackets. It stands in ``Received:``."""

@@ -20,7 +20,7 @@ __all__ = ["LmtpConnections"]
 
 
 class LmtpConnections:
-    """``sessions``: those that are open, with their tasks."""
+    """``users``: says who there is. ``sessions``: those that are open, with their tasks."""
 
     def __init__(self, config: Config, users: KnowsUsers, observer: Observer) -> None:
         self._observer = observer
@@ -30,7 +30,7 @@ class LmtpConnections:
         self.configure(config, users)
 
     def configure(self, config: Config, users: KnowsUsers) -> None:
-        """For the connections that follow. ``users``: says who there is."""
+        """Another configuration, for the connections that follow."""
         self._most = config.limits.lmtp_connections
         self._deliveries.config = config
         self._services = LmtpServices(

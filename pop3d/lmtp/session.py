@@ -20,7 +20,7 @@ from pop3d.auth import Account, AuthUnavailable
 from pop3d.lmtp import replies
 from pop3d.lmtp.addressees import Addressees
 from pop3d.lmtp.delivery import Arrived, Deliveries
-from pop3d.lmtp.engine import LmtpConnection, LmtpSettings
+from pop3d.lmtp.engine import CUT_OFF, LmtpConnection, LmtpSettings
 from pop3d.lmtp.events import ContentArrived, ContentDiscarded, DeliveryRequested, LmtpClosed, RecipientAsked
 from pop3d.lmtp.grammar import MailPath
 from pop3d.lmtp.replies import LmtpReply
@@ -67,6 +67,7 @@ class LmtpSession:
         self._octets_in = self._delivered = self._refused = 0
         self._started = time.monotonic()
         self._aborted_for: str | None = None
+        self._linger = False
         self.deadline = self._started + _COMMAND_TIMEOUT
         self._overdue: Callable[[], None] = self._no_command_in_time
 
@@ -85,7 +86,7 @@ class LmtpSession:
             self._until(_SHUTDOWN, self._channel.abort)
             await self._forget()
             self._tell(self._aborted_for or reason)
-            await self._channel.close(linger=reason != "QUIT")
+            await self._channel.close(linger=self._linger or reason in CUT_OFF)
 
     def overdue(self) -> None:
         """The deadline has passed."""
@@ -94,6 +95,8 @@ class LmtpSession:
 
     def close(self, reason: str) -> None:
         """End in good order: a message under way is taken and delivered, then the client is told."""
+        # a client that is being answered may have sent more, which nobody will read: see `Channel.close`
+        self._linger = not self._channel.reading
         self._conn.finish(reason)
         if not self._conn.in_content and self._channel.reading:
             self._channel.feed_eof()
@@ -182,7 +185,8 @@ class LmtpSession:
             self._accounts[path] = account
         else:
             self._refused += 1
-            log.info(Event("recipient refused", to=path.address, reply=f"{reply.code} {reply.status}", why=why))
+            code = f"{reply.code} {reply.status}"
+            log.info(Event("recipient refused", ip=self.address, to=path.address, reply=code, why=why))
             self._services.observer.delivered(reply.code, 0.0)
         return reply
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import socket
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
-__all__ = ["NO_FAMILY", "Address", "addresses_of", "bound", "give_up_lost_clients", "open_socket"]
+__all__ = ["NO_FAMILY", "Address", "ListenError", "addresses_of", "bound", "give_up_lost_clients", "open_socket"]
 
 log = logging.getLogger("pop3d.listening")
 
@@ -29,6 +30,32 @@ _PROBES: Final = 3  # that may be lost on the way before a client is given up: n
 
 Address: TypeAlias = "tuple[int, str]"
 """Family and address, as text."""
+
+
+class ListenError(Exception):
+    """A listener cannot be bound; one line that says which, why and what to do."""
+
+    def __init__(self, host: str, port: int | None, fault: OSError) -> None:
+        """``host``: the path of a Unix socket, where there is no ``port``."""
+        why = os.strerror(fault.errno) if fault.errno and fault.errno > 0 else str(fault)
+        of_tcp = {
+            errno.EADDRINUSE: "end what listens there, or choose another port",
+            errno.EACCES: "ports below 1024 need root, or the capability to bind them",
+            errno.EADDRNOTAVAIL: "choose an address of this machine",
+        }
+        of_path = {
+            errno.EADDRINUSE: "end what listens there, or choose another path",
+            errno.EACCES: "start as root, or choose a folder that `user` may write to",
+            errno.EPERM: "only root gives a socket to a `group` that it is not in",
+            errno.ENOENT: "make the folder, or choose another path",
+            errno.ENOTSOCK: "remove the file, or choose another path",
+        }
+        if port is None:
+            remedy = of_path.get(fault.errno or 0, "choose another path")
+            super().__init__(f"cannot listen on {host}: {why}; {remedy}")
+            return
+        remedy = of_tcp.get(fault.errno or 0, "choose another host or port")
+        super().__init__(f"cannot listen on {host} port {port}: {why}; {remedy}")
 
 
 def addresses_of(host: str, port: int) -> Sequence[Address]:

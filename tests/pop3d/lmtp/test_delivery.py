@@ -4,13 +4,15 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from pop3d.assembly import assemble
+from pop3d.auth import Account
 from pop3d.auth.users_file import add_user
-from pop3d.config import load
+from pop3d.config import Config, load
 from pop3d.lmtp import delivery
 from pop3d.observe.metrics import Metrics
 from tests.lmtp import LmtpClient
@@ -96,10 +98,10 @@ def test_a_fault_of_ours_is_an_answer_too(
 ) -> None:
     real = delivery.recipient_of
 
-    def faulty(*arguments: object) -> object:
-        if "alice" in str(arguments[1]):
+    def faulty(config: Config, account: Account, **options: Any) -> object:
+        if account.name == "alice":
             raise ZeroDivisionError("planted")
-        return real(*arguments)  # type: ignore[arg-type]
+        return real(config, account, **options)
 
     monkeypatch.setattr(delivery, "recipient_of", faulty)
 

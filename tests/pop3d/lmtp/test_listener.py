@@ -73,3 +73,20 @@ def test_who_says_nothing_is_told_and_who_stops_within_a_message_is_cut(config: 
 
     asyncio.run(run())
     assert not (tmp_path / "mail/alice/new").exists()
+
+
+def test_a_flood_of_nonsense_is_cut_and_told_why(config: Config, tmp_path: Path) -> None:
+    def talk() -> None:
+        with LmtpClient(tmp_path / "lmtp.sock") as client:
+            client.send(b"NONSENSE\r\n" * 5000)
+            replies = client.replied(config.limits.bad_commands + 1)
+            assert replies == ["500 5.5.1"] * config.limits.bad_commands + ["421 4.7.0"]
+            client.close()
+
+    async def run() -> None:
+        server = assemble(config)
+        await server.start()
+        await asyncio.to_thread(talk)
+        await server.drain(5)
+
+    asyncio.run(run())
