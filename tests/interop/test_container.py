@@ -1,4 +1,4 @@
-"""As in a container: process 1, a user without a name, no capability, and a root file system that is read-only."""
+"""As in a container: process 1, a user without a name, no capability, a read-only root, mail in layers of overlayfs."""
 
 import contextlib
 import os
@@ -30,9 +30,14 @@ AS_NOBODY = [
 ]
 MOUNTS = """
 for folder in "$1/mail" "$1/state"; do mount --bind "$folder" "$folder"; done
+mount -t tmpfs tmpfs /mnt
 mount -o remount,ro,bind /
 mount --bind "$1" "$1" && mount -o remount,ro,bind "$1"
 for folder in "$1/mail" "$1/state"; do mount --bind "$folder" "$folder"; mount -o remount,rw,bind "$folder"; done
+mkdir /mnt/upper /mnt/work
+chown --reference="$1/mail" /mnt/upper
+mount -t overlay overlay -o "lowerdir=$1/mail,upperdir=/mnt/upper,workdir=/mnt/work" "$1/mail"
+cp -p "$1/mail/alice/new/1700000000.M1P1.host" "$1/mail/alice/new/1700000001.M2P1.host"
 shift
 exec "$@"
 """
@@ -55,20 +60,20 @@ def test_it_serves_and_ends_as_process_1_with_a_read_only_root(site: Site, tmp_p
         pytest.skip(f"no namespaces of its own here: {tried.stderr}")
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     daemon = Daemon(site, prefix, env=environment, cwd="/")
+    process_1 = int(Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children").read_text())
     try:
         with contextlib.closing(poplib.POP3_SSL("localhost", site.port, context=site.context(), timeout=20)) as client:
             client.user("alice")
             client.pass_("secret")
-            assert client.stat()[0] == 1
+            assert [client.retr(number)[1] for number in (1, 2)] == 2 * [[b"Subject: hello", b"", b"hello"]]
             client.dele(1)
+            client.dele(2)
             assert client.quit().startswith(b"+OK")
-        (process_1,) = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children").read_text().split()
-        os.kill(int(process_1), signal.SIGTERM)
+        os.kill(process_1, signal.SIGTERM)
         assert daemon.process.wait(20) == 0
     finally:
         if daemon.process.poll() is None:
-            daemon.process.kill()
+            os.kill(process_1, signal.SIGKILL)  # which nobody else does: it has become another user
         _, rest = daemon.process.communicate()
     assert "state folder" not in daemon.log + rest, daemon.log + rest
     assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["cache", "keep"]
-    assert list((tmp_path / "mail/alice/new").iterdir()) == []

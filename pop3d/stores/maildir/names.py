@@ -118,7 +118,7 @@ def entries_of(root: int) -> Iterator[bytes]:
 
 
 def _entries_in(descriptor: int, folder: bytes) -> Iterator[bytes]:
-    told = None  # whether the folder tells inode numbers as stat does; some layered file systems do not
+    told = None  # whether the folder tells inode numbers as stat does; layered file systems may do so for some layers
     with os.scandir(descriptor) as found:
         for one in found:
             # names that begin with a dot are not messages (maildir(5)); only regular files are
@@ -127,8 +127,9 @@ def _entries_in(descriptor: int, folder: bytes) -> Iterator[bytes]:
             inode = one.inode()
             if not told:
                 with contextlib.suppress(FileNotFoundError):
-                    really = one.stat(follow_symlinks=False).st_ino
-                    told, inode = really == inode, really
+                    really = one.stat(follow_symlinks=False)
+                    told = really.st_ino == inode and really.st_dev == os.fstat(descriptor).st_dev
+                    inode = really.st_ino
             yield b"%b%b:\0%x" % (folder, os.fsencode(one.name), inode)
 
 
