@@ -253,7 +253,9 @@ def test_nothing_ends_the_writer(file: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.undo()
     said(writer, "on")
     writer.end()
-    assert file.read_text().splitlines() == ["0", "1", "2", "on", "log lines dropped number=1"]
+    told = file.read_text().splitlines()
+    assert told[:3] == ["0", "1", "2"]
+    assert sorted(told[3:]) == ["log lines dropped number=1", "on"]  # as soon as the thread comes to it
     assert writer.lost == 1
 
 
@@ -282,7 +284,9 @@ def test_what_could_not_be_written_is_counted_and_told_once_it_can_be(
     room[0] = 10_000
     said(writer, "five")
     writer.end()
-    assert file.read_text().splitlines() == ["one", "two", "five", "log lines dropped number=3"]
+    lines = file.read_text().splitlines()
+    assert lines[:2] == ["one", "two"]
+    assert sorted(lines[2:]) == ["five", "log lines dropped number=3"]  # as soon as the thread comes to it
 
 
 def test_a_write_that_hangs_is_no_log(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
