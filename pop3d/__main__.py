@@ -20,6 +20,7 @@ __all__ = ["main", "plain_delivery"]
 
 def main() -> NoReturn:
     """The program: exits with an `pop3d.exit_status.ExitStatus`."""
+    _in_utf_8()
     if (delivery := plain_delivery(sys.argv[1:])) is None:
         from pop3d.cli import main as command_line
 
@@ -30,6 +31,16 @@ def main() -> NoReturn:
 
     no_core()
     ended(lambda: deliver_stdin(*delivery), lambda: False)
+
+
+def _in_utf_8() -> None:
+    """Begin again in Python's UTF-8 mode where the locale has another encoding; C and POSIX have that mode already.
+
+    A mailbox's path is octets, made of a user's name and of the configuration, which is UTF-8. It must not depend on
+    the locale of whoever delivers, serves or looks, or one user had two mailboxes. The process stays the same one.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode and sys.executable:
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606  # ourselves
 
 
 def plain_delivery(words: list[str]) -> tuple[str, Path | None] | None:

@@ -146,7 +146,7 @@ def _any_matches(stored: Secret, passwords: tuple[bytes, ...]) -> bool:
 
 
 def _begin_worker() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     no_core()  # an exec took it back
     with contextlib.suppress(OSError):

@@ -8,6 +8,7 @@ standard output: PAM's result, 0 for yes, and what PAM calls it. It ends with it
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Any
 
@@ -21,6 +22,8 @@ _NO_RESULT = -1  # none of PAM's
 def main() -> None:
     """Answer, one question after the other. The argument is the PAM service."""
     service = sys.argv[1]
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # systemctl kill sends them to all processes, and means the daemon
+        signal.signal(number, signal.SIG_IGN)
     os.environ.pop("DISPLAY", None)  # python-pam would tell modules that this is the user's terminal
     questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", 0)
     nowhere = os.open(os.devnull, os.O_RDWR)

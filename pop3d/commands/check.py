@@ -97,6 +97,8 @@ def findings(path: Path | None) -> list[CheckFinding]:
         found += _reloadable(config)
         if any(holds_the_lock(_scheme(line)) for line in lines):
             found += _processes()
+    if config.log.file is not None:
+        found += _log_file(config.log.file)
     if pam is not None:
         found += check_asked.as_user(pam)
     if config.auth.backend == "dovecot":
@@ -190,6 +192,14 @@ def _state(state: Path) -> Iterator[CheckFinding]:
             yield _fault(f"state folder {state}", f"it is not there, and cannot be made in {above}", remedy)
     except OSError as fault:
         yield _fault(f"state folder {state}", f"cannot be written to: {fault.strerror}", remedy)
+
+
+def _log_file(file: Path) -> Iterator[CheckFinding]:
+    """Looked at as whom `serve` becomes, who opens it."""
+    what = file if file.exists() else file.parent
+    if not os.access(what, os.W_OK | (os.X_OK if what != file else 0)) or file.is_dir():
+        remedy = f"give {what} to the user who runs pop3d, or set another file; serve does not start"
+        yield _fault(f"`log.file` {file}", "this user cannot write to it", remedy)
 
 
 def _whom(config: Config, found: list[CheckFinding]) -> ProcessIdentity:

@@ -25,7 +25,7 @@ from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.net.listening import bound
 from pop3d.observe.log import configure, unraisable
-from pop3d.observe.log_thread import beside
+from pop3d.observe.log_thread import LogWriter, beside
 from pop3d.observe.totals import Totals
 from pop3d.renewal import Renewal
 from pop3d.server import ListenError, Server
@@ -43,9 +43,12 @@ __all__ = ["Ending", "serve"]
 
 log = logging.getLogger("pop3d.serve")
 
+_LOG_MODE = 0o640  # of a log's file: names and addresses are not for everybody
+
 
 def serve(path: Path | None) -> None:
     """Serve the configuration at ``path``, or the one found. Returns when SIGTERM or SIGINT has ended it."""
+    _leave_alone()
     config = configured(path, serves=True)
     place = str(config.file and config.file.absolute())
     os.chdir("/")  # processes that are started import from where they start, and there is nobody else's file
@@ -69,8 +72,49 @@ def serve(path: Path | None) -> None:
     tune()
     # imported by name: the extra is there only where the configuration wants it
     factory = importlib.import_module("uvloop").new_event_loop if config.loop == "uvloop" else None
-    with beside(), asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(_serve(_Service(server, config, renewal, metrics, totals, notifier, place), identity, sockets))
+    with beside(_log_file(config, identity)) as writer, asyncio.Runner(loop_factory=factory) as runner:
+        if metrics is not None and writer is not None:
+            metrics.watch_log(lambda: writer.lost, lambda: writer.works)
+        service = _Service(server, config, renewal, metrics, totals, notifier, place, writer)
+        runner.run(_serve(service, identity, sockets))
+
+
+def _leave_alone() -> None:
+    """Signals that mean nothing to us, or nothing yet, and would end a process that does not know them.
+
+    SIGUSR1 comes from who rotates logs, SIGHUP from who has changed something. SIGPIPE is Python's to ignore.
+    """
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # a nohup stays in force
+            signal.signal(number, lambda *_: None)  # not SIG_IGN, which programs that are started would inherit
+
+
+def _log_file(config: Config, identity: Identity | None) -> Callable[[], int] | None:
+    """Opens the log's file, always with the rights of the user that the process becomes: no link leads further.
+
+    The first time it raises `CommandError`, later OSError.
+    """
+    path = config.log.file
+    if path is None:
+        return None
+    owner = config.owner if identity is None else (identity.uid, identity.gid)
+    opened: list[Path] = []
+
+    def open_file() -> int:
+        # a FIFO that nobody reads is an error, and does not wait
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        if opened:
+            return os.open(path, flags, _LOG_MODE)
+        try:
+            with acting(owner):
+                descriptor = os.open(path, flags, _LOG_MODE)
+        except OSError as fault:
+            remedy = f"{config.user or 'whoever starts pop3d'} must be able to write there"
+            raise CommandError(f"`log.file` {path}: {fault.strerror}; {remedy}", ExitStatus.CONFIG) from None
+        opened.append(path)
+        return descriptor
+
+    return open_file
 
 
 def _metrics(config: Config) -> Metrics | None:
@@ -116,6 +160,7 @@ class _Service:
     notifier: Notifier
     place: str
     """Where the configuration is."""
+    writer: LogWriter | None
 
 
 async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[int, Sequence[socket.socket]]) -> None:
@@ -134,6 +179,9 @@ async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[
         if identity is not None:
             become(identity)
             no_core()  # a change of user takes it back
+        if service.writer is not None:  # not the loop's own handler: see `Ending`
+            reopen = service.writer.reopen
+            signal.signal(signal.SIGUSR1, lambda *_: reopen())
         if config.auth.backend != "pam":  # whose modules may need helpers that have more, such as unix_chkpwd
             no_new_privileges()
         await server.serve()  # nobody is let in before

@@ -244,6 +244,7 @@ def _absolute(config: Config, base: Path) -> Config:
             "state": base / config.state,
             "listen": tuple(listen.model_copy(update=_files(listen, base)) for listen in config.listen),
             "tls": tls,
+            "log": config.log.model_copy(update=_files(config.log, base)),
             "auth": config.auth.model_copy(
                 update={
                     **_files(config.auth, base),

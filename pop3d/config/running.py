@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -49,6 +50,13 @@ class Log(Model):
 
     format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
+    file: Path | None = None
+    """None: standard error."""
+
+    @field_validator("file", mode="before")
+    @classmethod
+    def _none_is_none(cls, file: object) -> object:
+        return file or None
 
 
 class Metrics(Model):

@@ -230,7 +230,7 @@ class Channel:
                 if output := self._tls.take_output():
                     self._transport.write(output)
             if linger:
-                self._transport.write_eof()
+                await self._transport.write_eof()
                 patience = _LINGER_OCTETS_MAX
                 while patience > 0 and (data := await self._transport.read()):
                     patience -= len(data)

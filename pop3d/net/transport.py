@@ -214,11 +214,15 @@ class Transport(asyncio.BufferedProtocol):
         self._eof_fed = True
         _wake(self._reader)
 
-    def write_eof(self) -> None:
-        """Send nothing more; what comes can be read, also behind a `feed_eof`."""
-        self.flush()
-        if not self._lost and self._transport.can_write_eof():
-            with contextlib.suppress(OSError):  # the peer has reset the connection, and asyncio does not know it yet
+    async def write_eof(self) -> None:
+        """Send nothing more once all has left; what comes can be read, also behind a `feed_eof`.
+
+        Raises `ConnectionGone`.
+        """
+        # asyncio would do it behind what waits to be sent, and not expect that the peer has reset the connection then
+        await self.drain()
+        if self._transport.can_write_eof():
+            with contextlib.suppress(OSError):  # it has, and asyncio does not know it yet
                 self._transport.write_eof()
         self._eof_fed = False
 

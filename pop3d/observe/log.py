@@ -117,7 +117,7 @@ class _Text(logging.Formatter):
             second = int(record.created)
             local = time.localtime(second)
             told, offset = time.strftime("%Y-%m-%d %H:%M:%S", local), time.strftime("%z", local)
-            offset = f"{offset[:3]}:{offset[3:5]}"  # as RFC 3339 has it
+            offset = f"{offset[:3]}:{offset[3:5]}"  # as ISO 8601 has it
             self._last = second, told, offset
         return f"{told}.{int(record.msecs):03}{offset}"
 

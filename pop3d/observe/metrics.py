@@ -7,10 +7,12 @@ while it runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from pop3core.answers import LoginAccepted, LoginRejected
 from pop3core.table import RULES
@@ -45,6 +47,19 @@ class _Registry(CollectorRegistry):
         for family in super().collect():
             family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
             yield family
+
+
+class _LogMetrics(Collector):
+    """What the log's writer tells of itself, asked when somebody asks us."""
+
+    def __init__(self, lost: Callable[[], int], works: Callable[[], bool]) -> None:
+        self._lost, self._works = lost, works
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily("pop3d_log_lines_lost", "Lines of the log that could not be written.", self._lost())
+        yield GaugeMetricFamily(
+            "pop3d_log_works", "1: lines of the log can be written; 0: they are lost.", self._works()
+        )
 
 
 class Metrics(Observer):
@@ -90,6 +105,10 @@ class Metrics(Observer):
         self._delivery_seconds = histogram("delivery_seconds", "Delivering a message by LMTP into one mailbox.")
         self._lmtp_open = Gauge("pop3d_lmtp_connections_open", "LMTP connections that are open now.", registry=registry)
         self._lag_seconds = histogram("event_loop_lag_seconds", "How late the event loop is, looked at each second.")
+
+    def watch_log(self, lost: Callable[[], int], works: Callable[[], bool]) -> None:
+        """From now on tell of the log: how many lines were ``lost``, and whether it ``works``."""
+        self.registry.register(_LogMetrics(lost, works))
 
     def connected(self) -> None:
         """See `Observer.connected`."""

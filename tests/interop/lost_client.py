@@ -24,6 +24,7 @@ from tests.site import Daemon, Site
 
 SERVER, VANISHING, STAYING = "10.99.0.1", "10.99.0.2", "10.99.0.3"
 PORT, PROXIED_PORT = 8110, 8111
+SMALL = b"Subject: small\n\n" + (b"x" * 75 + b"\n") * 600  # 45 KB: more than the client takes, and it is sent at once
 LARGE = b"Subject: large\n\n" + (b"x" * 75 + b"\n") * 4000  # more than the client takes, who stops
 # version 2, a client at 192.0.2.1, which spoke TLS
 PROXY = (
@@ -32,7 +33,12 @@ PROXY = (
     + bytes((192, 0, 2, 1, 10, 99, 0, 1, 4, 87, 0, 110))
     + b"\x20\0\5\1\0\0\0\0"
 )
-LOST = {"silent": "one that said nothing", "proxied": "a proxy that said nothing", "reading": "one that took nothing"}
+LOST = {
+    "silent": "one that said nothing",
+    "proxied": "a proxy that said nothing",
+    "unread": "one that left a reply in the system's buffers",
+    "reading": "one that took nothing of a large one",
+}
 KEPT = {"idle": "one that lives and says nothing", "slow": "one that lives and takes nothing, nearly as long as it may"}
 
 
@@ -89,7 +95,10 @@ def measured(folder: Path, limits: str, pause: float, patience: float) -> Outcom
         f'proxy_protocol = true\ntrusted_proxies = ["{VANISHING}"]\n'
         f'[auth]\nusers = "users"\n[store]\npath = "mail/{{user}}"\n[limits]\n{limits}'
     )
-    boxes = {user: make_maildir(folder / "mail" / user, {"new/1.host": LARGE}) for user in users}
+    boxes = {
+        user: make_maildir(folder / "mail" / user, {"new/1.host": SMALL if user == "unread" else LARGE})
+        for user in users
+    }
     with namespaces() as (ours, theirs):
         daemon = Daemon(site, ["ip", "netns", "exec", ours])
         command = [
@@ -180,7 +189,8 @@ def clients(pause: float) -> None:
     _silent = Client("silent", VANISHING)
     _proxied = Client("proxied", VANISHING, PROXIED_PORT, PROXY)
     reading, idle, slow = Client("reading", VANISHING), Client("idle", STAYING), Client("slow", STAYING)
-    for one in (reading, slow):
+    unread = Client("unread", VANISHING)
+    for one in (unread, reading, slow):
         one.say("RETR 1")
     time.sleep(0.3)  # their windows fill
     print("all are in", flush=True)

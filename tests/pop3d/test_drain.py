@@ -1,10 +1,17 @@
 """The orderly end: who is told what, what is completed, and that it ends."""
 
+import asyncio
 import signal
 import socket
+import struct
+from pathlib import Path
 
 import pytest
 
+from pop3d.assembly import assemble
+from pop3d.config import Config
+from pop3d.observe.report import Observer, SessionReport
+from pop3d.stores.memory import MemoryStore
 from tests.site import Daemon, Site
 
 FAREWELL = b"-ERR [SYS/TEMP] shutting down; closing\r\n"
@@ -131,3 +138,60 @@ def test_what_a_client_hears_of_its_deletions_is_so(site: Site) -> None:
     assert client.line() == b""
     client.close()
     assert daemon.end() == 0
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_clients_that_go_as_the_server_stops_are_no_fault_of_ours(loop: str, tmp_path: Path) -> None:
+    """A race, tried with many clients in each of some ways to go; none of them may end as a fault."""
+    factory = pytest.importorskip("uvloop").new_event_loop if loop == "uvloop" else asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        for turns in (0, 2):
+            folder = tmp_path / str(turns)
+            folder.mkdir()
+            runner.run(race(folder, turns))
+
+
+async def race(folder: Path, turns: int) -> None:
+    """``turns``: of the event loop, between the end's beginning and the clients' going."""
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    ends: list[str] = []
+
+    class Ends(Observer):
+        def ended(self, report: SessionReport) -> None:
+            ends.append(report.reason)
+
+    (folder / "users").write_text("".join(f"u{number}:{{PLAIN}}secret\n" for number in range(24)))
+    listen = [{"host": "127.0.0.1", "port": 0, "tls": "none"}]
+    config = Config.model_validate(
+        {
+            "state": folder / "state",
+            "listen": listen,
+            "auth": {"users": folder / "users"},
+            "store": {"backend": "memory"},
+        }
+    )
+    server = assemble(config, Ends())
+    store = server._store
+    assert isinstance(store, MemoryStore)
+    store.deliver("u1", b"x\n" * 500_000)
+    await server.start()
+    clients = [socket.create_connection(server.addresses[0]) for _ in range(24)]
+    for number, sock in enumerate(clients):
+        sock.sendall(
+            b"".join((b"USER u%d\r\n" % number, b"PASS secret\r\n", b"STAT\r\n", b"RETR 1\r\n" * (number % 2)))
+        )
+    while len(server.registry) < 24:
+        await asyncio.sleep(0.01)
+    drain = asyncio.create_task(server.drain(1))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    for number, sock in enumerate(clients):
+        if number % 3 == 0:
+            sock.sendall(b"NOOP\r\n")  # which nobody will read
+        if number % 4 < 2:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST
+        sock.close()
+    await drain
+    assert not faults
+    assert len(ends) == 24 and "a fault of ours" not in ends

@@ -189,6 +189,15 @@ def test_check_finds_an_unusable_state_folder(site: Site) -> None:
 
 
 @as_root
+def test_a_log_file_that_cannot_be_written(site: Site) -> None:
+    text = site.config.read_text()
+    for file, faulty in (("logs/pop3d.log", True), ("mail", True), ("pop3d.log", False)):
+        (site.root / "mail").mkdir(exist_ok=True)
+        site.config.write_text(f'{text}\n[log]\nfile = "{file}"\n')
+        assert any("`log.file`" in one.text and one.fault for one in findings(site.config)) is faulty, file
+    assert not (site.root / "pop3d.log").exists()
+
+
 def test_check_becomes_the_user_when_root_runs_it(open_site: Site) -> None:
     root = open_site.root
     assert checked(open_site) == ["no faults, no warnings"]

@@ -33,6 +33,13 @@ def test_what_can_listen_is_no_finding(site: Site) -> None:
     assert found(site) == []
 
 
+def test_all_addresses_meet_those_of_their_families(site: Site) -> None:
+    whole = site.config.read_text()  # it has one at 127.0.0.1
+    for host, meets in (("*", True), ("0.0.0.0", True), ("::", False)):
+        site.config.write_text(whole + another(host, site.port))
+        assert any("only one of the two can listen" in text for _, text in found(site)) is meets, host
+
+
 @on_linux
 def test_a_port_that_is_taken_says_by_whom(site: Site) -> None:
     with socket.create_server(("127.0.0.1", site.port)):

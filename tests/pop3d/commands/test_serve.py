@@ -13,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from pop3d.commands.serve import _log_file
+from pop3d.config import Config
+from pop3d.errors import CommandError
 from pop3d.net.certificates import create_self_signed
+from pop3d.system.privileges import Identity
 from tests.site import Daemon, Site
 
 
@@ -153,6 +157,25 @@ def test_a_mailbox_in_use_is_logged_with_its_holder(site: Site, daemon: Daemon) 
     daemon.wait_for('holder="another process"')
     if Path("/proc/locks").exists():
         assert daemon.log.rstrip().endswith(f"pid={os.getpid()}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_the_log_file_is_opened_with_the_rights_of_user(tmp_path: Path) -> None:
+    """Root would follow a link in a folder of that user's to any file."""
+    mine = tmp_path / "mine"
+    mine.mkdir(mode=0o700)
+    listen = [{"host": "127.0.0.1", "tls": "none"}]
+    config = Config.model_validate({"listen": listen, "user": "nobody", "log": {"file": mine / "log"}})
+    opened = _log_file(config, Identity(65534, 65534))
+    assert opened is not None and os.geteuid() == 0
+    with pytest.raises(
+        CommandError, match=r"`log\.file` .*/log: Permission denied; nobody must be able to write there"
+    ):
+        opened()
+    opened = _log_file(config, None)
+    assert opened is not None
+    os.close(opened())
+    assert (mine / "log").exists()
 
 
 def test_a_pipelined_session_in_one_segment(site: Site, daemon: Daemon) -> None:

@@ -140,6 +140,7 @@ def test_keys_at_the_top(tmp_path: Path, line: str, where: str, value: object) -
         ("log", 'format = "text"', "text"),
         ("log", 'format = "json"', "json"),
         ("log", 'level = "debug"', "debug"),
+        ("log", 'file = ""', None),
         ("metrics", 'listen = "[::1]:9000"', "[::1]:9000"),
     ],
 )

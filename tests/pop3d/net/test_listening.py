@@ -90,7 +90,7 @@ def test_a_family_that_the_machine_lacks_is_left_out_and_told(
     monkeypatch.setattr(logging.getLogger("pop3d"), "propagate", True)
     _, found = listens(bound("*", 0), opened)
     assert set(found) == {IPV4, IPV6} - {lacking}
-    (told,) = caplog.messages
+    (told,) = set(caplog.messages)  # a test before may have left a handler, which catches it too
     assert told.startswith("not listening on ") and "host *: not here" in told
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 import threading
 from collections.abc import AsyncIterator
 
@@ -67,7 +68,7 @@ async def test_feed_eof_ends_a_read_under_way_and_all_that_follow() -> None:
         peer.send(b"NOOP\r\n")
         await asyncio.sleep(0.01)
         assert await wire.read() == b""
-        wire.write_eof()  # what was said meanwhile can be read away
+        await wire.write_eof()  # what was said meanwhile can be read away
         assert await wire.read() == b"NOOP\r\n"
 
 
@@ -238,10 +239,7 @@ async def test_what_waits_for_the_end_of_the_turn_leaves_before_anything_ends(en
     async with two_connections() as (one, peer, two, _):
         two.write(b"b")
         one.write(b"+OK bye\r\n")
-        if end == "write_eof":
-            one.write_eof()
-        else:
-            await getattr(one, end)()
+        await getattr(one, end)()
         assert arrived(peer) == b"+OK bye\r\n"
 
 
@@ -287,3 +285,27 @@ def test_two_loops_share_nothing() -> None:
     for thread in threads:
         thread.join()
     assert sorted(seen) == [b"1"] * 300 + [b"2"] * 300
+
+
+def reset(peer: socket.socket) -> None:
+    """Close, and say so by RST."""
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+
+
+async def test_a_peer_that_resets_while_the_end_waits_behind_octets_is_gone_and_no_fault() -> None:
+    faults: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    for delay in (0, 1, 2, 3):  # turns of the event loop
+        async with connection() as (wire, peer):
+            while wire.write(b"x" * 65536):
+                pass
+            ending = asyncio.create_task(wire.write_eof())
+            await asyncio.sleep(0)
+            peer.recv(1 << 20)
+            for _ in range(delay):
+                await asyncio.sleep(0)
+            reset(peer)
+            with contextlib.suppress(ConnectionGone):
+                await ending
+    assert not faults

@@ -1,18 +1,27 @@
 """The log of a daemon whose standard error nobody reads, or reads late; real pipes, and pop3d as a process."""
 
 import asyncio
+import errno
 import fcntl
 import json
+import logging
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from prometheus_client import generate_latest
 
+from pop3d.observe import log_thread
+from pop3d.observe.log_thread import LogWriter
+from pop3d.observe.metrics import Metrics
 from tests.site import Daemon, Site
 
 F_SETPIPE_SZ = 1031  # <fcntl.h>
@@ -193,7 +202,159 @@ def test_what_libraries_say_and_what_cannot_be_shaped(tmp_path: Path) -> None:
 
 def test_lines_of_a_daemon_that_is_read_are_whole(site: Site) -> None:
     daemon = Daemon(site)
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE):  # which mean nothing here
+        daemon.send(number)
     assert daemon.end() == 0
     lines = daemon.log.splitlines()
     assert "ending: no new connections, 0 open" in lines[-2]
     assert lines[-1].endswith("ended")
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def said(writer: LogWriter, *lines: str) -> None:
+    for line in lines:
+        writer.handle(logging.makeLogRecord({"msg": line, "name": "x"}))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+def opening(file: Path) -> Callable[[], int]:
+    return lambda: os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+
+
+def writer_to(file: Path) -> LogWriter:
+    writer = LogWriter(opening(file)(), "utf-8", logging.Formatter(), opening(file))
+    writer.start()
+    return writer
+
+
+def test_nothing_ends_the_writer(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bent(_: float) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")  # as of a clock that was set
+
+    monkeypatch.setattr(log_thread, "time", SimpleNamespace(sleep=bent, monotonic=time.monotonic))
+    writer = writer_to(file)
+    for number in range(3):
+        said(writer, str(number))
+        until(lambda number=number: file.read_text().endswith(f"{number}\n"))
+    monkeypatch.setattr(writer, "_shaped", lambda _: 1 / 0)
+    writer._queue.put(logging.makeLogRecord({"msg": "lost"}))
+    until(lambda: writer.lost == 1)
+    assert not writer.works
+    monkeypatch.undo()
+    said(writer, "on")
+    writer.end()
+    told = file.read_text().splitlines()
+    assert told[:3] == ["0", "1", "2"]
+    assert sorted(told[3:]) == ["log lines dropped number=1", "on"]  # as soon as the thread comes to it
+    assert writer.lost == 1
+
+
+def test_what_could_not_be_written_is_counted_and_told_once_it_can_be(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = [7]  # octets that the disk has
+
+    def write(descriptor: int, octets: memoryview) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        done = os.write(descriptor, octets[: room[0]])
+        room[0] -= done
+        return done
+
+    monkeypatch.setattr(log_thread, "os", SimpleNamespace(write=write, dup2=os.dup2, close=os.close))
+    metrics, writer = Metrics(), writer_to(file)
+    metrics.watch_log(lambda: writer.lost, lambda: writer.works)
+    assert b"pop3d_log_works 1.0" in generate_latest(metrics.registry)
+    said(writer, "one", "two", "three")  # "two" is torn
+    until(lambda: writer.lost == 2 and not writer.works)
+    said(writer, "four")
+    until(lambda: writer.lost == 3)
+    told = generate_latest(metrics.registry)
+    assert b"pop3d_log_works 0.0" in told and b"pop3d_log_lines_lost_total 3.0" in told
+    room[0] = 10_000
+    said(writer, "five")
+    writer.end()
+    lines = file.read_text().splitlines()
+    assert lines[:2] == ["one", "two"]
+    assert sorted(lines[2:]) == ["five", "log lines dropped number=3"]  # as soon as the thread comes to it
+
+
+def test_a_write_that_hangs_is_no_log(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = os.pipe()
+    monkeypatch.setattr(log_thread, "_STUCK_SECONDS", 0.0)
+    monkeypatch.setattr(log_thread, "os", SimpleNamespace(write=lambda _, octets: os.read(go_on[0], 1) and len(octets)))
+    writer = writer_to(file)
+    assert writer.works
+    said(writer, "x")
+    until(lambda: not writer.works)
+    assert writer.lost == 0
+    os.write(go_on[1], b"x")
+    until(lambda: writer.works)
+    writer.end()
+    assert not writer.works
+    for descriptor in go_on:
+        os.close(descriptor)
+
+
+def test_a_file_is_opened_again_and_what_was_said_before_is_in_the_old_one(file: Path) -> None:
+    writer = writer_to(file)
+    said(writer, "before")
+    file.rename(file.with_suffix(".1"))
+    writer.reopen()
+    said(writer, "behind")
+    until(file.exists)
+    file.unlink()
+    file.mkdir()  # nothing that can be opened
+    until(lambda: writer._queue.empty())
+    writer.reopen()
+    said(writer, "last")
+    writer.end()
+    assert file.with_suffix(".1").read_text() == "before\n"
+    assert writer.lost == 0
+
+
+def test_a_file_that_cannot_be_opened_again_leaves_the_old_one(file: Path) -> None:
+    writer = writer_to(file)
+    old = file.rename(file.with_suffix(".1"))
+    file.mkdir()
+    writer.reopen()
+    said(writer, "last")
+    writer.end()
+    assert old.read_text().splitlines() == [
+        'log file not reopened, the one that is open goes on why="Is a directory"',
+        "last",
+    ]
+
+
+def test_a_daemon_with_a_log_file(site: Site) -> None:
+    folder = site.root / "logs"
+    folder.mkdir()
+    site.config.write_text(f'{site.config.read_text()}\n[log]\nfile = "logs/pop3d.log"\n')
+    file = folder / "pop3d.log"
+    arguments = [sys.executable, "-m", "pop3d", "serve", "--config", str(site.config)]
+    daemon = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+    try:
+        until(lambda: daemon.poll() is not None or (file.exists() and "listening on" in file.read_text()))
+        old = file.rename(folder / "pop3d.log.1")
+        daemon.send_signal(signal.SIGUSR1)
+        until(lambda: daemon.poll() is not None or file.exists())
+        daemon.send_signal(signal.SIGTERM)
+        _, told = daemon.communicate(timeout=20)
+    finally:
+        daemon.kill()
+        daemon.communicate()
+    assert daemon.returncode == 0, told
+    assert "listening on" in old.read_text() and "ended" not in old.read_text()
+    assert file.read_text().splitlines()[-1].endswith("INFO ended")
+    assert "listening" not in told
+    assert file.stat().st_mode & 0o777 == 0o640
