@@ -163,10 +163,9 @@ class _Login:
             self.steps.ok("user", f"{user.name!r} in {self._where(user.name)}")
             self._secret(user)
             return user
-        userdb = self.config.auth.backend != "dovecot" or (
-            self.config.auth.dovecot is not None and self.config.auth.dovecot.userdb_socket is not None
-        )
-        if isinstance(users, KnowsUsers) and userdb:
+        auth = self.config.auth
+        asks_dovecot = auth.backend == "dovecot" and (auth.dovecot is None or auth.dovecot.userdb_socket is None)
+        if isinstance(users, KnowsUsers) and auth.backend != "oauth" and not asks_dovecot:
             account = await users.account(name)
             if account is None:
                 self.steps.failed("user", f"{where} knows no such user")
