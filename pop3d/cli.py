@@ -75,8 +75,18 @@ def demo(
 
 
 @app.command()
-def check(config: Config = None) -> None:
+def check(
+    config: Config = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Check nothing; print what is in force, secrets masked.")
+    ] = False,
+) -> None:
     """List all that is wrong with configuration, ports, certificate, users and mail. Exit code 78: there are faults."""
+    if print_config:
+        from pop3d.commands.print_config import print_config as run_print
+
+        run_print(config)
+        return
     from pop3d.commands.check import check as run
 
     raise typer.Exit(run(config))
