@@ -82,7 +82,7 @@ def undelete(user: str, config: Path | None, choice: Choice, *, dry_run: bool, s
         listed = {number: (one, _id(one, ids)) for number, one in enumerate(found, 1)}
         chosen = {number: listed[number] for number in _chosen(choice, listed)}
         if choice.is_empty or dry_run or (not sure and sys.stdin.isatty()):
-            _show(mailbox.deleted, listed if choice.is_empty else chosen, as_json=as_json)
+            _show(mailbox.deleted, listed if choice.is_empty else chosen, as_json=as_json, hint=choice.is_empty)
         if choice.is_empty or dry_run:
             return ExitStatus.OK
         if not sure and sys.stdin.isatty() and not _is_confirmed(len(chosen)):
@@ -136,7 +136,7 @@ def _is_confirmed(number: int) -> bool:
         return False
 
 
-def _show(deleted: str, listed: dict[int, tuple[DeletedMessage, str]], *, as_json: bool) -> None:
+def _show(deleted: str, listed: dict[int, tuple[DeletedMessage, str]], *, as_json: bool, hint: bool) -> None:
     """A table on a terminal, lines with tabs elsewhere, or a JSON object a line."""
     console = Console(highlight=False)
     table = Table("number", "deleted", "octets", "from", "subject", box=None, header_style="bold", pad_edge=False)
@@ -154,7 +154,8 @@ def _show(deleted: str, listed: dict[int, tuple[DeletedMessage, str]], *, as_jso
             table.add_row(*map(Text, cells))
     if console.is_terminal and not as_json:
         console.print(table)
-        console.print(f"{counted(len(listed), 'message')}; give numbers, --since or --all to bring them back")
+        told = "; give numbers, --since or --all to bring them back" if hint and listed else ""
+        console.print(f"{counted(len(listed), 'message')}{told}")
 
 
 def _headers(head: bytes) -> tuple[str, str]:
