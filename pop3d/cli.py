@@ -75,8 +75,18 @@ def demo(
 
 
 @app.command()
-def check(config: Config = None) -> None:
+def check(
+    config: Config = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Check nothing; print what is in force, secrets masked.")
+    ] = False,
+) -> None:
     """List all that is wrong with configuration, ports, certificate, users and mail. Exit code 78: there are faults."""
+    if print_config:
+        from pop3d.commands.print_config import print_config as run_print
+
+        run_print(config)
+        return
     from pop3d.commands.check import check as run
 
     raise typer.Exit(run(config))
@@ -172,11 +182,26 @@ def import_(
 
 
 @app.command()
-def undelete(user: User, config: Config = None) -> None:
-    """Bring back messages that were deleted, where `deleted` keeps them."""
+def undelete(
+    user: User,
+    messages: Annotated[
+        list[str] | None, typer.Argument(metavar="[MESSAGE...]", help="Numbers of the list, or unique-ids.")
+    ] = None,
+    config: Config = None,
+    since: Annotated[
+        str | None, typer.Option(help="What was deleted then or later, such as 2026-11-27T14:00.", metavar="DATE")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would come back.")] = False,
+    sure: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The list as JSON, an object a line.")] = False,
+) -> None:
+    """List what a user has deleted, where `deleted` keeps it, or bring it back. Exit code 67: no such message."""
+    from pop3d.commands.undelete import Choice
     from pop3d.commands.undelete import undelete as run
 
-    raise typer.Exit(run(user, config))
+    choice = Choice.of(messages or (), since, everything=everything)
+    raise typer.Exit(run(user, config, choice, dry_run=dry_run, sure=sure, as_json=as_json))
 
 
 @app.command()

@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pop3d.assembly import maildir_store
 from pop3d.auth import Account, check_user_name
 from pop3d.commands.configured import configured
+from pop3d.commands.mailbox_holder import MailboxHolder, holder_of
 from pop3d.commands.whose import become_user, known_account
 from pop3d.config import Config
 from pop3d.errors import CommandError
@@ -28,6 +30,7 @@ from pop3d.stores.maildir.mailbox_records import MailboxRecords
 from pop3d.stores.maildir.paths import mailbox_path
 from pop3d.stores.maildir.seen_mailboxes import SeenMailboxes, is_there
 from pop3d.stores.quota import quota_of
+from pop3d.system.flocks import flock_holder
 from pop3d.system.folders import open_inside
 from pop3d.system.state_folder import KEEP
 
@@ -46,9 +49,10 @@ class _Count:
 class _MailboxView:
     """What is shown. ``seen``: by a login before; ``gone``: why it should be there, and is not.
 
-    ``messages`` and ``octets`` (as stored) are None for one that is gone: nobody knows. ``quota``: None for no limit, 0
-    in it for none of that kind. ``locked``: a session has it; None where there is no mailbox. ``path``: None for one in
-    a database, of which ``seen``, ``locked`` and ``deleted`` are not known.
+    ``messages``, ``octets`` (as stored) and ``octets_sent`` (as LIST has them) are None for one that is gone: nobody
+    knows. ``quota``: None for no limit, 0 in it for none of that kind. ``locked``: a session has it; None where there
+    is no mailbox; ``holder``: then who. ``kept_ids``: how many unique-ids are kept for it. ``path``: None for one in a
+    database, of which ``seen``, ``kept_ids`` and ``deleted`` are not known.
     """
 
     user: str
@@ -58,8 +62,11 @@ class _MailboxView:
     gone: str | None
     messages: int | None
     octets: int | None
+    octets_sent: int | None
     quota: _Count | None
     locked: bool | None
+    holder: MailboxHolder | None
+    kept_ids: int | None
     deleted: _Count | None
 
 
@@ -159,16 +166,31 @@ def _path(template: str, account: Account) -> str:
 
 def _in_database(config: Config, account: Account) -> _MailboxView:
     from pop3d.postgres import DatabaseFault  # of an extra, which the configuration has looked for
-    from pop3d.stores.postgres.delivery import usage
+    from pop3d.stores.postgres.delivery import lock_holder, usage
 
     database = config.store.postgres
     assert database is not None
+    conninfo = database.conninfo.get_secret_value()
     try:
-        messages, octets = usage(database.conninfo.get_secret_value(), account.name, database.timeout)
+        messages, octets = usage(conninfo, account.name, database.timeout)
+        lock = lock_holder(conninfo, account.name, database.timeout)
     except DatabaseFault as fault:
         raise CommandError(f"mail in PostgreSQL: {fault}; try again later", ExitStatus.TEMPFAIL) from None
-    quota = _quota(config, account)
-    return _MailboxView(account.name, None, True, False, None, messages, octets, quota, None, None)
+    return _MailboxView(
+        account.name,
+        path=None,
+        there=True,
+        seen=False,
+        gone=None,
+        messages=messages,
+        octets=octets,
+        octets_sent=octets,  # what is stored is what is sent
+        quota=_quota(config, account),
+        locked=lock is not None,
+        holder=None if lock is None else holder_of(config, account.name, *lock),
+        kept_ids=None,
+        deleted=None,
+    )
 
 
 def _quota(config: Config, account: Account) -> _Count | None:
@@ -184,17 +206,21 @@ def _looked_at(config: Config, account: Account) -> _MailboxView:
     there = is_there(path)
     gone = None if there else seen.gone(path)
     count = _counted(path) if gone is None else None
+    locked, pid = _lock_of(path) if there else (None, None)
     return _MailboxView(
         account.name,
-        path,
-        there,
-        seen.records.load(path) is not None,
-        gone,
-        None if count is None else count.messages,
-        None if count is None else count.octets,
-        _quota(config, account),
-        _locked(path) if there else None,
-        _counted(_path(store.deleted, account)) if store.deleted else None,
+        path=path,
+        there=there,
+        seen=seen.records.load(path) is not None,
+        gone=gone,
+        messages=None if count is None else count.messages,
+        octets=None if count is None else count.octets,
+        octets_sent=None if gone is not None else maildir_store(config, config.state).look(account).octets,
+        quota=_quota(config, account),
+        locked=locked,
+        holder=holder_of(config, account.name, pid) if locked else None,
+        kept_ids=len(KeptIds(config.state / KEEP).load(path)),
+        deleted=_counted(_path(store.deleted, account)) if store.deleted else None,
     )
 
 
@@ -217,16 +243,20 @@ def _counted(path: str) -> _Count:
     return _Count(len(sizes), sum(sizes))
 
 
-def _locked(path: str) -> bool:
-    """Whether a session has the mailbox. One that begins just now waits for us: this takes some microseconds."""
+def _lock_of(path: str) -> tuple[bool, int | None]:
+    """Whether a session has the mailbox, and in which process, if that is known.
+
+    One that begins just now waits for us: this takes some microseconds.
+    """
     root = open_folder(path)
     try:
         fcntl.flock(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        found = os.fstat(root)
+        return True, flock_holder(found.st_dev, found.st_ino)
     finally:
         os.close(root)
-    return False
+    return False, None
 
 
 def _lines(found: _MailboxView) -> list[tuple[str, str, str]]:
@@ -243,6 +273,12 @@ def _lines(found: _MailboxView) -> list[tuple[str, str, str]]:
         ("messages", _of(found.messages, quota.messages), _full(found.messages, quota.messages)),
         ("octets", _of(found.octets, quota.octets), _full(found.octets, quota.octets)),
     ]
+    if found.octets_sent is not None:
+        lines.append(("as sent", str(found.octets_sent), ""))
+    if found.kept_ids:
+        lines.append(("kept ids", str(found.kept_ids), ""))
+    if found.holder is not None:
+        lines.append(("held by", str(found.holder), "yellow"))
     if found.deleted is not None:
         lines.append(("deleted", f"{found.deleted.messages} messages, {found.deleted.octets} octets", ""))
     return lines

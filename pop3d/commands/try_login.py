@@ -7,36 +7,28 @@ run, and no failure is counted. A user who is right opens the mailbox, as a logi
 from __future__ import annotations
 
 import asyncio
-import getpass
-import logging
 import os
 import pwd
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-
-from rich.console import Console
-from rich.text import Text
 
 from pop3core.events import Credential, Password, Token
 from pop3d.abuse.addresses import source_of
 from pop3d.assembly import users_and_store
 from pop3d.auth import Account, Authenticator, AuthError, AuthUnavailable, KnowsUsers, check_user_name
 from pop3d.auth.names import UserNames
-from pop3d.auth.passwords import PASSWORD_OCTETS_MAX, PROVED_BY, lacks_extra, serves
+from pop3d.auth.passwords import PROVED_BY, lacks_extra, serves
 from pop3d.auth.stored import StoredPasswords
 from pop3d.auth.stored_user import StoredUser
 from pop3d.auth.users_file import Line, read_lines
 from pop3d.commands.configured import configured
+from pop3d.commands.login_steps import LoginSteps, overheard, secret_asked_for
 from pop3d.commands.whose import become_user
 from pop3d.config import Config
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
 from pop3d.logins import why_forbidden
-from pop3d.observe.log import sanitized
 from pop3d.policy import Policy
 from pop3d.stores import Maildrop, MaildropBusy, Store, StoreError
 from pop3d.stores.maildir.paths import mailbox_path
@@ -44,7 +36,6 @@ from pop3d.stores.quota import quota_of
 
 __all__ = ["try_login"]
 
-_TOKEN_OCTETS_MAX: Final = 12 * 1024  # octets of a token, as the engine takes them
 _TOKENS: Final = ("oauthbearer", "xoauth2")
 
 
@@ -56,38 +47,15 @@ class _Stopped(Exception):
         self.status = status
 
 
-@dataclass(slots=True)
-class _Steps:
-    """Shows each step when it is done."""
-
-    console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
-
-    def ok(self, name: str, text: str) -> None:
-        self._show("ok", "green", name, text)
-
-    def note(self, name: str, text: str) -> None:
-        """Neither right nor wrong."""
-        self._show("-", "", name, text)
-
-    def failed(self, name: str, text: str) -> None:
-        self._show("failed", "bold red", name, text)
-
-    def _show(self, word: str, style: str, name: str, text: str) -> None:
-        if self.console.is_terminal:
-            self.console.print(Text.assemble((f"{word:<6}", style), f"  {name:<10}  ", sanitized(text)))
-        else:
-            print(f"{word}\t{name}\t{sanitized(text)}", flush=True)
-
-
 def try_login(name: str, config: Path | None, *, address: str, clear: bool, password_stdin: bool) -> ExitStatus:
     """Show the steps of a login by ``name`` from ``address`` (empty: from anywhere), in ``clear`` text or behind TLS.
 
     Exit codes: 0 would be let in, 67 no such user, 75 cannot be known now, 77 refused. Raises `CommandError`.
     """
     settings = configured(config)
-    steps = _Steps()
+    steps = LoginSteps()
     try:
-        with _heard() as heard:
+        with overheard() as heard:
             users, store = users_and_store(settings)
             become_user(settings)
             login = _Login(settings, name, address, clear, steps, users, store, heard, password_stdin=password_stdin)
@@ -109,7 +77,7 @@ class _Login:
     said: str
     address: str
     clear: bool
-    steps: _Steps
+    steps: LoginSteps
     users: Authenticator
     store: Store
     heard: list[str]
@@ -163,10 +131,9 @@ class _Login:
             self.steps.ok("user", f"{user.name!r} in {self._where(user.name)}")
             self._secret(user)
             return user
-        userdb = self.config.auth.backend != "dovecot" or (
-            self.config.auth.dovecot is not None and self.config.auth.dovecot.userdb_socket is not None
-        )
-        if isinstance(users, KnowsUsers) and userdb:
+        auth = self.config.auth
+        asks_dovecot = auth.backend == "dovecot" and (auth.dovecot is None or auth.dovecot.userdb_socket is None)
+        if isinstance(users, KnowsUsers) and auth.backend != "oauth" and not asks_dovecot:
             account = await users.account(name)
             if account is None:
                 self.steps.failed("user", f"{where} knows no such user")
@@ -231,7 +198,7 @@ class _Login:
         """The account, if the password, or token, is right."""
         by_token = self.config.auth.backend == "oauth"
         what = "token" if by_token else "password"
-        secret = await asyncio.to_thread(_secret_of, name, what, from_stdin=self.password_stdin)
+        secret = await asyncio.to_thread(secret_asked_for, name, what, from_stdin=self.password_stdin)
         credential: Credential = Password(name, "", secret)
         if by_token:
             mechanism = next(one for one in self.config.auth.mechanisms if one in _TOKENS)
@@ -297,44 +264,3 @@ def _own_name() -> str:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return f"#{os.geteuid()}"
-
-
-def _secret_of(name: str, what: str, *, from_stdin: bool) -> bytes:
-    if from_stdin:
-        most = _TOKEN_OCTETS_MAX if what == "token" else PASSWORD_OCTETS_MAX
-        octets = sys.stdin.buffer.readline(most + 2).rstrip(b"\r\n")
-        if len(octets) > most:
-            raise CommandError(f"the {what} has more than {most} octets", ExitStatus.DATAERR)
-        return octets
-    if not sys.stdin.isatty():
-        raise CommandError(f"no terminal to ask for the {what} on; use --password-stdin", ExitStatus.USAGE)
-    try:
-        return getpass.getpass(f"{what.capitalize()} for {name}: ").encode("utf-8", "surrogateescape")
-    except EOFError:
-        raise CommandError(f"no {what} was given", ExitStatus.USAGE) from None
-
-
-class _Hearing(logging.Handler):
-    """Keeps what the parts of the daemon log: to the client they tell less."""
-
-    def __init__(self, heard: list[str]) -> None:
-        super().__init__()
-        self._heard = heard
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._heard.append(record.getMessage())
-
-
-@contextmanager
-def _heard() -> Iterator[list[str]]:
-    """Collects what is logged, which is shown beside the step that it belongs to."""
-    log, heard = logging.getLogger("pop3d"), list[str]()
-    handler, before = _Hearing(heard), (log.level, log.propagate)
-    log.addHandler(handler)
-    log.setLevel("INFO")
-    log.propagate = False
-    try:
-        yield heard
-    finally:
-        log.removeHandler(handler)
-        log.level, log.propagate = before

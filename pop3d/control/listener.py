@@ -37,8 +37,10 @@ class ControlSocket:
 
     async def start(self) -> None:
         """Answer requests."""
-        self._file.sock.setblocking(False)
-        self._server = await asyncio.start_unix_server(self._visits, sock=self._file.sock, limit=_REQUEST_OCTETS_MAX)
+        self._file.listener.sock.setblocking(False)
+        self._server = await asyncio.start_unix_server(
+            self._visits, sock=self._file.listener.sock, limit=_REQUEST_OCTETS_MAX
+        )
 
     async def close(self) -> None:
         """End it at once, and remove the socket's file."""

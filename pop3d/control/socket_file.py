@@ -19,9 +19,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from pop3d.system.folders import FOLDER
+from pop3d.system.unix_socket import UnixListener
 
 __all__ = ["SocketFile", "connected", "make"]
 
@@ -33,24 +34,23 @@ _LOCK_SECONDS: Final = 1.0  # for a daemon that starts at the same time
 _LOCK_PAUSE: Final = 0.01
 _BACKLOG: Final = 32  # connections the system holds while the event loop is busy
 
-_Identity: TypeAlias = tuple[int, int, int]  # device and number, which another file may have later, and ctime
-
 
 @dataclass(frozen=True, slots=True)
 class SocketFile:
     """A socket that listens, and its file. ``others``: how many daemons that live have one beside it."""
 
-    sock: socket.socket
-    name: str
+    listener: UnixListener
     others: int
     _folder: int
-    _identity: _Identity | None
+
+    @property
+    def name(self) -> str:
+        """Of the file."""
+        return self.listener.path.name
 
     def remove(self) -> None:
         """Remove the file, unless it is another daemon's by now. Who listens closes the socket."""
-        with contextlib.suppress(OSError):
-            if _identity_of_socket(self._folder, self.name) == self._identity:
-                os.unlink(self.name, dir_fd=self._folder)
+        self.listener.remove()
         os.close(self._folder)
 
 
@@ -68,21 +68,15 @@ def make(state: Path) -> SocketFile:
 def _made(state: Path, folder: int) -> SocketFile:
     others = 0
     for name in _NAMES:
-        if _identity_of_socket(folder, name) is not None:
-            if _is_alive(state, folder, name):
-                others += 1
-                continue
-            os.unlink(name, dir_fd=folder)
-        sock = socket.socket(socket.AF_UNIX)
         try:
-            _bind(sock, _address(state, folder, name))
-            sock.listen(_BACKLOG)
+            listener = UnixListener.bound(Path(_address(state, folder, name)), 0o600)
         except OSError as fault:
-            sock.close()
-            if fault.errno != errno.EADDRINUSE:
+            if fault.errno not in (errno.EADDRINUSE, errno.ENOTSOCK):
                 raise
-            continue  # what has that name is no socket, and not ours to remove
-        return SocketFile(sock, name, others, folder, _identity_of_socket(folder, name))
+            others += fault.errno != errno.ENOTSOCK  # what is no socket is not ours to remove
+            continue
+        listener.sock.listen(_BACKLOG)
+        return SocketFile(listener, others, folder)
     raise OSError(errno.EADDRINUSE, f"all of its {len(_NAMES)} names are taken")
 
 
@@ -95,7 +89,7 @@ def connected(state: Path) -> list[tuple[str, socket.socket]]:
     folder = os.open(state, FOLDER)
     try:
         for name in _NAMES:
-            if _identity_of_socket(folder, name) is None:
+            if not _is_socket(folder, name):
                 continue
             sock = socket.socket(socket.AF_UNIX)
             try:
@@ -132,33 +126,11 @@ def _locked(folder: int) -> Iterator[None]:
         fcntl.flock(folder, fcntl.LOCK_UN)
 
 
-def _bind(sock: socket.socket, address: str) -> None:
-    mask = os.umask(0o177)  # nobody else can connect, not even for an instant
+def _is_socket(folder: int, name: str) -> bool:
     try:
-        sock.bind(address)
-    finally:
-        os.umask(mask)
-
-
-def _is_alive(state: Path, folder: int, name: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.setblocking(False)
-        try:
-            sock.connect(_address(state, folder, name))
-        except ConnectionRefusedError:
-            return False
-        except (BlockingIOError, PermissionError):
-            pass  # it is busy, or another user's
-        return True
-
-
-def _identity_of_socket(folder: int, name: str) -> _Identity | None:
-    """None where no socket has that name."""
-    try:
-        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        return stat.S_ISSOCK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
     except FileNotFoundError:
-        return None
-    return (found.st_dev, found.st_ino, found.st_ctime_ns) if stat.S_ISSOCK(found.st_mode) else None
+        return False
 
 
 def _address(state: Path, folder: int, name: str) -> str:

@@ -83,6 +83,6 @@ def is_stale(path: Path) -> bool:
             sock.connect(str(path))
         except ConnectionRefusedError:
             return True
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):  # Linux says the latter of a full queue, at once
             pass
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), str(path))

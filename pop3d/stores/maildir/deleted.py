@@ -27,7 +27,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -38,7 +38,7 @@ from pop3d.stores.maildir.names import unique_part
 from pop3d.stores.maildir.quota_file import add_to_quota_file, counted_octets
 from pop3d.system.folders import open_inside, open_or_make_inside
 
-__all__ = ["PutBackResult", "open_deleted", "put_back"]
+__all__ = ["DeletedMessage", "PutBackResult", "beginnings", "deleted_messages", "open_deleted", "put_back"]
 
 _PIECE: Final = 1 << 20  # octets of two files compared at a time
 _PATIENCE: Final = 10.0  # seconds to wait for a session to end: most take less, and who runs this is watching
@@ -76,6 +76,54 @@ def _refuse_the_same(deleted: int, mailbox: int) -> None:
                 raise OSError(errno.EINVAL, "the folder for deleted messages is the mailbox itself")
 
 
+@dataclass(frozen=True, slots=True)
+class DeletedMessage:
+    """``name``: of its file; ``unique``: the unique part of the name that it had; ``at``: when it was deleted, seconds
+    since 1970, by which `retention_days` goes too; ``octets``: as stored.
+    """
+
+    name: bytes
+    unique: bytes
+    at: float
+    octets: int
+
+
+def deleted_messages(deleted: str) -> list[DeletedMessage]:
+    """The messages in the Maildir ``deleted``, the oldest deletion first. Raises OSError."""
+    found: list[DeletedMessage] = []
+    with contextlib.ExitStack() as opened:
+        try:
+            source = _opened_cur(deleted, opened)
+        except FileNotFoundError:
+            return []
+        for name in _names(source):
+            with contextlib.suppress(FileNotFoundError):
+                status = _stat(name, source)
+                found.append(DeletedMessage(name, unique_part(_original(name)), status.st_ctime, status.st_size))
+    return sorted(found, key=lambda one: (one.at, one.name))
+
+
+def beginnings(deleted: str, names: Iterable[bytes], octets: int) -> Iterator[bytes]:
+    """The first ``octets`` of messages in the Maildir ``deleted``; empty where one cannot be read. Raises OSError."""
+    with contextlib.ExitStack() as opened:
+        source = _opened_cur(deleted, opened)
+        for name in names:
+            try:
+                with _opened(name, source) as descriptor:
+                    yield os.pread(descriptor, octets, 0)
+            except OSError:
+                yield b""
+
+
+def _opened_cur(deleted: str, opened: contextlib.ExitStack) -> int:
+    away = open_folder(deleted)
+    opened.callback(os.close, away)
+    with named_below(deleted):
+        source = open_inside(away, b"cur")
+    opened.callback(os.close, source)
+    return source
+
+
 @dataclass(slots=True)
 class PutBackResult:
     """What `put_back` did. ``messages``: how many are in the mailbox again; ``failed``: a line for each other one."""
@@ -84,8 +132,12 @@ class PutBackResult:
     failed: list[str] = field(default_factory=list)
 
 
-def put_back(maildir: str, deleted: str, patience: float = _PATIENCE) -> PutBackResult:
+def put_back(
+    maildir: str, deleted: str, patience: float = _PATIENCE, chosen: Collection[bytes] | None = None
+) -> PutBackResult:
     """Move all messages in the Maildir ``deleted`` to cur/ of the mailbox, or to new/ if they were never seen.
+
+    ``chosen``: names of files there; only these, as far as they are there still.
 
     Raises OSError when a folder cannot be opened or synced; no message is lost then, and the next run goes on.
     BlockingIOError: a session has the mailbox open for longer than ``patience``, in seconds; nothing was done.
@@ -109,7 +161,7 @@ def put_back(maildir: str, deleted: str, patience: float = _PATIENCE) -> PutBack
             _refuse_the_same(folder, root)
         with named_below(maildir):
             folders = {name: kept(open_or_make_inside(root, name)) for name in (b"new", b"cur")}
-        putting = _PutBack(source, folders)
+        putting = _PutBack(source, folders, chosen)
         try:
             return putting.run()
         finally:
@@ -129,10 +181,12 @@ def _lock(mailbox: int, patience: float) -> None:
 
 
 class _PutBack:
-    """``source``: descriptor of the deleted messages' cur/; ``folders``: of new/ and cur/ of the mailbox."""
+    """``source``: descriptor of the deleted messages' cur/; ``folders``: of new/ and cur/ of the mailbox; ``chosen``:
+    see `put_back`.
+    """
 
-    def __init__(self, source: int, folders: dict[bytes, int]) -> None:
-        self._source, self._folders = source, folders
+    def __init__(self, source: int, folders: dict[bytes, int], chosen: Collection[bytes] | None) -> None:
+        self._source, self._folders, self._chosen = source, folders, chosen
         self._in_mailbox: set[tuple[int, int]] = set()  # device and inode of deleted messages
         self._others: dict[bytes, list[tuple[int, bytes]]] = {}  # other files: folder and name, by unique part
         self._result = PutBackResult()
@@ -141,7 +195,10 @@ class _PutBack:
 
     def run(self) -> PutBackResult:
         """Move all that can be moved."""
-        deleted = {name: _stat(name, self._source) for name in _names(self._source)}
+        names = _names(self._source)
+        if self._chosen is not None:
+            names = [name for name in names if name in self._chosen]
+        deleted = {name: _stat(name, self._source) for name in names}
         self._look_into_mailbox(deleted)
         done: list[bytes] = []
         for name in sorted(deleted, key=lambda name: (_original(name), len(name))):

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from pop3core.answers import Content
+from pop3core.maildrop import Listing
 from pop3d.auth import Account
 from pop3d.stores import MaildropBusy, RemovalFailed, StoreError
 from pop3d.stores.maildir.age import older_than
@@ -114,12 +115,7 @@ class MaildirStore:
         options = self._options
         path = mailbox_path(self._path, account)
         soft = SoftDelete(mailbox_path(options.deleted, account), options.retention_days) if options.deleted else None
-        scan_options = ScanOptions(
-            surrogates=options.utf8_downgrade and not utf8,
-            believe_names=options.sizes_in_names,
-            refuse=options.refuse_compressed,
-        )
-        cache = None if self._cache is None else ListingFile(self._cache, path, *_unusual(scan_options, self._source))
+        scan_options, cache = self._kept(path, utf8=utf8)
         control = mailbox_path(options.control, account) if options.control else None
         folder = _Folder(path, self._held, control)
         try:
@@ -147,6 +143,35 @@ class MaildirStore:
         return MaildirMaildrop(
             folder, found, files, cache, soft, scan_options, self._recent, self._room, mark_as_seen=options.mark_seen
         )
+
+    def _kept(self, path: str, *, utf8: bool) -> tuple[ScanOptions, ListingFile | None]:
+        """How a mailbox is read, and where its listing is kept."""
+        options = self._options
+        scan_options = ScanOptions(
+            surrogates=options.utf8_downgrade and not utf8,
+            believe_names=options.sizes_in_names,
+            refuse=options.refuse_compressed,
+        )
+        if self._cache is None:
+            return scan_options, None
+        return scan_options, ListingFile(self._cache, path, *_unusual(scan_options, self._source))
+
+    def look(self, account: Account) -> Listing:
+        """What is in a mailbox now, by the sizes that a session would tell; unique-ids are those of the names.
+
+        It takes no lock, and nothing is remembered or changed. Blocking. Raises OSError, and `StoreError` as `open`.
+        """
+        path = mailbox_path(self._path, account)
+        scan_options, cache = self._kept(path, utf8=False)
+        known = None if cache is None else cache.load()
+        try:
+            root = open_folder(path)
+        except FileNotFoundError:
+            return Listing()
+        try:
+            return scan(root, None if known is None else known.scan, scan_options).listing
+        finally:
+            os.close(root)
 
     async def _locked_and_scanned(
         self, folder: _Folder, cache: ListingFile | None, scan_options: ScanOptions

@@ -21,7 +21,16 @@ from pop3d.postgres import DURABLE, TIMEOUT, DatabaseFault, bounded, one_line, s
 from pop3d.stores.postgres.locks import key
 from pop3d.stores.quota import Quota
 
-__all__ = ["IN_MEMORY_MAX", "MESSAGE_OCTETS_MAX", "OCTETS_A_SECOND", "check_quota", "deliver", "usage", "whole_text"]
+__all__ = [
+    "IN_MEMORY_MAX",
+    "MESSAGE_OCTETS_MAX",
+    "OCTETS_A_SECOND",
+    "check_quota",
+    "deliver",
+    "lock_holder",
+    "usage",
+    "whole_text",
+]
 
 MESSAGE_OCTETS_MAX: Final = 256 * 1024 * 1024
 """The largest message that `deliver` takes: PostgreSQL wants it in memory, a few times, and so does pg_dump."""
@@ -75,6 +84,24 @@ def usage(conninfo: str, mailbox: str, timeout: float = TIMEOUT) -> tuple[int, i
     """Messages in a mailbox, and their octets. Blocking. Raises `DatabaseFault`."""
     with _connected(conninfo, timeout, timeout) as connection:
         return _counted(connection, mailbox)
+
+
+_HOLDER: Final = (
+    "select pid, host(client_addr) from pg_locks join pg_stat_activity using (pid)"
+    " where locktype = 'advisory' and granted and objsubid = 1"
+    " and (classid::bigint << 32 | objid::bigint) = %s::bigint"
+    " and database = (select oid from pg_database where datname = current_database())"
+)
+
+
+def lock_holder(conninfo: str, mailbox: str, timeout: float = TIMEOUT) -> tuple[int, str | None] | None:
+    """The server process and the address of the node whose connection has a mailbox's lock; None when it is free.
+
+    The address is None behind a Unix socket, and where the role may not see it. Blocking. Raises `DatabaseFault`.
+    """
+    with _connected(conninfo, timeout, timeout) as connection:
+        row = connection.execute(_HOLDER, (key(mailbox),)).fetchone()
+    return None if row is None else (row[0], row[1])
 
 
 @contextlib.contextmanager

@@ -3,10 +3,12 @@
 import fcntl
 import json
 import os
+import poplib
 import pty
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from pop3d.auth import Account
 from pop3d.auth.users_file import add_user
 from pop3d.stores.maildir.kept_ids import KeptIds
 from pop3d.stores.maildir.store import MaildirStore
-from tests.site import Site
+from tests.site import Site, served
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ async def test_lines_with_a_tab_where_it_is_no_terminal(command, site: Site) -> 
     done = command("alice")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        "user\talice", f"path\t{box}", "state\tthere", "seen before\tno", "messages\t2", "octets\t15",
+        "user\talice", f"path\t{box}", "state\tthere", "seen before\tno", "messages\t2", "octets\t15", "as sent\t19",
     ]  # fmt: skip
     await seen(site, "alice")
     change(site, "[store]", '[store]\ndeleted = "deleted/{user}"\nquota_octets = 100\nquota_messages = 2')
@@ -57,7 +59,7 @@ async def test_lines_with_a_tab_where_it_is_no_terminal(command, site: Site) -> 
         os.close(root)
     assert done.stdout.splitlines()[2:] == [
         "state\tin use by a session", "seen before\tyes", "messages\t2 of 2 (100 %)", "octets\t15 of 100 (15 %)",
-        "deleted\t3 messages, 18 octets",
+        "as sent\t19", f"held by\tprocess {os.getpid()}", "deleted\t3 messages, 18 octets",
     ]  # fmt: skip
 
 
@@ -67,7 +69,7 @@ async def test_json(command, site: Site) -> None:
     done = command("alice", "--json")
     assert json.loads(done.stdout) == {
         "user": "alice", "path": str(box), "there": True, "seen": True, "gone": None, "messages": 1, "octets": 5,
-        "quota": None, "locked": False, "deleted": None,
+        "octets_sent": 7, "quota": None, "locked": False, "holder": None, "kept_ids": 0, "deleted": None,
     }  # fmt: skip
     shutil.rmtree(box)
     (site.root / "mail" / "bob").mkdir()
@@ -77,6 +79,24 @@ async def test_json(command, site: Site) -> None:
     assert (found["there"], found["locked"], found["messages"]) == (False, None, None)
     assert found["quota"] == {"messages": 0, "octets": 100}
     assert found["deleted"] == {"messages": 0, "octets": 0}
+
+
+def test_the_session_that_has_it(command, site: Site) -> None:
+    site.maildir("alice", {"new/1.host": b"x\n"})
+    change(site, "[auth]", "[limits]\nauth_penalty = 0\n[auth]")
+    with served(site) as daemon:
+        client = poplib.POP3_SSL("localhost", site.port, context=site.context(), timeout=20)
+        client.user("alice")
+        client.pass_("secret")
+        before = sorted(path for path in (site.root / "state").rglob("*") if path.is_file())
+        found = json.loads(command("alice", "--json").stdout)
+        assert (found["locked"], found["octets_sent"]) == (True, 3)
+        assert found["holder"]["pid"] in (daemon.process.pid, None)
+        assert found["holder"]["address"] == "127.0.0.1"
+        assert abs(found["holder"]["since"] - time.time()) < 120
+        assert sorted(path for path in (site.root / "state").rglob("*") if path.is_file()) == before
+        client.quit()
+    assert json.loads(command("alice", "--json").stdout)["holder"] is None
 
 
 def test_a_table_on_a_terminal(site: Site) -> None:

@@ -103,9 +103,15 @@ def test_status(site: Site) -> None:
 def test_kick(site: Site) -> None:
     code, said, errors = run(site.root, "kick", "user00029@example.org")
     assert (code, said, errors) == (0, "ended 1 session of user00029@example.org\n", "")
+    new = site.root / "mail" / "user00029@example.org" / "new"
+    new.mkdir(parents=True)
+    (new / "1.host").write_bytes(b"1\n")
     with logged_in(site.port, 29) as again:  # its lock is free at once
+        again.sendall(b"DELE 1\r\n")
+        assert again.recv(100).startswith(b"+OK")
         assert json.loads(run(site.root, "kick", "USER00029@example.org", "--json")[1]) == {"kicked": 1}
         assert again.recv(100) == b""
+    assert list(new.iterdir())  # only QUIT deletes
     code, said, errors = run(site.root, "kick", "user00029@example.org")
     assert (code, said) == (67, "")
     assert errors == "pop3d: no session of 'user00029@example.org'; `pop3d who --all` shows all\n"

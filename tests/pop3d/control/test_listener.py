@@ -92,7 +92,7 @@ def test_who_answers_wrongly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sa
     file = make(tmp_path)
 
     def answer() -> None:
-        peer, _ = file.sock.accept()
+        peer, _ = file.listener.sock.accept()
         with peer, contextlib.suppress(OSError):  # who has read enough goes
             peer.recv(100)
             peer.sendall(said)
@@ -104,5 +104,5 @@ def test_who_answers_wrongly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sa
     with pytest.raises(NoAnswer, match=why):
         ask(tmp_path, {"ask": "who"})
     other.join()
-    file.sock.close()
+    file.listener.sock.close()
     file.remove()

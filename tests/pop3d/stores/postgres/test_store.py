@@ -20,7 +20,7 @@ from pop3d.config import load
 from pop3d.store_contract import ALICE, StoreContract, content
 from pop3d.stores import MaildropBusy, RemovalFailed, Store, StoreError
 from pop3d.stores.postgres import delivery
-from pop3d.stores.postgres.delivery import deliver
+from pop3d.stores.postgres.delivery import deliver, lock_holder
 from pop3d.stores.postgres.store import PostgresStore
 from pop3d.stores.quota import OverQuota, Quota
 from tests.postgres import Cluster, execute
@@ -71,7 +71,11 @@ async def test_a_mailbox_is_locked_for_all_nodes_and_free_after_close(stores: St
         with pytest.raises(MaildropBusy):
             await node.open(ALICE, utf8=False)
     bob = await other.open(Account("bob"), utf8=False)
+    held = await asyncio.to_thread(lock_holder, stores.conninfo, "alice")
+    assert held is not None
+    assert await asyncio.to_thread(lock_holder, stores.conninfo, "carol") is None
     await drop.close()
+    assert await asyncio.to_thread(lock_holder, stores.conninfo, "alice") is None
     again = await other.open(ALICE, utf8=False)
     with pytest.raises(MaildropBusy):
         await one.open(ALICE, utf8=False)
@@ -287,6 +291,9 @@ def test_delivered_served_by_two_nodes_deleted(postgres_site: Site, tmp_path: Pa
     try:
         client = logged_in(site)
         assert client.stat()[0] == 3
+        shown = json.loads(pop3d("mailbox", "alice", "--json", "--config", site.config).stdout)
+        assert (shown["messages"], shown["locked"], shown["holder"]["address"]) == (3, True, "127.0.0.1")
+        assert shown["octets_sent"] == shown["octets"] == client.stat()[1]
         assert b"\n".join(client.retr(1)[1]) == b"Subject: one\n\n.dot"
         refused = poplib.POP3_SSL("localhost", other.port, context=other.context(), timeout=20)
         refused.user("alice")
