@@ -162,9 +162,11 @@ def sizes_in(folder: int, *, wanted: bool = True) -> Iterator[int]:
     """
     with os.scandir(folder) as entries:
         for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
-                if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
+            try:
+                if entry.name[0] != "." and entry.is_file(follow_symlinks=False):
                     yield entry.stat(follow_symlinks=False).st_size if wanted else 0
+            except FileNotFoundError:
+                continue  # deleted meanwhile
 
 
 def remove_stale(tmp: int) -> None:
