@@ -18,6 +18,7 @@ import pytest
 
 from pop3d.config import Listen
 from pop3d.system.systemd import ActivationError, Notifier, activated, matched
+from tests.lmtp import LmtpClient
 from tests.site import Daemon, Site
 
 UNITS = Path(__file__).parents[3] / "examples/systemd"
@@ -221,6 +222,23 @@ def test_what_is_no_listening_socket_is_a_fault(site: Site) -> None:
             assert refused(site, handed).startswith("pop3d: descriptor 3 from systemd is no listening stream socket; ")
     assert "LISTEN_FDS is no number up to 64" in refused(site, count=65)
     assert "LISTEN_FDS is no number up to 64" in refused(site, count=-1)
+
+
+def test_a_unix_socket_of_systemd_takes_mail_and_stays(site: Site) -> None:
+    path = site.root / "lmtp.sock"
+    configured(site, f'protocol = "lmtp"\npath = "{path}"')
+    with socket.socket(socket.AF_UNIX) as handed:
+        handed.bind(str(path))
+        handed.listen()
+        process = handed_over(site, handed)
+        try:
+            with LmtpClient(path) as client:
+                assert client.handed_over(b"Subject: hello\r\n\r\n", "alice") == ["250 2.0.0"]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=20)
+        assert process.returncode == 0
+        assert path.is_socket()  # systemd's own, for the next start
 
 
 def test_sockets_for_another_process_are_not_touched() -> None:
