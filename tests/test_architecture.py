@@ -44,6 +44,7 @@ DAEMON = [
     {"server"},
     {"assembly", "testing"},
     {"renewal"},
+    {"reload"},
     {"control"},
     {"commands"},
     {"cli"},

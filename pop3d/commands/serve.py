@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pop3d.assembly import assemble
 from pop3d.auth import AuthError
-from pop3d.commands.configured import configured
+from pop3d.commands.configured import configured, reread
 from pop3d.config import Config, is_loopback
 from pop3d.control.listener import ControlSocket
 from pop3d.control.requests import Requests
@@ -27,6 +27,7 @@ from pop3d.net.listening import bound
 from pop3d.observe.log import configure, unraisable
 from pop3d.observe.log_thread import beside
 from pop3d.observe.totals import Totals
+from pop3d.reload import Reload
 from pop3d.renewal import Renewal
 from pop3d.server import ListenError, Server
 from pop3d.system.ownership import acting
@@ -46,7 +47,7 @@ log = logging.getLogger("pop3d.serve")
 
 def serve(path: Path | None) -> None:
     """Serve the configuration at ``path``, or the one found. Returns when SIGTERM or SIGINT has ended it."""
-    config = configured(path, serves=True)
+    config, again = configured(path, serves=True), reread(path)
     place = str(config.file and config.file.absolute())
     os.chdir("/")  # processes that are started import from where they start, and there is nobody else's file
     configure(config.log.level, config.log.format)
@@ -70,7 +71,9 @@ def serve(path: Path | None) -> None:
     # imported by name: the extra is there only where the configuration wants it
     factory = importlib.import_module("uvloop").new_event_loop if config.loop == "uvloop" else None
     with beside(), asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(_serve(_Service(server, config, renewal, metrics, totals, notifier, place), identity, sockets))
+        reload = Reload(config, again, server, renewal, totals)
+        service = _Service(server, config, renewal, reload, metrics, totals, notifier, place)
+        runner.run(_serve(service, identity, sockets))
 
 
 def _metrics(config: Config) -> Metrics | None:
@@ -111,6 +114,7 @@ class _Service:
     server: Server
     config: Config
     renewal: Renewal
+    reload: Reload
     metrics: Metrics | None
     totals: Totals
     notifier: Notifier
@@ -150,7 +154,7 @@ async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[
         asyncio.create_task(service.renewal.watch(server)),
         asyncio.create_task(notifier.keep_telling(lambda: f"{server.sessions} sessions")),
     ]
-    await ending.wait_and_drain(server, config.drain_timeout, notifier.stopping)
+    await ending.wait_and_drain(server, told=notifier.stopping)
     for task in beside:
         task.cancel()
     notifier.close()
@@ -223,14 +227,16 @@ class Ending:
         (self._at_once if self._told.is_set() else self._told).set()
 
     async def wait_and_drain(
-        self, server: Server, drain_timeout: float, told: Callable[[], None] | None = None
+        self, server: Server, drain_timeout: float | None = None, told: Callable[[], None] | None = None
     ) -> None:
-        """Wait until told, then end the server. ``told``: called between the two."""
+        """Wait until told, then end the server. ``drain_timeout``: seconds, in place of what is configured then;
+        ``told``: called between the two.
+        """
         await self._told.wait()
         if told is not None:
             told()
         log.info("ending: no new connections, %d open", server.sessions)
-        drain = asyncio.ensure_future(server.drain(drain_timeout))
+        drain = asyncio.ensure_future(server.drain(server.drain_timeout if drain_timeout is None else drain_timeout))
         hurry = asyncio.ensure_future(self._at_once.wait())
         await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
         for number in self._SIGNALS:
@@ -246,20 +252,9 @@ class Ending:
 
 async def _reload(service: _Service) -> None:
     """SIGHUP: what can be read again is; systemd hears of begin and end."""
-    service.notifier.reloading()
-    try:
-        await service.renewal.renew(service.server)
-        await _users_again(service.server)
-    finally:
-        service.notifier.ready()
-
-
-async def _users_again(server: Server) -> None:
-    """What is faulty stays as it was."""
-    try:
-        await server.reload_users()
-        log.info("users reloaded")
-    except AuthError as fault:
-        log.error("users not reloaded, the old ones stay: %s", fault)
-    except Exception:  # of a plug-in: not even a bug of its may end in silence
-        log.exception("users not reloaded, by a fault of ours or of a plug-in")
+    async with service.reload.one_at_a_time:
+        service.notifier.reloading()
+        try:
+            await service.reload.run()
+        finally:
+            service.notifier.ready()

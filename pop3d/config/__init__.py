@@ -23,6 +23,7 @@ from pop3d.config.mail import StoreConfig, are_one_mailbox, lead_to_one_mailbox
 from pop3d.config.running import Limits, Log, Metrics
 from pop3d.config.users import Auth, Dovecot, OAuth, Pam, PostgresUsers
 from pop3d.extras import install_line
+from pop3d.system.access import let_us_read
 from pop3d.system.ownership import Owners
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "find",
     "is_loopback",
     "load",
+    "validated",
 ]
 
 PLACES: Final = (Path("pop3d.toml"), Path("/etc/pop3d/pop3d.toml"))
@@ -81,6 +83,7 @@ class Config(Model):
     metrics: Metrics | None = None
 
     _file: Path | None = PrivateAttr(default=None)
+    _found: dict[str, Any] = PrivateAttr(default_factory=dict)
     _trusted: Owners | None = PrivateAttr(default=None)
     _owner: tuple[int, int] | None = PrivateAttr(default=None)
 
@@ -88,6 +91,11 @@ class Config(Model):
     def file(self) -> Path | None:
         """What it was read from, as it was named; None when it was not."""
         return self._file
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """What stands in the file, secrets too; empty when it was read from none."""
+        return self._found
 
     @property
     def trusted(self) -> Owners | None:
@@ -212,10 +220,22 @@ def load(path: Path, trusted: Owners | None = None, owner: tuple[int, int] | Non
     try:
         with path.open("rb") as file:
             found = tomllib.load(file)
+    except PermissionError as fault:
+        raise ConfigError([f"{path}: {fault.strerror}; {let_us_read(path)}"]) from None
     except OSError as fault:
         raise ConfigError([f"{path}: {fault.strerror}; name a readable file with --config FILE"]) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         raise ConfigError([f"{path}: not TOML: {fault}"]) from None
+    return _made(found, path, trusted, owner)
+
+
+def validated(found: dict[str, Any], like: Config) -> Config:
+    """What stands in ``found``, as if it stood in the file of ``like``. Raises `ConfigError`."""
+    assert like.file is not None
+    return _made(found, like.file, like.trusted, like.owner)
+
+
+def _made(found: dict[str, Any], path: Path, trusted: Owners | None, owner: tuple[int, int] | None) -> Config:
     try:
         config = Config.model_validate(found)
     except ValidationError as fault:
@@ -224,7 +244,7 @@ def load(path: Path, trusted: Owners | None = None, owner: tuple[int, int] | Non
     if config.store.deleted and lead_to_one_mailbox(config.store.path, config.store.deleted):
         what = "is the mailbox itself, or another user's: messages would be deleted where they are kept"
         raise ConfigError([f'{path}: `store.deleted`: it {what}; take a folder of its own, such as "deleted/{{user}}"'])
-    config._file, config._trusted, config._owner = path, trusted, owner
+    config._file, config._found, config._trusted, config._owner = path, found, trusted, owner
     return config
 
 

@@ -9,7 +9,6 @@ import contextlib
 import datetime
 import errno
 import os
-import pwd
 import ssl
 import tempfile
 import warnings
@@ -26,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from pop3d.net.tls import server_context
+from pop3d.system.access import our_name, which_folder_is_closed
 
 __all__ = [
     "KeyPair",
@@ -159,15 +159,12 @@ def chain_fault(certificate: Path) -> tuple[str, str] | None:
 
 def closed_to_us(path: Path) -> str:
     """What to do about a file that this process may not read."""
-    me = _me()
-    effective = os.access in os.supports_effective_ids
-    for folder in (above for place in (path, Path(os.path.realpath(path))) for above in reversed(place.parents)):
-        if folder.exists() and not os.access(folder, os.X_OK, effective_ids=effective):
-            return (
-                f"{me} cannot enter {folder}: let certbot's deploy hook copy certificate and key, or systemd hand them "
-                "over by LoadCredential= (docs/running.md, «With certbot»)"
-            )
-    return f"give it a group of {me} (chgrp) and mode 0640"
+    if (folder := which_folder_is_closed(path)) is not None:
+        return (
+            f"{our_name()} cannot enter {folder}: let certbot's deploy hook copy certificate and key, or systemd hand "
+            "them over by LoadCredential= (docs/running.md, «With certbot»)"
+        )
+    return f"give it a group of {our_name()} (chgrp) and mode 0640"
 
 
 @contextlib.contextmanager
@@ -187,13 +184,6 @@ def _nameless() -> BinaryIO | None:
         return open(os.memfd_create("pem"), "wb")
     except OSError:
         return None
-
-
-def _me() -> str:
-    try:
-        return repr(pwd.getpwuid(os.geteuid()).pw_name)
-    except KeyError:
-        return f"user {os.geteuid()}"
 
 
 def _read(what: str, path: Path, faults: list[str], remedy: str) -> bytes | None:

@@ -128,5 +128,7 @@ def beside() -> Iterator[None]:
         yield
     finally:
         others.removeHandler(writer)
+        for one in before:
+            one.setFormatter(writer.formatter)  # it may be another by now
         log.handlers[:] = before
         writer.end()

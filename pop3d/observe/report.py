@@ -92,6 +92,9 @@ class Observer:
     def certificates(self, ends: Sequence[tuple[str, str, float]]) -> None:
         """Certificates were read: name, file, and Unix time of the end of each; 0 where none is served."""
 
+    def reloaded(self, *, ok: bool, at: float) -> None:
+        """A reload has ended; ``ok``: without a fault; ``at``: Unix time."""
+
     def ended(self, report: SessionReport) -> None:
         """A session that was let in has ended."""
 

@@ -53,6 +53,10 @@ class Totals(Observer):
         self.served_certificates = ends
         self._also.certificates(ends)
 
+    def reloaded(self, *, ok: bool, at: float) -> None:
+        """See `Observer.reloaded`."""
+        self._also.reloaded(ok=ok, at=at)
+
     def ended(self, report: SessionReport) -> None:
         """See `Observer.ended`."""
         self.retrieved += report.retrieved
