@@ -78,7 +78,7 @@ class Server:
     ) -> None:
         self._observer = observer or Observer()
         self.tls = tls
-        self.authenticator, self._store = authenticator, store
+        self.authenticator, self.store = authenticator, store
         self._configure(config)
         trusted = Trusted(config.auth.trusted_networks)
         self._connection_limits = ConnectionLimits(self._limits, trusted)
@@ -250,6 +250,11 @@ class Server:
                 await asyncio.wait(left, timeout=max(0.0, until - time.monotonic()))
 
     @property
+    def draining(self) -> bool:
+        """True from `drain` on."""
+        return self._draining
+
+    @property
     def serving(self) -> bool:
         """True while new connections are let in: from `start` to `drain`."""
         return any(server.is_serving() for server in self._listeners)
@@ -276,7 +281,7 @@ class Server:
         tls = self.tls if stls else None
         return Services(
             self.authenticator,
-            self._store,
+            self.store,
             self._connection_limits,
             self._throttle,
             engine,
@@ -304,8 +309,8 @@ class Server:
             self._retire(self.authenticator)
             self.authenticator = authenticator
         if store is not None:
-            self._retire(self._store)
-            self._store = store
+            self._retire(self.store)
+            self.store = store
         self._configure(config)
         trusted = Trusted(config.auth.trusted_networks)
         self._connection_limits.take(self._limits, trusted)
@@ -420,7 +425,7 @@ class Server:
         await self._save_known()
         for task in self._retiring:
             task.cancel()
-        for one in (*self._retired, self.authenticator, self._store):
+        for one in (*self._retired, self.authenticator, self.store):
             await _close(one)
 
     def abort(self) -> None:

@@ -42,7 +42,7 @@ DAEMON = [
     {"accounts", "expiry", "imports", "recipients", "store_contract"},
     {"lmtp", "session"},
     {"server"},
-    {"assembly", "testing"},
+    {"assembly", "health", "testing"},
     {"renewal"},
     {"reload"},
     {"control"},

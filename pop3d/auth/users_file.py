@@ -149,6 +149,18 @@ class UsersFile(StoredPasswords):
         self.tell_faults()
         await asyncio.to_thread(before.clear)
 
+    async def trouble(self) -> str | None:
+        """See `pop3d.auth.TellsTrouble`: users can log in as they were, but a reload finds none."""
+
+        def look() -> str | None:
+            try:
+                with self._path.open("rb"):
+                    return None
+            except OSError as fault:
+                return str(unreadable(self._path, fault))
+
+        return await asyncio.to_thread(look)
+
     async def close(self) -> None:
         """See `pop3d.auth.Authenticator.close`."""
         await super().close()

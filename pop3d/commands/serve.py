@@ -23,6 +23,7 @@ from pop3d.control.requests import Requests
 from pop3d.control.socket_file import make
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
+from pop3d.health import Health
 from pop3d.net.listening import bound
 from pop3d.observe.log import configure, unraisable
 from pop3d.observe.log_thread import beside
@@ -132,8 +133,9 @@ async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[
         task.add_done_callback(reloading.discard)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+    health = Health(server, service.metrics)
     try:
-        exposition = await _exposed(config, server, service.metrics)
+        exposition = await _exposed(config, health, service.metrics)
         await server.bind(sockets)
         if identity is not None:
             become(identity)
@@ -154,6 +156,8 @@ async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[
         asyncio.create_task(service.renewal.watch(server)),
         asyncio.create_task(notifier.keep_telling(lambda: f"{server.sessions} sessions")),
     ]
+    if exposition is not None:
+        beside.append(asyncio.create_task(health.watch()))
     await ending.wait_and_drain(server, told=notifier.stopping)
     for task in beside:
         task.cancel()
@@ -164,13 +168,13 @@ async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[
         await exposition.close()
 
 
-async def _exposed(config: Config, server: Server, metrics: Metrics | None) -> Exposition | None:
+async def _exposed(config: Config, health: Health, metrics: Metrics | None) -> Exposition | None:
     """Metrics and health over HTTP, where they are wanted. Raises `ListenError`."""
     if config.metrics is None or metrics is None:
         return None
     from pop3d.observe.http import Exposition
 
-    exposition = Exposition(metrics.registry, lambda: server.serving)
+    exposition = Exposition(metrics.registry, health.troubles)
     try:
         await exposition.start(await asyncio.to_thread(bound, config.metrics.host, config.metrics.port))
     except OSError as fault:
