@@ -10,8 +10,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 from pop3d.assembly import authenticator_again, store_again
 from pop3d.auth import Authenticator, AuthError
@@ -82,6 +82,10 @@ class Reload:
         self.one_at_a_time = asyncio.Lock()
         """To be held by who calls `run`."""
         self.last: ReloadResult | None = None
+
+    def told(self) -> dict[str, Any] | None:
+        """``last``, for `pop3d status`."""
+        return None if self.last is None else asdict(self.last)
 
     async def run(self) -> None:
         """Read all anew; what is faulty stays as it was, and the log says so. Raises nothing."""

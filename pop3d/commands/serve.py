@@ -195,9 +195,8 @@ async def _controlled(service: _Service) -> ControlSocket | None:
         return None
     if file.others and not any(listen.reuse_port for listen in config.listen):
         log.warning("another pop3d runs with the state folder %s; give each its own `state`", config.state)
-    control = ControlSocket(
-        file, Requests(service.server, service.totals, {"configuration": lambda: service.place}).answers
-    )
+    more = {"configuration": lambda: service.place, "reload": service.reload.told}
+    control = ControlSocket(file, Requests(service.server, service.totals, more).answers)
     await control.start()
     return control
 

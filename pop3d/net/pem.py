@@ -193,6 +193,8 @@ def _read(what: str, path: Path, faults: list[str], remedy: str) -> bytes | None
     except OSError as fault:
         if fault.errno in (errno.EACCES, errno.EPERM):
             remedy = closed_to_us(path)
+        elif fault.errno == errno.EISDIR:
+            remedy = "name the file in it"
         faults.append(f"{what}: {fault.strerror}; {remedy}")
         return None
     if len(octets) > _OCTETS_MAX:
@@ -205,9 +207,20 @@ def _chain(path: Path, octets: bytes, faults: list[str]) -> list[x509.Certificat
     try:
         return x509.load_pem_x509_certificates(octets)
     except ValueError:
-        remedy = "name a file that has BEGIN CERTIFICATE; `openssl x509 -inform der` makes one of DER"
-        faults.append(f"certificate {path}: no certificate in PEM form; {remedy}")
+        if (what := _something_else(octets, b"PRIVATE KEY", "a private key")) is None:
+            what = "no certificate in PEM form"
+            what += "; name a file that has BEGIN CERTIFICATE; `openssl x509 -inform der` makes one of DER"
+        faults.append(f"certificate {path}: {what}")
     return []
+
+
+def _something_else(octets: bytes, label: bytes, what: str) -> str | None:
+    """What stands in a file in place of what should."""
+    if not octets.strip():
+        return "it is empty; put the right file there"
+    if b"-----BEGIN " in octets and label + b"-----" in octets:
+        return f"it holds {what}; certificate and key are named the wrong way round: exchange the two"
+    return None
 
 
 def _public_half(path: Path, octets: bytes, faults: list[str]) -> bytes | None:
@@ -216,8 +229,10 @@ def _public_half(path: Path, octets: bytes, faults: list[str]) -> bytes | None:
     except TypeError:
         faults.append(f"private key {path}: it is encrypted; a server cannot ask for its passphrase, so decrypt it")
     except ValueError:
-        remedy = "name a file that has BEGIN PRIVATE KEY; `openssl pkey -inform der` makes one of DER"
-        faults.append(f"private key {path}: no private key in PEM form; {remedy}")
+        if (what := _something_else(octets, b"CERTIFICATE", "a certificate")) is None:
+            what = "no private key in PEM form"
+            what += "; name a file that has BEGIN PRIVATE KEY; `openssl pkey -inform der` makes one of DER"
+        faults.append(f"private key {path}: {what}")
     except UnsupportedAlgorithm:
         faults.append(f"private key {path}: it is {_ODD_KIND}")
     else:

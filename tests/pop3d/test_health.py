@@ -56,7 +56,7 @@ async def test_users_and_mail_come_and_go(site: Site) -> None:
         shutil.move(mail, site.root / "unmounted")
         await asked.look()
         first, second = asked.troubles()
-        assert first == f"users: users file {users}: No such file or directory; make it with `pop3d user add`"
+        assert first == f"users: users file {users}: No such file or directory; `pop3d user add NAME` makes it"
         assert second.startswith(f"mail: {mail}: it had mailboxes, and is missing or empty; mount its volume")
         (site.root / "away").rename(users)
         shutil.move(site.root / "unmounted", mail)

@@ -236,6 +236,21 @@ def test_failures_that_were_counted_stay(running: Reloaded) -> None:
     running.reload({})
 
 
+def test_status_tells_of_the_last_reload(running: Reloaded, run_pop3d) -> None:
+    running.reload({"hostname": '"mail.example.org"', "group": '"root"'})
+    asked = ("status", "--config", str(running.site.config))
+    lines = run_pop3d(*asked).stdout.splitlines()
+    assert [line.split("\t")[1].partition(", ")[2] for line in lines if line.startswith("reloaded")] == [
+        "changed hostname"
+    ]
+    assert "needs a restart\tgroup" in lines
+    running.reload({"hostname": '"a b"'})
+    running.write({})
+    last = json.loads(run_pop3d(*asked, "--json").stdout)["reload"]
+    assert (last["ok"], last["changed"], len(last["faults"])) == (False, [], 1)
+    running.reload({})
+
+
 @pytest.mark.parametrize(
     ("change", "keys"),
     [
@@ -279,7 +294,7 @@ def test_a_faulty_configuration_changes_nothing_and_all_faults_are_told(running:
     told = [line.partition("the old one stays: ")[2] for line in log.splitlines() if "ERROR" in line]
     assert [text.partition(": ")[2] for text in told] == [
         "unknown key `limits.connection`; did you mean `connections`?",
-        "`log.level`: input should be 'debug', 'info', 'warning' or 'error'",
+        '`log.level`: there is no "loud"; there are "debug", "info", "warning", "error"',
     ]
     client = running.connect()
     assert b"other" not in client.getwelcome()
