@@ -117,6 +117,6 @@ def plugin_of(config: Config, group: str, methods: tuple[str, ...]) -> object:
     folder = config.file.absolute().parent if config.file is not None else Path.cwd()
     try:
         with acting(config.owner):
-            return plugin(group, table, found.backend, found.options, folder, methods, config.trusted)
+            return plugin(group, table, found.backend, found.options, folder, methods, config.trusted, found.built_in)
     except PluginError as fault:
         raise ConfigError([f"{config.file or folder}: {text}" for text in fault.faults]) from None

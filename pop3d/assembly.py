@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "assemble",
+    "authenticator_again",
     "by_pam",
     "maildir_store",
     "plugin_faults",
     "postgres_store",
+    "store_again",
     "users_and_store",
     "with_tokens",
 ]
@@ -66,6 +68,19 @@ def users_and_store(config: Config) -> tuple[Authenticator, Store]:
     return _authenticator(config), store
 
 
+def authenticator_again(config: Config) -> Authenticator:
+    """For a server that runs, and whose users are no plug-in's: it had users, so now there must be some. Blocking.
+
+    Raises as `assemble` does.
+    """
+    return _authenticator(config, secret_of(config.state), may_be_empty=False)
+
+
+def store_again(config: Config) -> Store:
+    """For a server that runs, and whose store is no plug-in."""
+    return _store(config)
+
+
 def plugin_faults(config: Config) -> list[str]:
     """What is wrong with the plug-ins of a configuration, one line each; they are made for it."""
     faults: list[str] = []
@@ -85,8 +100,8 @@ def _collected(faults: list[str], config: Config, make: Callable[[Config], T]) -
     return None
 
 
-def _authenticator(config: Config, salts: bytes | None = None) -> Authenticator:
-    """As configured. ``salts``: see `pop3d.auth.stored`.
+def _authenticator(config: Config, salts: bytes | None = None, *, may_be_empty: bool = True) -> Authenticator:
+    """As configured. ``salts``: see `pop3d.auth.stored`; ``may_be_empty``: see `pop3d.auth.users_file.UsersFile`.
 
     Raises `pop3d.auth.AuthError`, and `ConfigError` for a plug-in.
     """
@@ -104,7 +119,8 @@ def _authenticator(config: Config, salts: bytes | None = None) -> Authenticator:
     elif auth.backend == "pam":
         others = by_pam(auth.pam or Pam())
     elif auth.backend == "file":
-        others = users = UsersFile(auth.users, salts, latin1_passwords=auth.latin1_passwords, names=names)
+        latin1 = auth.latin1_passwords
+        others = users = UsersFile(auth.users, salts, latin1_passwords=latin1, names=names, may_be_empty=may_be_empty)
         users.tell_faults()
     elif auth.backend == "postgres":
         others = postgres_users(config, salts)

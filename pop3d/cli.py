@@ -57,7 +57,7 @@ def _options(
 
 @app.command()
 def serve(config: Config = None) -> None:
-    """Run in the foreground; log to stderr. SIGTERM and SIGINT end it, SIGHUP reloads certificate and users."""
+    """Run in the foreground; log to stderr. SIGTERM and SIGINT end it, SIGHUP reads configuration and users again."""
     from pop3d.commands.serve import serve as run
 
     run(config)

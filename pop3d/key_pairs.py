@@ -67,21 +67,34 @@ class KeyPairs:
                 faults |= dict.fromkeys(fault.faults, files in old)
                 if files in old:
                     pairs[files] = old[files]
-        authorities = before.authorities if before is not None else None
+        authorities = None
         if config.tls is not None and config.tls.client_ca is not None:
+            if before is not None and config.tls.client_ca == before.client_ca:
+                authorities = before.authorities
             try:
                 authorities = read_authorities(config.tls.client_ca)
             except PemError as fault:
                 faults |= dict.fromkeys(fault.faults, authorities is not None)
         return cls(config, pairs, authorities, tuple(faults), frozenset(text for text, kept in faults.items() if kept))
 
+    @property
+    def client_ca(self) -> Path | None:
+        """The file of the ``authorities``."""
+        return None if self.config.tls is None else self.config.tls.client_ca
+
+    def lacks_what_is_new(self, before: KeyPairs) -> bool:
+        """Whether files with a fault are named that the configuration of ``before`` did not name."""
+        if self.client_ca not in (None, before.client_ca) and self.authorities is None:
+            return True
+        return not set(_all_files(self.config)) <= self.pairs.keys() | set(_all_files(before.config))
+
     def dates(self) -> Iterator[str]:
         """A line for each certificate that is served, or asked for, though it is not valid today."""
         for files, pair in self.pairs.items():
             if fault := date_fault(files.certificate, pair):
                 yield fault
-        if self.authorities is not None and self.config.tls is not None and self.config.tls.client_ca is not None:
-            yield from authority_date_faults(self.config.tls.client_ca, self.authorities)
+        if self.authorities is not None and self.client_ca is not None:
+            yield from authority_date_faults(self.client_ca, self.authorities)
 
     def ends(self) -> Iterator[tuple[str, str, float]]:
         """Name, file, and Unix time of the end (notAfter) of each certificate; 0 where none is served.

@@ -15,10 +15,11 @@ Whatever goes wrong on the way is a fault of the configuration, a line each.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final
@@ -62,14 +63,16 @@ def plugin(
     folder: Path,
     methods: Iterable[str],
     owners: Owners | None = None,
+    built_in: Sequence[str] = (),
 ) -> object:
     """A plug-in, made.
 
     ``table``: of the configuration, such as "store"; ``name``: its ``backend``; ``methods``: what the plug-in must
-    have; ``owners``: whose its modules must be; None for anybody's. Raises `PluginError`. Blocking: for the start.
+    have; ``owners``: whose its modules must be; None for anybody's; ``built_in``: the names of ours,
+    which this is not. Raises `PluginError`. Blocking: for the start.
     """
     where = f"`{table}.backend` = {name!r}"
-    module, attribute = _located(where, group, name)
+    module, attribute = _located(where, group, name, built_in)
     if owners is not None and (why := _of_strangers(module, owners)):
         raise PluginError(f"{where}: {why}")
     factory = _imported(where, module, attribute)
@@ -90,7 +93,7 @@ def plugin(
     return made
 
 
-def _located(where: str, group: str, name: str) -> tuple[str, str]:
+def _located(where: str, group: str, name: str, built_in: Sequence[str]) -> tuple[str, str]:
     """Module and name in it."""
     if ":" in name or "." in name:
         module, _, attribute = name.partition(":") if ":" in name else name.rpartition(".")
@@ -102,7 +105,10 @@ def _located(where: str, group: str, name: str) -> tuple[str, str]:
         raise PluginError(f"{where}: several packages have a plug-in of that name; say it as package.module:Class")
     if not found:
         known = ", ".join(sorted({point.name for point in entry_points(group=group)})) or "none"
-        raise PluginError(f"{where}: no installed package has such a plug-in (there are: {known}); install it")
+        what = f"neither one of ours ({', '.join(built_in)}) nor a plug-in of an installed package (there are: {known})"
+        close = difflib.get_close_matches(name.lower(), built_in, n=1)
+        remedy = f"did you mean {close[0]!r}?" if close else "take one of those, or install its package"
+        raise PluginError(f"{where}: it is {what}; {remedy}")
     return found.pop()
 
 

@@ -233,6 +233,11 @@ class Database:
     def __repr__(self) -> str:
         return f"<Database, up to {self._connections} connections>"  # conninfo may have a password
 
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many are open, those that hold locks too, and how many of them are idle."""
+        return sum(not one.lost for one in self._made), len(self._idle)
+
     def deadline(self) -> float:
         """By when an operation that begins now has to be answered (the event loop's clock)."""
         return asyncio.get_running_loop().time() + self.timeout

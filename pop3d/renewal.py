@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from pop3d.config import Config
+from pop3d.config import Config, ConfigError
 from pop3d.key_pairs import KeyPairs
 from pop3d.net.tls import ServerTls
 from pop3d.observe.report import Observer
@@ -44,7 +44,8 @@ class Renewal:
         self._tried: _Stamps = ()  # what was taken, or found faulty, last
         self._seen: _Stamps = ()  # at the last look
         self._at = time.monotonic()  # of the last attempt
-        self._one_at_a_time = asyncio.Lock()
+        self.one_at_a_time = asyncio.Lock()
+        """Held by who reads the files and takes what they make."""
 
     def begin(self) -> ServerTls | None:
         """Read the files for the first time, which blocks; what can be served is, and the log says what cannot.
@@ -57,9 +58,26 @@ class Renewal:
         self._take(pairs)
         return tls
 
+    def read_for(self, config: Config) -> tuple[KeyPairs, ServerTls | None]:
+        """What the files of another configuration make; for a worker thread. `adopt` takes it.
+
+        Of files that this one names too, those with a fault stay as they were. Raises `ConfigError` for a fault in one
+        that it does not name, and OSError.
+        """
+        before = self._pairs
+        assert before is not None  # `begin` has read them
+        pairs = KeyPairs.read(config, before)
+        if pairs.lacks_what_is_new(before):
+            raise ConfigError([text for text in pairs.faults if text not in pairs.kept])
+        return pairs, pairs.tls()
+
+    def adopt(self, server: Server, config: Config, pairs: KeyPairs, tls: ServerTls | None) -> None:
+        """Go by another configuration from now on; `renew` says what is wrong with its files."""
+        self._config, self._pairs, server.tls = config, pairs, tls
+
     async def renew(self, server: Server) -> None:
         """Read all files again; what is faulty stays as it was, and the log says so."""
-        async with self._one_at_a_time:
+        async with self.one_at_a_time:
             self._at = time.monotonic()
             before = self._pairs
             try:

@@ -76,20 +76,39 @@ class Server:
         known: KnownUsers | None = None,
         secret: bytes = b"",
     ) -> None:
-        self._config = config
         self._observer = observer or Observer()
         self.tls = tls
-        others = config.limits.lmtp_connections if config.has_lmtp else 0
-        possible = _connections_possible(config.limits.connections, others)
-        limits = config.limits.model_copy(update={"connections": possible})
-        self._limits = limits
+        self.authenticator, self.store = authenticator, store
+        self._configure(config)
         trusted = Trusted(config.auth.trusted_networks)
-        self._names = UserNames.of(config.auth)
-        self._connection_limits = ConnectionLimits(limits, trusted)
-        self._throttle = LoginThrottle(limits, trusted, secret)
+        self._connection_limits = ConnectionLimits(self._limits, trusted)
+        self._throttle = LoginThrottle(self._limits, trusted, secret)
         self._known = known
         if known is not None:
             self._throttle.remember(known.load())
+        self._delays, self._clock = LoginDelays(), SteadyClock()
+        self.registry = Registry()
+        """Who is logged in."""
+        self._lmtp: LmtpConnections | None = None
+        if config.has_lmtp:
+            assert isinstance(authenticator, KnowsUsers)  # who made it has seen to that
+            self._lmtp = LmtpConnections(config, authenticator, self._observer)
+        self._unix: list[UnixListener] = []
+        self._listeners: list[asyncio.Server] = []
+        self._sessions: dict[ServerSession, asyncio.Task[None]] = {}
+        self._beside: list[asyncio.Task[None]] = []
+        self._retired: list[Authenticator | Store] = []  # sessions that began with them are still there
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._draining = False
+        self._made: dict[int, tuple[ServerTls | None, Services]] = {}  # by the identity of a listener's configuration
+
+    def _configure(self, config: Config) -> None:
+        """What sessions that begin now go by."""
+        self._config = config
+        others = config.limits.lmtp_connections if config.has_lmtp else 0
+        possible = _connections_possible(config.limits.connections, others)
+        self._limits = limits = config.limits.model_copy(update={"connections": possible})
+        self._names = UserNames.of(config.auth)
         engine_limits = ProtocolLimits(
             turn_commands=_COMMANDS_AT_ONCE,
             bad_commands_max=limits.bad_commands,
@@ -103,21 +122,7 @@ class Server:
         )
         self._client_name: ClientName = config.tls.client_name if config.tls is not None else "email"
         self._timestamp = self._new_timestamp if "apop" in names else None
-        self.authenticator, self._store = authenticator, store
-        self._delays, self._clock = LoginDelays(), SteadyClock()
-        self.registry = Registry()
-        """Who is logged in."""
         self._policy = self._new_policy()
-        self._lmtp: LmtpConnections | None = None
-        if config.has_lmtp:
-            assert isinstance(authenticator, KnowsUsers)  # who made it has seen to that
-            self._lmtp = LmtpConnections(config, authenticator, self._observer)
-        self._unix: list[UnixListener] = []
-        self._listeners: list[asyncio.Server] = []
-        self._sessions: dict[ServerSession, asyncio.Task[None]] = {}
-        self._beside: list[asyncio.Task[None]] = []
-        self._draining = False
-        self._made: dict[int, tuple[ServerTls | None, Services]] = {}  # by the identity of a listener's configuration
 
     # --- start ---
 
@@ -133,7 +138,7 @@ class Server:
         """
         for index, listen in enumerate(self._config.listen):
             try:
-                self._listeners += await self._bound(listen, (activated or {}).get(index, ()))
+                self._listeners += await self._bound(index, listen, (activated or {}).get(index, ()))
             except OSError as fault:
                 self._close_listeners()
                 if listen.path is not None:
@@ -149,12 +154,12 @@ class Server:
                     same.listen(_BACKLOG)
         self._beside = [asyncio.create_task(self._sweep()), asyncio.create_task(self._keep_known())]
 
-    async def _bound(self, listen: Listen, activated: Sequence[socket.socket]) -> list[asyncio.Server]:
+    async def _bound(self, index: int, listen: Listen, activated: Sequence[socket.socket]) -> list[asyncio.Server]:
         def accepted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             if self._lmtp is not None and listen.protocol == "lmtp":
                 self._lmtp.accept(Transport(writer), local=listen.path is not None)
             else:
-                self._accepted(Transport(writer), listen)
+                self._accepted(Transport(writer), self._config.listen[index])
 
         start = functools.partial(asyncio.start_server, accepted, backlog=_ACCEPTED_AT_ONCE, start_serving=False)
         if listen.path is not None:
@@ -196,6 +201,11 @@ class Server:
         """The Unix sockets at which it listens."""
         names = [sock.getsockname() for server in self._listeners for sock in server.sockets]
         return [name for name in names if isinstance(name, str)]
+
+    @property
+    def drain_timeout(self) -> float:
+        """Seconds that `drain` should grant."""
+        return self._config.drain_timeout
 
     @property
     def sessions(self) -> int:
@@ -240,6 +250,11 @@ class Server:
                 await asyncio.wait(left, timeout=max(0.0, until - time.monotonic()))
 
     @property
+    def draining(self) -> bool:
+        """True from `drain` on."""
+        return self._draining
+
+    @property
     def serving(self) -> bool:
         """True while new connections are let in: from `start` to `drain`."""
         return any(server.is_serving() for server in self._listeners)
@@ -266,7 +281,7 @@ class Server:
         tls = self.tls if stls else None
         return Services(
             self.authenticator,
-            self._store,
+            self.store,
             self._connection_limits,
             self._throttle,
             engine,
@@ -283,6 +298,41 @@ class Server:
             clock=self._clock,
             registry=self.registry,
         )
+
+    def reconfigure(self, config: Config, authenticator: Authenticator | None, store: Store | None) -> None:
+        """For sessions that begin now; those under way keep what they began with. What was counted stays.
+
+        ``config``: with the same listeners; ``authenticator``, ``store``: None where they stay. Those before are
+        closed once the last session has ended that began with them.
+        """
+        if authenticator is not None:
+            self._retire(self.authenticator)
+            self.authenticator = authenticator
+        if store is not None:
+            self._retire(self.store)
+            self.store = store
+        self._configure(config)
+        trusted = Trusted(config.auth.trusted_networks)
+        self._connection_limits.take(self._limits, trusted)
+        self._throttle.take(self._limits, trusted)
+        if self._lmtp is not None:
+            assert isinstance(self.authenticator, KnowsUsers)  # likewise
+            self._lmtp.configure(config, self.authenticator)
+        for sock in (sock for server in self._listeners for sock in server.sockets if sock.family != socket.AF_UNIX):
+            with sock.dup() as same:
+                give_up_lost_clients(same, self._limits.lost_after, self._limits.write_timeout)
+        self._made.clear()
+
+    def _retire(self, one: Authenticator | Store) -> None:
+        self._retired.append(one)
+        self._retiring.add(task := asyncio.ensure_future(self._close_unused(one, list(self._open.values()))))
+        task.add_done_callback(self._retiring.discard)
+
+    async def _close_unused(self, one: Authenticator | Store, sessions: Sequence[asyncio.Task[None]]) -> None:
+        if sessions:
+            await asyncio.wait(sessions)
+        self._retired.remove(one)
+        await _close(one)
 
     async def reload_users(self) -> None:
         """Read users again; sessions that begin then are told of their limits. Raises as the authenticator does."""
@@ -373,9 +423,10 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._beside, return_exceptions=True)
         await self._save_known()
-        await self.authenticator.close()
-        if isinstance(self._store, Closes):
-            await self._store.close()
+        for task in self._retiring:
+            task.cancel()
+        for one in (*self._retired, self.authenticator, self.store):
+            await _close(one)
 
     def abort(self) -> None:
         """End all sessions now; nobody is told."""
@@ -389,6 +440,11 @@ class Server:
             unix.remove()
         self._listeners.clear()
         self._unix.clear()
+
+
+async def _close(one: Authenticator | Store) -> None:
+    if isinstance(one, Closes):
+        await one.close()
 
 
 def _connections_possible(wanted: int, others: int) -> int:

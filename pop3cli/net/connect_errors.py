@@ -11,7 +11,7 @@ from typing import Final, assert_never
 from pop3cli.errors import ConnectionCut, MailError, ServerBroken, ServerDown, TimedOut
 from pop3core.commands import Command, Quit
 
-__all__ = ["cut", "no_connection"]
+__all__ = ["cut", "cut_in_plaintext", "no_connection"]
 
 
 def cut(where: str, unanswered: tuple[Command, ...]) -> ConnectionCut:
@@ -23,6 +23,12 @@ def cut(where: str, unanswered: tuple[Command, ...]) -> ConnectionCut:
     if isinstance(command, Quit):
         return ConnectionCut(where, during, "whether marked messages were deleted is unknown; `list` shows it")
     return ConnectionCut(where, during, "try again")
+
+
+def cut_in_plaintext(where: str) -> ConnectionCut:
+    """The server closed a connection without TLS, and had not greeted: it may have waited for a TLS handshake."""
+    what = "the server closed the connection without a greeting"
+    return ConnectionCut(where, what, "if the port speaks TLS from the first octet, as 995 does, use pop3s://")
 
 
 def no_connection(where: str, timeout: float, fault: OSError | UnicodeError) -> MailError:

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, assert_never
 
 from pop3cli.errors import (
+    ConnectionCut,
     MailError,
     NotConnected,
     NotValid,
@@ -29,7 +30,7 @@ from pop3cli.errors import (
     TimedOut,
     TryLater,
 )
-from pop3cli.net.connect_errors import cut, no_connection
+from pop3cli.net.connect_errors import cut, cut_in_plaintext, no_connection
 from pop3cli.net.stream import Stream, open_stream
 from pop3cli.net.tls import Dial, explain_refusal
 from pop3cli.net.trace import Trace
@@ -198,6 +199,9 @@ class Connection:
         self._owed, self._marked, self._asked_capa = 0, 0, False
         try:
             return await self._greeting()
+        except ConnectionCut:
+            await self.close()
+            raise (cut(self._where, ()) if implicit else cut_in_plaintext(self._where)) from None
         except BaseException:
             await self.close()
             raise

@@ -53,6 +53,10 @@ class ConnectionLimits:
         """How many connections have not logged in."""
         return len(self._strangers)
 
+    def take(self, limits: Limits, trusted: Trusted) -> None:
+        """Other limits for connections that come; those that are there stay, also beyond a limit."""
+        self.limits, self._trusted = limits, trusted
+
     def admit(self, connection: LimitedConnection, *, proxied: bool = False) -> str | None:
         """Let a connection in: None; or why not. One that was let in must `release`.
 

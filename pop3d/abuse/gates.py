@@ -52,9 +52,9 @@ class WaitingLogin(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class GateRule:
-    """How gates of one kind work, in seconds.
+    """How gates of one kind work, in seconds. All gates of the kind have the same object, so it may be changed.
 
     ``free``: the load up to which nobody waits; ``forgotten``: failures a second that are forgotten; ``load_max``: no
     more are remembered; ``interval``: between two logins, for each one of the load, up to ``interval_max``.

@@ -24,6 +24,7 @@ forgotten first. Bookkeeping only, with two exceptions: it looks at the clock, a
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import os
 import time
@@ -77,8 +78,8 @@ class LoginThrottle:
         self._sources: AttemptTable[bytes, Gate] = AttemptTable()
         self._networks: AttemptTable[bytes, Gate] = AttemptTable()
         self._accounts: AttemptTable[bytes, FailuresOfMinute] = AttemptTable()
-        self._of_source, self._of_network, of_all = self._rules()
-        self._all = Gate(of_all)
+        self._of_source, self._of_network, self._of_all = self._rules()
+        self._all = Gate(self._of_all)
         self.changed = False
         """Who is known has changed; whoever keeps it sets this back."""
 
@@ -96,6 +97,13 @@ class LoginThrottle:
             # of all, so many a minute, and of these a second's worth at once
             GateRule(at_once, 1 / each, 2 * at_once, each, each, clock, later),
         )
+
+    def take(self, limits: Limits, trusted: Trusted) -> None:
+        """Other limits for what comes; whatever was counted, and who is known, stays."""
+        self._limits, self._trusted = limits, trusted
+        for rule, other in zip((self._of_source, self._of_network, self._of_all), self._rules(), strict=True):
+            for field in dataclasses.fields(GateRule):
+                setattr(rule, field.name, getattr(other, field.name))
 
     # --- a login ---
 

@@ -31,6 +31,7 @@ __all__ = [
     "KnowsSpellings",
     "KnowsUsers",
     "Network",
+    "TellsTrouble",
     "check_user_name",
 ]
 
@@ -122,6 +123,15 @@ class KnowsLimits(Protocol):
 
         Clients are told before the login what no user goes beyond (RFC 2449 §6.5, §6.7), and that holds.
         """
+        ...
+
+
+@runtime_checkable
+class TellsTrouble(Protocol):
+    """An authenticator, or a store, that can say whether it works. It is asked every few seconds."""
+
+    async def trouble(self) -> str | None:
+        """What keeps it from working now, in one line without secrets; None: nothing. Never blocks the event loop."""
         ...
 
 

@@ -128,6 +128,10 @@ class DovecotUsers:
             except AuthUnavailable as fault:
                 yield str(fault)
 
+    async def trouble(self) -> str | None:
+        """See `pop3d.auth.TellsTrouble`."""
+        return await anext(self.troubles(()), None)
+
     async def reload(self) -> None:
         """Dovecot is asked at each login; from now on as it is after a reload of its own."""
         self._clients.renew()

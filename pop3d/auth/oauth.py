@@ -393,6 +393,11 @@ class OAuthTokens:
         """See `pop3d.auth.KnowsLimits`."""
         return self.others.limits_of_users() if isinstance(self.others, KnowsLimits) else ()
 
+    async def trouble(self) -> str | None:
+        """See `pop3d.auth.TellsTrouble`. Of the other users; the issuer is asked when there is a token."""
+        ask = getattr(self.others, "trouble", None)
+        return None if ask is None else await ask()
+
     async def reload(self) -> None:
         """See `pop3d.auth.Authenticator.reload`."""
         try:

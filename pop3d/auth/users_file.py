@@ -103,7 +103,8 @@ class UsersFile(StoredPasswords):
     """The users of a file. A faulty line costs its own user; for the rest see `StoredPasswords`.
 
     Raises `AuthError` for a file that cannot be read, or that has lines and none of them can. One without lines has no
-    users yet; but where there were some, it keeps them (`reload`), and mail to anybody waits (`account`).
+    users yet, if it ``may_be_empty``; but where there were some, it keeps them (`reload`), and mail to anybody waits
+    (`account`).
     """
 
     def __init__(
@@ -113,10 +114,11 @@ class UsersFile(StoredPasswords):
         *,
         latin1_passwords: bool = False,
         names: UserNames | None = None,
+        may_be_empty: bool = True,
     ) -> None:
         super().__init__(salts, latin1_passwords=latin1_passwords, names=names)
         self._path = path
-        self._users = self._usable(may_be_empty=True)
+        self._users = self._usable(may_be_empty=may_be_empty)
         self._learn(self._users.secrets)
 
     async def find(self, name: str) -> StoredUser | None:
@@ -146,6 +148,23 @@ class UsersFile(StoredPasswords):
         self._learn(users.secrets)
         self.tell_faults()
         await asyncio.to_thread(before.clear)
+
+    async def trouble(self) -> str | None:
+        """See `pop3d.auth.TellsTrouble`: users can log in as they were, but a reload finds none."""
+
+        def look() -> str | None:
+            try:
+                with self._path.open("rb"):
+                    return None
+            except OSError as fault:
+                return str(unreadable(self._path, fault))
+
+        return await asyncio.to_thread(look)
+
+    async def close(self) -> None:
+        """See `pop3d.auth.Authenticator.close`."""
+        await super().close()
+        await asyncio.to_thread(self._users.clear)  # freed at once, many would stop the sessions that go on
 
     def _usable(self, *, may_be_empty: bool = False) -> _Users:
         """What the file has now. A user who is locked on purpose was read well, or nobody could lock the last one."""

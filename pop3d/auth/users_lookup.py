@@ -14,6 +14,7 @@ from pop3d.auth import Account, AuthError, AuthUnavailable
 from pop3d.auth.name_index import NameIndex
 from pop3d.auth.names import UserNames
 from pop3d.auth.passwd_file import Line, entry_of, lines_in
+from pop3d.system.access import let_us_read
 
 __all__ = [
     "FILE_OCTETS_MAX",
@@ -124,7 +125,14 @@ def decoded_lines(path: Path) -> Iterator[str]:
 
 def unreadable(path: Path, fault: OSError) -> AuthError:
     """It cannot be opened or read."""
-    return AuthError(f"users file {path}: {fault.strerror}; make it with `pop3d user add`")
+    match fault:
+        case PermissionError():
+            remedy = let_us_read(path)
+        case IsADirectoryError():
+            remedy = "name the file in it"
+        case _:
+            remedy = "`pop3d user add NAME` makes it"
+    return AuthError(f"users file {path}: {fault.strerror}; {remedy}")
 
 
 def too_large(path: Path) -> AuthError:

@@ -153,7 +153,8 @@ def _certificates(config: Config) -> Iterator[CheckFinding]:
     for files, hosts in ((config.tls, (config.hostname,)), *((sni, sni.hosts) for sni in config.tls.sni)):
         for certificate, private_key in files.pairs:
             yield from _certificate(certificate, hosts, sure=given or files is not config.tls)
-            yield from _mode(private_key, "the private key")
+            if not any(text.startswith(f"private key {private_key}: it holds") for text in pairs.faults):
+                yield from _mode(private_key, "the private key")
 
 
 def _certificate(certificate: Path, hosts: tuple[str, ...], *, sure: bool) -> Iterator[CheckFinding]:
@@ -228,6 +229,7 @@ def _reloadable(config: Config) -> Iterator[CheckFinding]:
     if config.auth.oauth is not None:
         files += config.auth.oauth.files
     pem = config.tls.files if config.tls is not None else []
+    files += [config.file] if config.file is not None else []
     for file in dict.fromkeys(files + pem):
         try:
             os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))

@@ -115,9 +115,18 @@ def databases(config: Config) -> Iterator[CheckFinding]:
             await database.close()
 
     if config.auth.postgres is not None and (trouble := asyncio.run(trouble_of(postgres_users(config)))):
-        yield fault("[auth.postgres]", trouble, "look at `conninfo` and `query`, and whether the role may read")
+        yield fault("[auth.postgres]", *_asked(trouble, "look at `query`, and whether the role may read"))
     if config.store.postgres is not None and (trouble := asyncio.run(trouble_of(postgres_store(config)))):
-        yield fault("[store.postgres]", trouble, "look at `conninfo`; the tables are in examples/postgres/schema.sql")
+        yield fault("[store.postgres]", *_asked(trouble, "the tables are in examples/postgres/schema.sql"))
+
+
+def _asked(trouble: str, remedy: str) -> tuple[str, str]:
+    """What is wrong with a database, and what to do."""
+    # libpq asks that of whoever reads it
+    trouble = trouble.removesuffix("Is the server running on that host and accepting TCP/IP connections?")
+    trouble = trouble.removesuffix("Is the server running locally and accepting connections on that socket?").rstrip()
+    connects = not trouble.startswith(("connection ", "no answer"))
+    return trouble, remedy if connects else "start the database, or mend `conninfo`"
 
 
 def _file(service: str) -> Path | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import pwd
 import shlex
 from collections import Counter
 from collections.abc import Iterator
@@ -35,66 +37,102 @@ def mail(config: Config, users: list[StoredUser], owner: int) -> Iterator[CheckF
     """As the configured user, to whom, by number, all mail should belong: ``owner``."""
     yield from check_missing.kept(config)
     seen = SeenMailboxes(config.state, config.store.path)
+    if unusable := list(_root(seen)):
+        yield from unusable
+        return
     base = None if seen.root is None else Path(seen.root)
+    yield from _one_file_system(base, config)
+    yield from check_names.other_spellings(config, users)
+    mailboxes = _Mailboxes(config, seen, owner)
+    for user in users:
+        account = Account(user.name, user.home)
+        with contextlib.suppress(StoreError):  # told already
+            yield from mailboxes.look_into(mailbox_path(config.store.path, account), account)
+    yield from mailboxes.all_told(base or "mail")
+
+
+def _root(seen: SeenMailboxes) -> Iterator[CheckFinding]:
+    """The folder of all mailboxes, if it keeps us from looking into any."""
+    if seen.root is None:
+        return
     if gone := list(check_missing.root(seen)):
         yield from gone
         return
     try:
-        if base is not None:
-            os.close(os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        os.close(os.open(seen.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except FileNotFoundError:
-        yield warning(base, "it is not there, so all mailboxes are empty", "look whether `path` in [store] is right")
-        return
+        what = "it is not there, so all mailboxes are empty"
+        yield warning(seen.root, what, "look whether `path` in [store] is right")
     except OSError as failed:
-        yield fault(base, f"cannot be read: {failed.strerror}", "give folder and mail to `user`, or mend `path`")
-        return
-    yield from _one_file_system(base, config)
-    yield from check_names.other_spellings(config, users)
-    left, opened = _FILES_MAX, False
-    compressed = CompressedMail(refuse=config.store.compressed == "refuse")
-    lists = ForeignLists(config, seen)
-    for user in users:
-        account = Account(user.name, user.home)
-        try:
-            mailbox = mailbox_path(config.store.path, account)
-        except StoreError:
-            continue  # told already
+        yield fault(seen.root, f"cannot be read: {failed.strerror}", "give folder and mail to `user`, or mend `path`")
+
+
+class _Mailboxes:
+    """Mailboxes, looked into one after the other, and what is told of all together."""
+
+    def __init__(self, config: Config, seen: SeenMailboxes, owner: int) -> None:
+        self._config, self._seen, self._owner = config, seen, owner
+        self._left, self._opened = _FILES_MAX, False
+        self._compressed = CompressedMail(refuse=config.store.compressed == "refuse")
+        self._lists = ForeignLists(config, seen)
+
+    def look_into(self, mailbox: str, account: Account) -> Iterator[CheckFinding]:
+        """One mailbox."""
         try:
             os.lstat(mailbox)
         except (FileNotFoundError, NotADirectoryError):
-            yield from check_missing.mailbox(seen, mailbox)
-            continue  # else an empty mailbox
+            yield from check_missing.mailbox(self._seen, mailbox)
+            return  # else an empty mailbox
         except OSError as failed:
             yield fault(mailbox, f"cannot be reached: {failed.strerror}", "let `user` into the folders above it")
-            continue
-        if gone := list(check_missing.mailbox(seen, mailbox)):
+            return
+        if gone := list(check_missing.mailbox(self._seen, mailbox)):
             yield from gone
-            continue
+            return
         try:
             root = open_folder(mailbox)
         except OSError as failed:
             yield fault(mailbox, f"cannot be opened: {failed.strerror}", "give it to `user`, or name the real folder")
-            continue
+            return
         try:
-            looked_at, others = _owners(root, owner, left)
+            looked_at, others = _owners(root, self._owner, self._left)
         finally:
             os.close(root)
-        left -= looked_at
+        self._left -= looked_at
         if others:
-            what = f"{counted(sum(others.values()), 'file')} in it belong to another user, such as number {min(others)}"
-            yield fault(mailbox, what, f"chown -R {owner} {shlex.quote(mailbox)}")
-        yield from compressed.look_into(mailbox)
-        of_list = list(lists.look_into(mailbox, account))
+            yield _of_others(mailbox, others, self._owner)
+        yield from self._compressed.look_into(mailbox)
+        of_list = list(self._lists.look_into(mailbox, account))
         yield from of_list
-        if not opened and not any(finding.fault for finding in of_list):
-            opened = True
+        if not self._opened and not any(finding.fault for finding in of_list):
+            self._opened = True
             told = [finding.text for finding in of_list]
-            yield from (one for one in _opened(config, account, mailbox) if not any(one.text in text for text in told))
-    yield from compressed.served(base or "mail")
-    yield from lists.all_told(base or "mail")
-    if left <= 0:
-        what = f"more than {_FILES_MAX} messages: the owners of the others were not looked at"
-        yield warning(base or "mail", what, "find -not -user tells all")
+            opened = _opened(self._config, account, mailbox)
+            yield from (one for one in opened if not any(one.text in text for text in told))
+
+    def all_told(self, where: object) -> Iterator[CheckFinding]:
+        """What is told once."""
+        yield from self._compressed.served(where)
+        yield from self._lists.all_told(where)
+        if self._left <= 0:
+            what = f"more than {_FILES_MAX} messages: the owners of the others were not looked at"
+            yield warning(where, what, "find -not -user tells all")
+
+
+def _of_others(mailbox: str, others: Counter[int], owner: int) -> CheckFinding:
+    """Files that are not ``owner``'s, with the command that gives them to him."""
+    number = sum(others.values())
+    belong = "belongs" if number == 1 else "belong"
+    what = f"{counted(number, 'file')} in it {belong} to another user, such as {_called(min(others))}"
+    return fault(mailbox, what, f"chown -R {_called(owner)} {shlex.quote(mailbox)}")
+
+
+def _called(number: int) -> str:
+    """A user by name, where the number has one."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 def _one_file_system(base: Path | None, config: Config) -> Iterator[CheckFinding]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from pop3d.config import Config, ConfigError, find, load
 from pop3d.system.ownership import Owners, acting, callers, distrusted
 from pop3d.system.privileges import Identity, become, resolve
 
-__all__ = ["configured"]
+__all__ = ["configured", "reread"]
 
 
 def configured(path: Path | None, *, serves: bool = False) -> Config:
@@ -23,13 +24,23 @@ def configured(path: Path | None, *, serves: bool = False) -> Config:
     users and to bind ports, and does all else as `Config.owner`. Anybody else obeys what he names, but of what is found
     in the current folder only what is root's or his own.
     """
-    place = find(path)
+    return _at(find(path), named=path is not None, serves=serves)
+
+
+def reread(path: Path | None) -> Callable[[], Config]:
+    """What reads the configuration of ``path`` again, wherever this process is then, and whoever. Raises as
+    `configured` does, of a process that serves.
+    """
+    return partial(_at, find(path).absolute(), named=path is not None, serves=True)
+
+
+def _at(place: Path, *, named: bool, serves: bool) -> Config:
     root = os.geteuid() == 0
-    if not root and (path is not None or place.is_absolute()):
+    if not root and (named or place.is_absolute()):
         return load(place)
-    owners = callers(named=path is not None, environment=os.environ)
+    owners = callers(named=named, environment=os.environ)
     if why := distrusted(place, owners):
-        if not root or path is None:
+        if not root or not named:
             raise ConfigError([f"{why}, or name the one that you mean with --config FILE"])
         config = _of_its_user(place, owners, why, serves=serves)
     else:

@@ -20,7 +20,8 @@ from rich.table import Table
 from pop3d.auth import Account, check_user_name
 from pop3d.auth.passwd_file import entry_of
 from pop3d.commands.configured import configured
-from pop3d.commands.import_mail import GO_ON, bring, complain, details_of, interruptible
+from pop3d.commands.finding import counted
+from pop3d.commands.import_mail import GO_ON, bring, complain, details_of, interruptible, messages
 from pop3d.commands.import_source import ImportOptions, Opener, is_url, opener_of, source_password
 from pop3d.commands.recipient import check_store
 from pop3d.commands.whose import become_user, known_accounts, prepare_state, unknown
@@ -203,7 +204,7 @@ def _tell(outcome: _Outcome) -> None:
     ]
     complain(*(f"{outcome.user}: {line}" for line in lines))
     if not sys.stdout.isatty() and (tally.imported or not outcome.why):
-        print(f"{sanitized(outcome.user)}: imported {tally.imported} messages{details_of(tally)}", flush=True)
+        print(f"{sanitized(outcome.user)}: imported {messages(tally.imported)}{details_of(tally)}", flush=True)
 
 
 def _summarize(outcomes: list[_Outcome], users: int) -> None:
@@ -219,10 +220,10 @@ def _summarize(outcomes: list[_Outcome], users: int) -> None:
             table.add_row(sanitized(one.user), *map(str, numbers), sanitized(one.why))
         Console(markup=False, highlight=False).print(table)
         if len(outcomes) > len(shown):
-            print(f"and {len(outcomes) - len(shown)} more users")
-    messages = sum(outcome.tally.imported for outcome in outcomes)
+            print(f"and {counted(len(outcomes) - len(shown), 'more user')}")
+    imported = sum(outcome.tally.imported for outcome in outcomes)
     print(
-        f"imported {messages} messages for {len(outcomes) - len(failed)} of {users} users"
+        f"imported {messages(imported)} for {len(outcomes) - len(failed)} of {counted(users, 'user')}"
         + (f"; {len(failed)} failed: {', '.join(sanitized(outcome.user) for outcome in failed[:10])}" if failed else "")
         + (" ..." if len(failed) > 10 else "")
     )

@@ -52,7 +52,7 @@ def import_mail(user: str, source: str, config_path: Path | None, options: Impor
     with interruptible(), _told(tally), _progress() as show:
         bring(config, account, opener, options, tally, show)
     complain(*tally.remarks, *(f"not imported: {line}" for line in tally.failed))
-    print(f"imported {tally.imported} messages for {user}{details_of(tally)}")
+    print(f"imported {messages(tally.imported)} for {user}{details_of(tally)}")
     return ExitStatus.SOME_FAILED if tally.failed else ExitStatus.OK
 
 
@@ -62,13 +62,22 @@ def complain(*lines: str) -> None:
         print(f"pop3d: {sanitized(line)}", file=sys.stderr)
 
 
+def messages(number: int) -> str:
+    """``1 message``, ``2 messages``."""
+    return f"{number} message{'' if number == 1 else 's'}"
+
+
+def _were(number: int) -> str:
+    return "was" if number == 1 else "were"
+
+
 def details_of(tally: ImportTally) -> str:
     """What else there is to say of an import."""
     parts = []
     if tally.failed:
-        parts.append(f"{len(tally.failed)} were not")
+        parts.append(f"{len(tally.failed)} {_were(len(tally.failed))} not")
     if tally.before:
-        parts.append(f"{tally.before} were imported before (--again brings them once more)")
+        parts.append(f"{tally.before} {_were(tally.before)} imported before (--again brings them once more)")
     if lost := tally.invalid + tally.double:
         parts.append(
             f"{lost} got a new unique-id, because theirs was invalid ({tally.invalid}) or there already"
@@ -192,7 +201,9 @@ def _told(tally: ImportTally) -> Iterator[None]:
         yield
     except BaseException as fault:
         if tally.imported:
-            print(f"pop3d: {tally.imported} messages were imported before that, and stay", file=sys.stderr)
+            one = tally.imported == 1
+            stay = "was imported before that, and stays" if one else "were imported before that, and stay"
+            print(f"pop3d: {messages(tally.imported)} {stay}", file=sys.stderr)
         if isinstance(fault, KeyboardInterrupt):
             print(f"pop3d: interrupted; {GO_ON}", file=sys.stderr)
         raise

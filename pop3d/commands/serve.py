@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING
 
 from pop3d.assembly import assemble
 from pop3d.auth import AuthError
-from pop3d.commands.configured import configured
+from pop3d.commands.configured import configured, reread
 from pop3d.config import Config, is_loopback
 from pop3d.control.listener import ControlSocket
 from pop3d.control.requests import Requests
 from pop3d.control.socket_file import make
 from pop3d.errors import CommandError
 from pop3d.exit_status import ExitStatus
+from pop3d.health import Health
 from pop3d.net.listening import bound
 from pop3d.observe.log import configure, unraisable
 from pop3d.observe.log_thread import LogWriter, beside
 from pop3d.observe.totals import Totals
+from pop3d.reload import Reload
 from pop3d.renewal import Renewal
 from pop3d.server import ListenError, Server
 from pop3d.system.ownership import acting
@@ -49,7 +51,7 @@ _LOG_MODE = 0o640  # of a log's file: names and addresses are not for everybody
 def serve(path: Path | None) -> None:
     """Serve the configuration at ``path``, or the one found. Returns when SIGTERM or SIGINT has ended it."""
     _leave_alone()
-    config = configured(path, serves=True)
+    config, again = configured(path, serves=True), reread(path)
     place = str(config.file and config.file.absolute())
     os.chdir("/")  # processes that are started import from where they start, and there is nobody else's file
     configure(config.log.level, config.log.format)
@@ -75,7 +77,8 @@ def serve(path: Path | None) -> None:
     with beside(_log_file(config, identity)) as writer, asyncio.Runner(loop_factory=factory) as runner:
         if metrics is not None and writer is not None:
             metrics.watch_log(lambda: writer.lost, lambda: writer.works)
-        service = _Service(server, config, renewal, metrics, totals, notifier, place, writer)
+        reload = Reload(config, again, server, renewal, totals)
+        service = _Service(server, config, renewal, reload, metrics, totals, notifier, place, writer)
         runner.run(_serve(service, identity, sockets))
 
 
@@ -155,6 +158,7 @@ class _Service:
     server: Server
     config: Config
     renewal: Renewal
+    reload: Reload
     metrics: Metrics | None
     totals: Totals
     notifier: Notifier
@@ -173,8 +177,9 @@ async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[
         task.add_done_callback(reloading.discard)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+    health = Health(server, service.metrics)
     try:
-        exposition = await _exposed(config, server, service.metrics)
+        exposition = await _exposed(config, health, service.metrics)
         await server.bind(sockets)
         if identity is not None:
             become(identity)
@@ -198,7 +203,9 @@ async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[
         asyncio.create_task(service.renewal.watch(server)),
         asyncio.create_task(notifier.keep_telling(lambda: f"{server.sessions} sessions")),
     ]
-    await ending.wait_and_drain(server, config.drain_timeout, notifier.stopping)
+    if exposition is not None:
+        beside.append(asyncio.create_task(health.watch()))
+    await ending.wait_and_drain(server, told=notifier.stopping)
     for task in beside:
         task.cancel()
     notifier.close()
@@ -208,13 +215,13 @@ async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[
         await exposition.close()
 
 
-async def _exposed(config: Config, server: Server, metrics: Metrics | None) -> Exposition | None:
+async def _exposed(config: Config, health: Health, metrics: Metrics | None) -> Exposition | None:
     """Metrics and health over HTTP, where they are wanted. Raises `ListenError`."""
     if config.metrics is None or metrics is None:
         return None
     from pop3d.observe.http import Exposition
 
-    exposition = Exposition(metrics.registry, lambda: server.serving)
+    exposition = Exposition(metrics.registry, health.troubles)
     try:
         await exposition.start(await asyncio.to_thread(bound, config.metrics.host, config.metrics.port))
     except OSError as fault:
@@ -235,9 +242,8 @@ async def _controlled(service: _Service) -> ControlSocket | None:
         return None
     if file.others and not any(listen.reuse_port for listen in config.listen):
         log.warning("another pop3d runs with the state folder %s; give each its own `state`", config.state)
-    control = ControlSocket(
-        file, Requests(service.server, service.totals, {"configuration": lambda: service.place}).answers
-    )
+    more = {"configuration": lambda: service.place, "reload": service.reload.told}
+    control = ControlSocket(file, Requests(service.server, service.totals, more).answers)
     await control.start()
     return control
 
@@ -271,14 +277,16 @@ class Ending:
         (self._at_once if self._told.is_set() else self._told).set()
 
     async def wait_and_drain(
-        self, server: Server, drain_timeout: float, told: Callable[[], None] | None = None
+        self, server: Server, drain_timeout: float | None = None, told: Callable[[], None] | None = None
     ) -> None:
-        """Wait until told, then end the server. ``told``: called between the two."""
+        """Wait until told, then end the server. ``drain_timeout``: seconds, in place of what is configured then;
+        ``told``: called between the two.
+        """
         await self._told.wait()
         if told is not None:
             told()
         log.info("ending: no new connections, %d open", server.sessions)
-        drain = asyncio.ensure_future(server.drain(drain_timeout))
+        drain = asyncio.ensure_future(server.drain(server.drain_timeout if drain_timeout is None else drain_timeout))
         hurry = asyncio.ensure_future(self._at_once.wait())
         await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
         for number in self._SIGNALS:
@@ -294,20 +302,9 @@ class Ending:
 
 async def _reload(service: _Service) -> None:
     """SIGHUP: what can be read again is; systemd hears of begin and end."""
-    service.notifier.reloading()
-    try:
-        await service.renewal.renew(service.server)
-        await _users_again(service.server)
-    finally:
-        service.notifier.ready()
-
-
-async def _users_again(server: Server) -> None:
-    """What is faulty stays as it was."""
-    try:
-        await server.reload_users()
-        log.info("users reloaded")
-    except AuthError as fault:
-        log.error("users not reloaded, the old ones stay: %s", fault)
-    except Exception:  # of a plug-in: not even a bug of its may end in silence
-        log.exception("users not reloaded, by a fault of ours or of a plug-in")
+    async with service.reload.one_at_a_time:
+        service.notifier.reloading()
+        try:
+            await service.reload.run()
+        finally:
+            service.notifier.ready()

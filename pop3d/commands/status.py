@@ -47,10 +47,22 @@ def status(config: Path | None, *, as_json: bool) -> None:
         console.print(table)
 
 
+def _reload(last: Mapping[str, Any]) -> Iterator[_Line]:
+    """What came of the last SIGHUP."""
+    what = f"changed {', '.join(last['changed'])}" if last["changed"] else "nothing has changed"
+    yield "reloaded", f"{iso(last['at'])}, {what}", ""
+    if last["restart"]:
+        yield "needs a restart", ", ".join(last["restart"]), "yellow"
+    for fault in last["faults"]:
+        yield "not reloaded", fault, "bold red"
+
+
 def _lines(found: Mapping[str, Any]) -> Iterator[_Line]:
     yield "pop3d", f"{found['version']}, process {found['pid']}", ""
     yield "up", f"{duration(found['uptime'])}, since {iso(found['started'])}", ""
     yield "configuration", str(found.get("configuration", "")), ""
+    if reload := found.get("reload"):
+        yield from _reload(reload)
     for one in found["listeners"]:
         yield "listens on", one.get("path") or f"{one['host']} port {one['port']}", ""
     sessions = found["sessions"]

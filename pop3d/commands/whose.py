@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
+from typing import Final
 
 from pop3d.accounts import accounts_of
 from pop3d.auth import Account, AuthError, AuthUnavailable
@@ -14,6 +16,9 @@ from pop3d.system.privileges import become, process_identity
 from pop3d.system.state_folder import prepare
 
 __all__ = ["become_user", "known_account", "known_accounts", "prepare_state", "unknown"]
+
+_NO_NAME: Final = 'the name cannot be a user\'s: one has no blanks, no "/" and no ":", and begins with no dot'
+"""Where everybody is a user whose name can be one."""
 
 
 def known_account(config: Config, user: str) -> Account:
@@ -36,8 +41,13 @@ def known_accounts(config: Config, users: Sequence[str]) -> list[Account | None]
 
 def unknown(config: Config, user: str) -> CommandError:
     """The error that says that there is no such user."""
-    remedy = {"file": "`pop3d user add` makes one", "dovecot": "Dovecot's userdb does not know it"}
-    what = remedy.get(config.auth.backend, "the name cannot be a user's")
+    what = {
+        "file": f"`pop3d user add {shlex.quote(user)}` makes one",
+        "postgres": "`query` in [auth.postgres] finds no row for that name",
+        "dovecot": "Dovecot's userdb does not know it",
+        "pam": _NO_NAME,
+        "oauth": _NO_NAME,
+    }.get(config.auth.backend, f"the plug-in {config.auth.backend} does not know it")
     return CommandError(f"no such user: {user!r}; {what}", ExitStatus.NOUSER)
 
 

@@ -7,22 +7,24 @@ come out absolute.
 
 from __future__ import annotations
 
-import difflib
+import codecs
 import importlib.util
 import socket
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from pop3d.config.base import Model, Postgres, is_loopback
+from pop3d.config.faults import described, toml_fault
 from pop3d.config.listening import Certificates, Listen, Sni, Tls
 from pop3d.config.lmtp import Lmtp
 from pop3d.config.mail import StoreConfig, are_one_mailbox, lead_to_one_mailbox
 from pop3d.config.running import Limits, Log, Metrics
 from pop3d.config.users import Auth, Dovecot, OAuth, Pam, PostgresUsers
 from pop3d.extras import install_line
+from pop3d.system.access import let_us_read
 from pop3d.system.ownership import Owners
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "find",
     "is_loopback",
     "load",
+    "validated",
 ]
 
 PLACES: Final = (Path("pop3d.toml"), Path("/etc/pop3d/pop3d.toml"))
@@ -81,6 +84,7 @@ class Config(Model):
     metrics: Metrics | None = None
 
     _file: Path | None = PrivateAttr(default=None)
+    _found: dict[str, Any] = PrivateAttr(default_factory=dict)
     _trusted: Owners | None = PrivateAttr(default=None)
     _owner: tuple[int, int] | None = PrivateAttr(default=None)
 
@@ -88,6 +92,11 @@ class Config(Model):
     def file(self) -> Path | None:
         """What it was read from, as it was named; None when it was not."""
         return self._file
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """What stands in the file, secrets too; empty when it was read from none."""
+        return self._found
 
     @property
     def trusted(self) -> Owners | None:
@@ -210,27 +219,35 @@ def find(path: Path | None) -> Path:
 def load(path: Path, trusted: Owners | None = None, owner: tuple[int, int] | None = None) -> Config:
     """Reads and validates a file. ``trusted`` and ``owner``: see `Config`. Raises `ConfigError` with all faults."""
     try:
-        with path.open("rb") as file:
-            found = tomllib.load(file)
+        octets = path.read_bytes()
+        # an editor of Windows begins UTF-8 with a byte order mark
+        found = tomllib.loads(octets.removeprefix(codecs.BOM_UTF8).decode())
+    except PermissionError as fault:
+        raise ConfigError([f"{path}: {fault.strerror}; {let_us_read(path)}"]) from None
     except OSError as fault:
         raise ConfigError([f"{path}: {fault.strerror}; name a readable file with --config FILE"]) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
-        raise ConfigError([f"{path}: not TOML: {fault}"]) from None
+        raise ConfigError([f"{path}: {toml_fault(fault, octets)}"]) from None
+    return _made(found, path, trusted, owner)
+
+
+def validated(found: dict[str, Any], like: Config) -> Config:
+    """What stands in ``found``, as if it stood in the file of ``like``. Raises `ConfigError`."""
+    assert like.file is not None
+    return _made(found, like.file, like.trusted, like.owner)
+
+
+def _made(found: dict[str, Any], path: Path, trusted: Owners | None, owner: tuple[int, int] | None) -> Config:
     try:
         config = Config.model_validate(found)
     except ValidationError as fault:
-        raise ConfigError([f"{path}: {text}" for text in described(fault)]) from None
+        raise ConfigError([f"{path}: {text}" for text in described(fault, of=Config)]) from None
     config = _absolute(config, path.absolute().parent)
     if config.store.deleted and lead_to_one_mailbox(config.store.path, config.store.deleted):
         what = "is the mailbox itself, or another user's: messages would be deleted where they are kept"
         raise ConfigError([f'{path}: `store.deleted`: it {what}; take a folder of its own, such as "deleted/{{user}}"'])
-    config._file, config._trusted, config._owner = path, trusted, owner
+    config._file, config._found, config._trusted, config._owner = path, found, trusted, owner
     return config
-
-
-def described(fault: ValidationError, *above: str) -> list[str]:
-    """The faults of a table, a line each. ``above``: the table's name."""
-    return [_described(error, above) for error in fault.errors()]
 
 
 def _absolute(config: Config, base: Path) -> Config:
@@ -278,27 +295,3 @@ def _under(base: Path, template: str) -> str:
     if template.startswith(("/", "{home}")):
         return template
     return str(base).replace("{", "{{").replace("}", "}}") + "/" + template
-
-
-def _described(error: Any, above: tuple[str, ...]) -> str:
-    """A fault as one line."""
-    keys = [*above, *(part for part in error["loc"] if isinstance(part, str))]
-    name = ".".join(keys)
-    if error["type"] == "extra_forbidden":
-        return f"unknown key `{name}`{'; remove it' if above else _closest(keys)}"
-    if error["type"] == "missing":
-        return f"`{name}` is missing" + ("; at least one [[listen]] is needed" if name == "listen" else "")
-    text = error["msg"].removeprefix("Value error, ")
-    text = text[:1].lower() + text[1:]
-    return f"`{name}`: {text}" if name else text
-
-
-def _closest(keys: list[str]) -> str:
-    models: dict[str, type[BaseModel]] = {
-        "listen": Listen, "tls": Tls, "tls.sni": Sni, "auth": Auth, "auth.dovecot": Dovecot,
-        "auth.oauth": OAuth, "auth.pam": Pam, "auth.postgres": PostgresUsers, "store": StoreConfig,
-        "store.postgres": Postgres, "lmtp": Lmtp, "limits": Limits, "log": Log, "metrics": Metrics,
-    }  # fmt: skip
-    model = models.get(".".join(keys[:-1]), Config)
-    close = difflib.get_close_matches(keys[-1], model.model_fields, n=1)
-    return f"; did you mean `{close[0]}`?" if close else ""

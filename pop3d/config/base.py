@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import ipaddress
-from typing import Annotated, Any, ClassVar, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     PlainValidator,
     SecretStr,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -38,6 +39,31 @@ class Model(BaseModel):
     """A table: no unknown key, nothing to change later, and no value of its in an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _of_its_kind(cls, value: object, info: ValidationInfo) -> object:
+        # pydantic takes "995" for 995, "yes" for true, and false for 0, which for `expire` would cost mail
+        kinds = _kinds(cls.model_fields[info.field_name or ""].annotation)
+        if isinstance(value, bool):
+            if bool not in kinds and kinds & {int, float}:
+                raise ValueError("a number is wanted, and not true or false")
+        elif bool in kinds:
+            raise ValueError("true or false is wanted, in lower case and without quotes")
+        elif isinstance(value, str) and str not in kinds and kinds & {int, float}:
+            raise ValueError("a number is wanted, without quotes and without a unit")
+        elif isinstance(value, float) and int in kinds and float not in kinds:
+            raise ValueError("a whole number is wanted")
+        return value
+
+
+def _kinds(annotation: object) -> set[object]:
+    """What a value may be in TOML, by the types of a field: bool, int, float and str."""
+    if get_origin(annotation) is Literal:
+        return {type(value) for value in get_args(annotation)}
+    if (inner := get_args(annotation)) and not isinstance(annotation, type):
+        return set().union(*map(_kinds, inner))
+    return {annotation}
 
 
 Plugin = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]*$", max_length=255)]
@@ -88,6 +114,11 @@ class Exchangeable(Model):
 
     _ours: ClassVar[tuple[str, ...]] = ()
     _for_all: ClassVar[frozenset[str]] = frozenset({"backend", "options"})
+
+    @property
+    def built_in(self) -> tuple[str, ...]:
+        """Names of ours."""
+        return self._ours
 
     @property
     def is_plugin(self) -> bool:

@@ -50,7 +50,7 @@ class StoreConfig(Exchangeable):
     quota_octets: Annotated[int, Field(ge=0)] = 0
     quota_messages: Annotated[int, Field(ge=0)] = 0
     retention_days: Annotated[float, Field(gt=0, le=36_500)] | None = None
-    expire: Literal["never"] | Annotated[int, Field(ge=0, le=36_500)] = "never"
+    expire: Literal["never"] | int = "never"
     postgres: Postgres | None = None
 
     @field_validator("uidl")
@@ -58,6 +58,14 @@ class StoreConfig(Exchangeable):
     def _whose_ids(cls, uidl: str) -> str:
         UidSource.of(uidl)
         return uidl
+
+    @field_validator("expire", mode="before")
+    @classmethod
+    def _days(cls, expire: object) -> object:
+        days = isinstance(expire, int) and not isinstance(expire, bool) and 0 <= expire <= 36_500
+        if expire != "never" and not days:
+            raise ValueError('say "never", or days as a whole number up to 36500: expire = 30')
+        return expire
 
     @field_validator("path", "deleted", "control")
     @classmethod
@@ -70,8 +78,13 @@ class StoreConfig(Exchangeable):
             raise ValueError(f"{fault}; placeholders are {_listed(_PLACEHOLDERS)}") from None
         if unknown := [name for name in names if name not in _PLACEHOLDERS]:
             raise ValueError(f"unknown placeholder {{{unknown[0]}}}; there are {_listed(_PLACEHOLDERS)}")
+        if path.startswith("~"):
+            raise ValueError(
+                '"~" means nothing here; use {home}, which comes from the users file, or a path with {user}'
+            )
         if not {"user", "local", "home"} & set(names):
-            raise ValueError("all users would share one mailbox; use {user}, {local} or {home} in it")
+            meant = "; {user} stands for Dovecot's %u" if "%" in path else ""
+            raise ValueError(f"all users would share one mailbox; use {{user}}, {{local}} or {{home}} in it{meant}")
         if "local" in names and not {"user", "domain", "home"} & set(names):
             raise ValueError("users of two domains would share one mailbox; use {domain} beside {local}, or {user}")
         return path

@@ -37,11 +37,12 @@ class ListenError(Exception):
 
     def __init__(self, host: str, port: int | None, fault: OSError) -> None:
         """``host``: the path of a Unix socket, where there is no ``port``."""
-        why = os.strerror(fault.errno) if fault.errno and fault.errno > 0 else str(fault)
+        why = os.strerror(fault.errno) if fault.errno and fault.errno > 0 else fault.strerror or str(fault)
         of_tcp = {
             errno.EADDRINUSE: "end what listens there, or choose another port",
             errno.EACCES: "ports below 1024 need root, or the capability to bind them",
             errno.EADDRNOTAVAIL: "choose an address of this machine",
+            socket.EAI_NONAME: "choose an address, or a name, of this machine",
         }
         of_path = {
             errno.EADDRINUSE: "end what listens there, or choose another path",

@@ -9,7 +9,6 @@ import contextlib
 import datetime
 import errno
 import os
-import pwd
 import ssl
 import tempfile
 import warnings
@@ -26,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from pop3d.net.tls import server_context
+from pop3d.system.access import our_name, which_folder_is_closed
 
 __all__ = [
     "KeyPair",
@@ -159,15 +159,12 @@ def chain_fault(certificate: Path) -> tuple[str, str] | None:
 
 def closed_to_us(path: Path) -> str:
     """What to do about a file that this process may not read."""
-    me = _me()
-    effective = os.access in os.supports_effective_ids
-    for folder in (above for place in (path, Path(os.path.realpath(path))) for above in reversed(place.parents)):
-        if folder.exists() and not os.access(folder, os.X_OK, effective_ids=effective):
-            return (
-                f"{me} cannot enter {folder}: let certbot's deploy hook copy certificate and key, or systemd hand them "
-                "over by LoadCredential= (docs/running.md, «With certbot»)"
-            )
-    return f"give it a group of {me} (chgrp) and mode 0640"
+    if (folder := which_folder_is_closed(path)) is not None:
+        return (
+            f"{our_name()} cannot enter {folder}: let certbot's deploy hook copy certificate and key, or systemd hand "
+            "them over by LoadCredential= (docs/running.md, «With certbot»)"
+        )
+    return f"give it a group of {our_name()} (chgrp) and mode 0640"
 
 
 @contextlib.contextmanager
@@ -189,13 +186,6 @@ def _nameless() -> BinaryIO | None:
         return None
 
 
-def _me() -> str:
-    try:
-        return repr(pwd.getpwuid(os.geteuid()).pw_name)
-    except KeyError:
-        return f"user {os.geteuid()}"
-
-
 def _read(what: str, path: Path, faults: list[str], remedy: str) -> bytes | None:
     try:
         with path.open("rb") as file:
@@ -203,6 +193,8 @@ def _read(what: str, path: Path, faults: list[str], remedy: str) -> bytes | None
     except OSError as fault:
         if fault.errno in (errno.EACCES, errno.EPERM):
             remedy = closed_to_us(path)
+        elif fault.errno == errno.EISDIR:
+            remedy = "name the file in it"
         faults.append(f"{what}: {fault.strerror}; {remedy}")
         return None
     if len(octets) > _OCTETS_MAX:
@@ -215,9 +207,20 @@ def _chain(path: Path, octets: bytes, faults: list[str]) -> list[x509.Certificat
     try:
         return x509.load_pem_x509_certificates(octets)
     except ValueError:
-        remedy = "name a file that has BEGIN CERTIFICATE; `openssl x509 -inform der` makes one of DER"
-        faults.append(f"certificate {path}: no certificate in PEM form; {remedy}")
+        if (what := _something_else(octets, b"PRIVATE KEY", "a private key")) is None:
+            what = "no certificate in PEM form"
+            what += "; name a file that has BEGIN CERTIFICATE; `openssl x509 -inform der` makes one of DER"
+        faults.append(f"certificate {path}: {what}")
     return []
+
+
+def _something_else(octets: bytes, label: bytes, what: str) -> str | None:
+    """What stands in a file in place of what should."""
+    if not octets.strip():
+        return "it is empty; put the right file there"
+    if b"-----BEGIN " in octets and label + b"-----" in octets:
+        return f"it holds {what}; certificate and key are named the wrong way round: exchange the two"
+    return None
 
 
 def _public_half(path: Path, octets: bytes, faults: list[str]) -> bytes | None:
@@ -226,8 +229,10 @@ def _public_half(path: Path, octets: bytes, faults: list[str]) -> bytes | None:
     except TypeError:
         faults.append(f"private key {path}: it is encrypted; a server cannot ask for its passphrase, so decrypt it")
     except ValueError:
-        remedy = "name a file that has BEGIN PRIVATE KEY; `openssl pkey -inform der` makes one of DER"
-        faults.append(f"private key {path}: no private key in PEM form; {remedy}")
+        if (what := _something_else(octets, b"CERTIFICATE", "a certificate")) is None:
+            what = "no private key in PEM form"
+            what += "; name a file that has BEGIN PRIVATE KEY; `openssl pkey -inform der` makes one of DER"
+        faults.append(f"private key {path}: {what}")
     except UnsupportedAlgorithm:
         faults.append(f"private key {path}: it is {_ODD_KIND}")
     else:

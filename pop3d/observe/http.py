@@ -1,4 +1,4 @@
-"""Metrics and health over HTTP: ``GET /metrics`` and ``GET /health``, and nothing else.
+"""Metrics and health over HTTP: ``/metrics`` and ``/health``, by GET and HEAD, and nothing else.
 
 As little HTTP as Prometheus and a load balancer need: one request per connection, whose size, time and number are
 bounded. What is asked for is chosen from two; nothing that was sent is repeated.
@@ -26,10 +26,10 @@ _TEXT: Final = "text/plain; charset=utf-8"
 
 
 class Exposition:
-    """``serving``: whether the daemon takes new connections, for ``/health``. `start`, then `close`."""
+    """``troubles``: a line for each thing that keeps it from serving, for ``/health``. `start`, then `close`."""
 
-    def __init__(self, registry: CollectorRegistry, serving: Callable[[], bool]) -> None:
-        self._registry, self._serving = registry, serving
+    def __init__(self, registry: CollectorRegistry, troubles: Callable[[], Sequence[str]]) -> None:
+        self._registry, self._troubles = registry, troubles
         self._servers: list[asyncio.Server] = []
         self._visits = Visits(self._visit, _VISITS_MAX, _SECONDS_MAX)
 
@@ -65,13 +65,22 @@ class Exposition:
         path = words[1].partition(b"?")[0]
         if path not in (b"/metrics", b"/health"):
             return _response(HTTPStatus.NOT_FOUND)
-        if words[0] != b"GET":
-            return _response(HTTPStatus.METHOD_NOT_ALLOWED, extra="Allow: GET\r\n")
-        if path == b"/metrics":
-            return _response(HTTPStatus.OK, generate_latest(self._registry), CONTENT_TYPE_LATEST)
-        if self._serving():
-            return _response(HTTPStatus.OK, b"ok")
-        return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"shutting down")
+        if words[0] not in (b"GET", b"HEAD"):
+            return _response(HTTPStatus.METHOD_NOT_ALLOWED, extra="Allow: GET, HEAD\r\n")
+        answer = await self._metrics() if path == b"/metrics" else self._health()
+        if words[0] == b"HEAD":  # RFC 9110 §9.3.2: the header fields of GET, and no content
+            return answer[: answer.index(b"\r\n\r\n") + 4]
+        return answer
+
+    async def _metrics(self) -> bytes:
+        # in a thread: what the kernel says of many descriptors takes milliseconds
+        text = await asyncio.to_thread(generate_latest, self._registry)
+        return _response(HTTPStatus.OK, text, CONTENT_TYPE_LATEST)
+
+    def _health(self) -> bytes:
+        if lines := self._troubles():
+            return _response(HTTPStatus.SERVICE_UNAVAILABLE, "\n".join(lines).encode())
+        return _response(HTTPStatus.OK, b"ok")
 
 
 def _response(status: HTTPStatus, body: bytes | None = None, kind: str = _TEXT, extra: str = "") -> bytes:

@@ -26,6 +26,7 @@ __all__ = [
     "failed_login",
     "log",
     "mailbox_in_use",
+    "reconfigure",
     "refused_connection",
     "refused_login",
     "sanitized",
@@ -160,11 +161,16 @@ def configure(level: str, form: str = "text") -> None:
     """Log to standard error. ``level``: debug, info, warning or error; ``form``: text or json."""
     # of no line: what they cost is the better half of a record's making
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if form == "json" else _Text("%(asctime)s"))
-    log.handlers[:] = [handler]
-    log.setLevel(level.upper())
+    log.handlers[:] = [logging.StreamHandler(sys.stderr)]
     log.propagate = False
+    reconfigure(level, form)
+
+
+def reconfigure(level: str, form: str) -> None:
+    """Another level and form of lines, wherever they are written."""
+    for handler in log.handlers:
+        handler.setFormatter(_Json() if form == "json" else _Text("%(asctime)s"))
+    log.setLevel(level.upper())
 
 
 def unraisable(fault: sys.UnraisableHookArgs) -> None:

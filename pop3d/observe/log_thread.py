@@ -225,5 +225,7 @@ def beside(open_file: Callable[[], int] | None = None) -> Iterator[LogWriter | N
         yield writer
     finally:
         others.removeHandler(writer)
+        for one in before:
+            one.setFormatter(writer.formatter)  # it may be another by now
         log.handlers[:] = before
         writer.end()

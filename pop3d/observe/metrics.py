@@ -7,16 +7,20 @@ while it runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import platform
+import ssl
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from pop3core.answers import LoginAccepted, LoginRejected
 from pop3core.table import RULES
-from pop3d.observe.report import OUTCOME_OF_REPLY, Observer, SessionReport
+from pop3d.observe.report import OUTCOME_OF_REPLY, ConnectionPool, Observer, SessionReport
 
 __all__ = ["LIMIT_OF", "Metrics"]
 
@@ -104,6 +108,27 @@ class Metrics(Observer):
         self._deliveries = counter("deliveries", "Recipients of mail by LMTP, by outcome.", "outcome", results)
         self._delivery_seconds = histogram("delivery_seconds", "Delivering a message by LMTP into one mailbox.")
         self._lmtp_open = Gauge("pop3d_lmtp_connections_open", "LMTP connections that are open now.", registry=registry)
+        self._healthy = Gauge("pop3d_healthy", "1: users and mail could be asked at the last look.", registry=registry)
+        self._databases = Gauge(
+            "pop3d_database_connections",
+            "Connections to PostgreSQL, of users and of mail, that are idle or in use.",
+            ["database", "state"],
+            registry=registry,
+        )
+        self._reload_ok = Gauge(
+            "pop3d_config_last_reload_successful",
+            "1: configuration and users were without a fault when they were read last.",
+            registry=registry,
+        )
+        self._reload_at = Gauge(
+            "pop3d_config_last_reload_success_timestamp_seconds",
+            "When they were, in Unix time: the start, or the last SIGHUP that found no fault.",
+            registry=registry,
+        )
+        self.reloaded(ok=True, at=time.time())
+        build = Gauge("pop3d_build_info", "1, with what runs.", ["version", "python", "openssl"], registry=registry)
+        build.labels(version("pop3core"), platform.python_version(), ssl.OPENSSL_VERSION.partition("  ")[0]).set(1)
+        ProcessCollector(registry=registry)
         self._lag_seconds = histogram("event_loop_lag_seconds", "How late the event loop is, looked at each second.")
 
     def watch_log(self, lost: Callable[[], int], works: Callable[[], bool]) -> None:
@@ -144,8 +169,24 @@ class Metrics(Observer):
 
     def certificates(self, ends: Sequence[tuple[str, str, float]]) -> None:
         """See `Observer.certificates`."""
+        self._not_after.clear()  # one that is not served any more must not ring an alarm
         for name, file, end in ends:
             self._not_after.labels(name, file).set(end)
+
+    def healthy(self, healthy: bool, databases: Mapping[str, ConnectionPool | None]) -> None:
+        """See `Observer.healthy`."""
+        self._healthy.set(healthy)
+        for name, database in databases.items():
+            if database is not None:
+                opened, idle = database.connections
+                self._databases.labels(name, "idle").set(idle)
+                self._databases.labels(name, "used").set(opened - idle)
+
+    def reloaded(self, *, ok: bool, at: float) -> None:
+        """See `Observer.reloaded`."""
+        self._reload_ok.set(ok)
+        if ok:
+            self._reload_at.set(at)
 
     def ended(self, report: SessionReport) -> None:
         """See `Observer.ended`."""

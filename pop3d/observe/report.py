@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from pop3core.answers import LoginAccepted, LoginRejected
 from pop3core.maildrop import Listing
@@ -74,6 +74,15 @@ OUTCOME_OF_REPLY: Final[Mapping[int, str]] = MappingProxyType(
 """What became of mail for a recipient of LMTP, by the code of the reply."""
 
 
+class ConnectionPool(Protocol):
+    """Connections to a database, as far as they are counted."""
+
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many are open, and how many of them are idle."""
+        ...
+
+
 class Observer:
     """ProcessIdentity server and sessions tell what happens, for metrics; this one does not listen."""
 
@@ -91,6 +100,12 @@ class Observer:
 
     def certificates(self, ends: Sequence[tuple[str, str, float]]) -> None:
         """Certificates were read: name, file, and Unix time of the end of each; 0 where none is served."""
+
+    def healthy(self, healthy: bool, databases: Mapping[str, ConnectionPool | None]) -> None:
+        """What a look at users and mail has found; ``databases``: of each, or None where it has none."""
+
+    def reloaded(self, *, ok: bool, at: float) -> None:
+        """A reload has ended; ``ok``: without a fault; ``at``: Unix time."""
 
     def ended(self, report: SessionReport) -> None:
         """A session that was let in has ended."""

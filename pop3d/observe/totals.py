@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pop3core.answers import LoginAccepted, LoginRejected
-from pop3d.observe.report import OUTCOME_OF_REPLY, Observer, SessionReport
+from pop3d.observe.report import OUTCOME_OF_REPLY, ConnectionPool, Observer, SessionReport
 
 __all__ = ["Totals"]
 
@@ -52,6 +52,14 @@ class Totals(Observer):
         """See `Observer.certificates`."""
         self.served_certificates = ends
         self._also.certificates(ends)
+
+    def healthy(self, healthy: bool, databases: Mapping[str, ConnectionPool | None]) -> None:
+        """See `Observer.healthy`."""
+        self._also.healthy(healthy, databases)
+
+    def reloaded(self, *, ok: bool, at: float) -> None:
+        """See `Observer.reloaded`."""
+        self._also.reloaded(ok=ok, at=at)
 
     def ended(self, report: SessionReport) -> None:
         """See `Observer.ended`."""

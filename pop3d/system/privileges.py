@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import shlex
 from dataclasses import dataclass
 from enum import Enum
 
@@ -63,7 +64,8 @@ def resolve(user: str, group: str | None) -> Identity:
         try:
             entry = pwd.getpwnam(user)
         except KeyError:
-            raise LookupError(f"this system has no user {user!r} (`useradd --system` makes one)") from None
+            remedy = f"`useradd --system {shlex.quote(user)}` makes it"
+            raise LookupError(f"this system has no user {user!r} ({remedy})") from None
         uid, gid = entry.pw_uid, entry.pw_gid
     if group is None:
         if gid is None:

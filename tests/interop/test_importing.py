@@ -150,7 +150,7 @@ def test_of_all_users_at_once(old: tuple[Path, int], site: Path, tmp_path: Path)
     url, trust = f"pop3s://{{user}}@localhost:{port}", ("--cacert", tmp_path / "cert.pem")
     done = imported(site, "--all", tmp_path / "people", url, *trust)
     assert done.returncode == 1
-    assert done.stderr == "pop3d: carol: no such user: 'carol'; `pop3d user add` makes one\n"
+    assert done.stderr == "pop3d: carol: no such user: 'carol'; `pop3d user add carol` makes one\n"
     assert done.stdout.splitlines() == [
         "alice: imported 30 messages",
         "bob: imported 29 messages",

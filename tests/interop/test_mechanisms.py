@@ -48,7 +48,7 @@ async def serving(folder: Path, tls: str) -> AsyncIterator[int]:
             }
         )
     )
-    assert isinstance(server._store, MaildirStore)
+    assert isinstance(server.store, MaildirStore)
     await server.start()
     try:
         yield server.addresses[0][1]

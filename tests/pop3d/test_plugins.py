@@ -206,7 +206,10 @@ def faults_of(site: Site) -> list[str]:
 @pytest.mark.parametrize(
     ("backend", "words"),
     [
-        ("nobody", "no installed package has such a plug-in (there are: tiny, twice); install it"),
+        (
+            "nobody",
+            "nor a plug-in of an installed package (there are: tiny, twice); take one of those, or install its package",
+        ),
         ("twice", "several packages have a plug-in of that name; say it as package.module:Class"),
         ("no_such_module:Class", "there is no module no_such_module; install it, or put its folder on PYTHONPATH"),
         ("tiny.nothing:Class", "there is no module tiny.nothing; install it"),
@@ -248,7 +251,7 @@ def test_what_is_no_plugin_is_told(site: Site, plugged: Path, backend: str, word
         ('backend = "tiny.mail:Strict"', ["`store.options.port` is missing"]),
         ('backend = "memory"\noptions = { port = 1 }', ["`options` are those of a plug-in"]),
         ('backend = "tiny"\npath = "mail/{user}"', ["`path` means nothing to a plug-in, whose keys are `options`"]),
-        ('backend = "two words"', ["`store.backend`: string should match pattern"]),
+        ('backend = "two words"', ["`store.backend`: a name, such as"]),
     ],
 )
 def test_options_that_cannot_be_used_are_told_by_key(site: Site, plugged: Path, store: str, told: list[str]) -> None:

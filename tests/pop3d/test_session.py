@@ -92,7 +92,7 @@ async def faulty():
     """A server whose store is `FaultyStore`; and the drop."""
     drop = FaultyDrop()
     async with serving({"alice": []}) as server:
-        server.server._store = FaultyStore(drop)
+        server.server.store = FaultyStore(drop)
         yield server, drop
 
 
@@ -153,7 +153,7 @@ async def test_a_store_that_cannot_open_is_sys_temp_and_no_failed_login() -> Non
             raise StoreError("this mailbox cannot be opened now")
 
     async with serving({"alice": []}) as server:
-        server.server._store = Closed()
+        server.server.store = Closed()
         async with connected(server) as wire:
             for _ in range(5):
                 replies = await wire.ask(*LOGIN)

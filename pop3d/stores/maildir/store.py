@@ -86,6 +86,20 @@ class MaildirOptions:
     refuse_compressed: bool = False
 
 
+def _trouble_of(seen: SeenMailboxes) -> str | None:
+    if (why := seen.root_gone()) is not None:
+        return why
+    root = seen.root
+    if root is None or not os.path.isdir(root):
+        return None  # homes; or nobody has had mail yet
+    if not os.access(root, os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        return f"{root}: {os.strerror(errno.EACCES)}; let `user` enter it"
+    # the folder itself may be root's: what is written to are the mailboxes in it
+    if os.statvfs(root).f_flag & os.ST_RDONLY:
+        return f"{root}: {os.strerror(errno.EROFS)}; mount it so that it can be written to"
+    return None
+
+
 class MaildirStore:
     """Maildirs at ``path``, a template with {user}, {local}, {domain} and {home}; see `pop3d.stores.Store`.
 
@@ -106,6 +120,10 @@ class MaildirStore:
         self._watched = ("cur", "new", *listed)
         self._held: set[str] = set()
         self._room = scratch()
+
+    async def trouble(self) -> str | None:
+        """See `pop3d.auth.TellsTrouble`: whether the folder of all mailboxes is gone, closed to us, or read-only."""
+        return None if self._seen is None else await hop(_trouble_of, self._seen)
 
     async def open(self, account: Account, *, utf8: bool) -> MaildirMaildrop:
         """See `pop3d.stores.Store.open`. A Maildir never seen is an empty mailbox, and is not made.

@@ -192,6 +192,20 @@ async def test_closed_in_place_of_a_greeting(serve: Serve) -> None:
     assert "the server closed the connection" in str(fault)
 
 
+async def test_a_port_of_tls_that_is_asked_in_clear_text() -> None:
+    async def closes(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()  # as a server does that has waited for a handshake
+
+    server = await asyncio.start_server(closes, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, Session() as session:
+        with pytest.raises(ConnectionCut) as caught:
+            await session.connect("127.0.0.1", port, tls=client_context(), implicit=False, timeout=5)
+        assert not session.connected
+    remedy = "if the port speaks TLS from the first octet, as 995 does, use pop3s://"
+    assert str(caught.value).endswith(f"the server closed the connection without a greeting; {remedy}")
+
+
 @pytest.mark.parametrize("keyword", ["USER", "PASS", "RETR", "QUIT"])
 async def test_a_cut_names_the_command(serve: Serve, keyword: str) -> None:
     replies = {"RETR": b"+OK\r\nwhole\r\n.\r\n"} | {keyword: b"+OK but no li"}

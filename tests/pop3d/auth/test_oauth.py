@@ -549,5 +549,5 @@ jwks = "https://issuer.example.org/keys"
     for name, code in (("dave@example.org", 0), ("../dave", 67)):
         done = run_pop3d("deliver", name, "--config", str(tmp_path / "pop3d.toml"), stdin="Subject: x\n\n")
         assert done.returncode == code, done.stderr
-    assert done.stderr == "pop3d: no such user: '../dave'; the name cannot be a user's\n"
+    assert done.stderr.startswith("pop3d: no such user: '../dave'; the name cannot be a user's: one has no blanks, ")
     assert len(list((tmp_path / "mail/dave@example.org/new").iterdir())) == 1

@@ -61,7 +61,7 @@ def test_mail_of_others_is_a_fault(open_site: Site) -> None:
     os.chown(mail / "bob/new/1.host", 0, 0)
     os.chown(mail / "bob/cur", 54321, 0)
     assert checked(open_site) == [
-        f"fault: {mail / 'bob'}: 2 files in it belong to another user, such as number 0; chown -R 12345 {mail / 'bob'}",
+        f"fault: {mail / 'bob'}: 2 files in it belong to another user, such as root; chown -R 12345 {mail / 'bob'}",
         "1 fault, no warnings",
     ]
     (mail / "alice").chmod(0)

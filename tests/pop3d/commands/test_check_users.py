@@ -24,7 +24,7 @@ def test_a_users_file_that_cannot_be_read(site: Site) -> None:
     users.write_text("# nobody\n")
     only(site, "fault", "it has no users: nobody can log in, and mail waits; `pop3d user add NAME`")
     users.unlink()
-    only(site, "fault", "No such file or directory; make it with `pop3d user add`")
+    only(site, "fault", "No such file or directory; `pop3d user add NAME` makes it")
 
 
 def test_faulty_lines_of_users_are_all_listed(site: Site) -> None:

@@ -29,7 +29,7 @@ def test_deliver_reads_a_message_from_standard_input(site: Path) -> None:
     assert path.read_bytes() == b"Subject: y\n\nbody"
     assert path.name.endswith(",S=16,W=20")
     code, _, said = run(site, "deliver", "nobody", stdin=b"x")
-    assert (code, said) == (67, "pop3d: no such user: 'nobody'; `pop3d user add` makes one\n")
+    assert (code, said) == (67, "pop3d: no such user: 'nobody'; `pop3d user add nobody` makes one\n")
     for _ in range(3):
         assert run(site, "deliver", "alice", stdin=b"x\n")[0] == 0
     code, _, said = run(site, "deliver", "alice", stdin=b"x\n")

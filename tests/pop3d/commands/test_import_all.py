@@ -43,22 +43,22 @@ def test_one_who_fails_stops_nobody_else(site: Path) -> None:
     code, said, errors = run(site, "--all", people, template)
     assert code == 1
     assert said.splitlines() == [
-        "alice@example.org: imported 1 messages",
-        "bob@example.org: imported 1 messages, 1 were not",
+        "alice@example.org: imported 1 message",
+        "bob@example.org: imported 1 message, 1 was not",
         "imported 2 messages for 1 of 5 users; 4 failed: carol@example.org, bob@example.org, ../x, eve",
     ]
     lists = "there is no dovecot-uidlist, and no courierpop3dsizelist, so unique-ids are those of file names; "
     told = errors.splitlines()
     assert sum(lists in line for line in told) == 2
     assert [line for line in told if lists not in line] == [
-        "pop3d: carol@example.org: no such user: 'carol@example.org'; `pop3d user add` makes one",
+        "pop3d: carol@example.org: no such user: 'carol@example.org'; `pop3d user add carol@example.org` makes one",
         f"pop3d: bob@example.org: not imported: {site}/old/example.org/bob/new/1600000001.z: not a regular file",
         'pop3d: ../x: a user name has no "/" and no ":"',
         "pop3d: eve: there is no domain for {domain}",
     ]
     assert len(files(site / "mail" / "alice@example.org")) == 1
     code, said, _ = run(site, "--all", people, template)
-    assert said.splitlines()[0].startswith("alice@example.org: imported 0 messages, 1 were imported before")
+    assert said.splitlines()[0].startswith("alice@example.org: imported 0 messages, 1 was imported before")
 
 
 def test_homes_come_from_the_passwd_file(site: Path) -> None:
@@ -67,7 +67,7 @@ def test_homes_come_from_the_passwd_file(site: Path) -> None:
     (site / "control" / "alice@example.org").mkdir(parents=True)
     (site / "control" / "alice@example.org" / "dovecot-uidlist").write_text("3 V7 N2\n1 :160000000a.x.y\n")
     code, said, errors = run(site, "--all", people, "{home}", "--control", str(site / "control" / "{user}"))
-    assert (code, said) == (0, "alice@example.org: imported 1 messages\nimported 1 messages for 1 of 1 users\n")
+    assert (code, said) == (0, "alice@example.org: imported 1 message\nimported 1 message for 1 of 1 user\n")
     assert errors.endswith("unique-ids are those of its dovecot-uidlist\n")
 
 

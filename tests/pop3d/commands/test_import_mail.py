@@ -46,7 +46,7 @@ def test_import_a_maildir(site: Path) -> None:
     (source / "new" / "2.host").write_bytes(b"two\n")
     (source / "new" / "3.link").symlink_to("/etc/passwd")
     code, said, errors = run(site, "import", "alice", source)
-    assert (code, said) == (1, "imported 2 messages for alice, 1 were not\n")
+    assert (code, said) == (1, "imported 2 messages for alice, 1 was not\n")
     assert "3.link: not a regular file" in errors
     assert [path.read_bytes() for path in site.glob("mail/alice/cur/*:2,RS")] == [b"one\n"]
     assert [path.read_bytes() for path in site.glob("mail/alice/new/*")] == [b"two\n"]
@@ -86,7 +86,7 @@ def test_import_follows_no_link_in_a_maildir(site: Path) -> None:
     assert said.count("\n") == 1
     assert not (site / "mail").exists()
     (source / "cur").unlink()
-    assert run(site, "import", "alice", source)[:2] == (0, "imported 1 messages for alice\n")
+    assert run(site, "import", "alice", source)[:2] == (0, "imported 1 message for alice\n")
 
 
 @pytest.mark.parametrize(("make", "words"), [(None, "name an mbox file or a Maildir"), ("dir", "no Maildir"),

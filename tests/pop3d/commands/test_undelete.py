@@ -43,7 +43,7 @@ def test_undelete_tells_what_it_could_not_bring_back(site: Path) -> None:
     (home / "1").write_bytes(b"another\n")
     (kept / "2.host").write_bytes(b"two\n")
     code, said, errors = run(site, "undelete", "alice", "--all")
-    assert (code, said) == (1, "brought back 1 messages for alice, 1 were not\n")
+    assert (code, said) == (1, "brought back 1 messages for alice, 1 was not\n")
     assert errors == f"pop3d: not brought back: '{too_long}': File name too long\n"
     assert files(site / "mail" / "alice") == ["new/1", "new/2.host"]
     assert [path.name for path in kept.iterdir()] == [too_long]

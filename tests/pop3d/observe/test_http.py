@@ -14,7 +14,7 @@ from pop3d.observe.http import Exposition
 
 @contextlib.asynccontextmanager
 async def exposed(serving: bool = True) -> AsyncIterator[int]:
-    served = Exposition(CollectorRegistry(), lambda: serving)
+    served = Exposition(CollectorRegistry(), lambda: () if serving else ("mail: it is gone", "shutting down"))
     await served.start(bound("127.0.0.1", 0))
     try:
         yield served.addresses[0][1]
@@ -50,6 +50,21 @@ async def ask(port: int, octets: bytes, *, eof: bool = False) -> bytes:
 async def test_each_request_gets_its_status(octets: bytes, status: bytes) -> None:
     async with exposed() as port:
         assert (await ask(port, octets)).startswith(b"HTTP/1.1 " + status)
+
+
+async def test_head_has_the_fields_of_get_and_no_content() -> None:
+    for serving, status in ((True, b"200 OK"), (False, b"503 Service Unavailable")):
+        async with exposed(serving) as port:
+            for path in (b"/health", b"/metrics"):
+                got = await ask(port, b"GET " + path + b" HTTP/1.1\r\n\r\n")
+                head, _, content = got.partition(b"\r\n\r\n")
+                assert await ask(port, b"HEAD " + path + b" HTTP/1.1\r\n\r\n") == head + b"\r\n\r\n"
+                assert b"\r\nContent-Length: %d\r\n" % len(content) in head
+                if path == b"/health":
+                    assert head.startswith(b"HTTP/1.1 " + status)
+                    assert content == (b"ok" if serving else b"mail: it is gone\nshutting down")
+            assert b"\r\nAllow: GET, HEAD\r\n" in await ask(port, b"POST /health HTTP/1.1\r\n\r\n")
+            assert (await ask(port, b"HEAD /x HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
 
 
 async def test_half_a_request() -> None:

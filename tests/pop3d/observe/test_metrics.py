@@ -175,7 +175,7 @@ def test_health_says_when_it_is_draining(watched: Watched) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/", 404), ("GET", "/metrics/x", 404), ("POST", "/metrics", 405), ("HEAD", "/health", 405)],
+    [("GET", "/", 404), ("GET", "/metrics/x", 404), ("POST", "/metrics", 405), ("DELETE", "/health", 405)],
 )
 def test_nothing_else_is_answered(watched: Watched, method: str, path: str, status: int) -> None:
     got, text = watched.get(path, method)
@@ -185,14 +185,50 @@ def test_nothing_else_is_answered(watched: Watched, method: str, path: str, stat
 
 def test_no_label_has_values_that_a_client_chooses() -> None:
     labels = {name for family in Metrics().registry.collect() for s in family.samples for name in s.labels}
-    assert labels == {"outcome", "command", "limit", "le"}
+    assert labels == {"outcome", "command", "limit", "le", "version", "python", "openssl"}
+
+
+class Pool:
+    connections = (3, 1)
+
+
+def all_metrics() -> Metrics:
+    """With those that have no series of their own at the start."""
+    metrics = Metrics()
+    metrics.certificates([("localhost", "cert.pem", 0.0)])
+    metrics.healthy(True, {"users": None, "mail": Pool()})
+    return metrics
+
+
+def test_alerts_to_copy_name_metrics_that_there_are() -> None:
+    text = (ROOT / "examples/prometheus/pop3d.rules.yml").read_text()
+    samples = [s for family in all_metrics().registry.collect() for s in family.samples]
+    named = set(re.findall(r"\b(?:pop3d|process)_\w+", text))
+    assert named - {s.name for s in samples} == set()
+    assert len(named) >= 9
+    for name, label, values in re.findall(r"(pop3d_\w+)\{(\w+)=~?\"([^\"]+)\"", text):
+        assert set(values.split("|")) <= {s.labels.get(label) for s in samples if s.name == name}, (name, values)
+    alerts = re.findall(r"^      - alert: (\w+)$", text, re.MULTILINE)
+    assert len(alerts) == len(set(alerts)) == text.count("\n        expr: ") == text.count("\n          summary: ")
+
+
+def test_connections_of_a_database_and_reloads_are_told() -> None:
+    metrics = all_metrics()
+    value = metrics.registry.get_sample_value
+    assert value("pop3d_database_connections", {"database": "mail", "state": "used"}) == 2
+    assert value("pop3d_database_connections", {"database": "mail", "state": "idle"}) == 1
+    metrics.reloaded(ok=True, at=1000.0)
+    metrics.reloaded(ok=False, at=2000.0)
+    assert value("pop3d_config_last_reload_success_timestamp_seconds") == 1000
+    assert value("pop3d_config_last_reload_successful") == 0
+    metrics.certificates([("other", "other.pem", 1.0)])
+    assert value("pop3d_certificate_not_after_seconds", {"name": "localhost", "certificate": "cert.pem"}) is None
 
 
 def test_the_page_lists_every_metric() -> None:
     text = (ROOT / "docs/metrics.md").read_text()
-    listed = re.findall(r"^\| `(pop3d_\w+)(?:\{([\w,]+)\})?` \| (\w+) \|", text, re.MULTILINE)
-    metrics = Metrics()
-    metrics.certificates([("localhost", "cert.pem", 0.0)])  # which has no series of its own before
+    listed = re.findall(r"^\| `((?:pop3d|process)_\w+)(?:\{([\w,]+)\})?` \| (\w+) \|", text, re.MULTILINE)
+    metrics = all_metrics()
     metrics.watch_log(int, bool)
     families = {family.name: family for family in metrics.registry.collect()}
     made = set()
