@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pop3d.assembly import assemble
 from pop3d.auth import AuthError
@@ -242,7 +242,12 @@ async def _controlled(service: _Service) -> ControlSocket | None:
         return None
     if file.others and not any(listen.reuse_port for listen in config.listen):
         log.warning("another pop3d runs with the state folder %s; give each its own `state`", config.state)
-    more = {"configuration": lambda: service.place, "reload": service.reload.told}
+    writer = service.writer
+    more: dict[str, Callable[[], Any]] = {
+        "configuration": lambda: service.place,
+        "reload": service.reload.told,
+        "log": lambda: {"works": writer is None or writer.works, "lost": 0 if writer is None else writer.lost},
+    }
     control = ControlSocket(file, Requests(service.server, service.totals, more).answers)
     await control.start()
     return control

@@ -84,6 +84,13 @@ def _lines(found: Mapping[str, Any]) -> Iterator[_Line]:
     yield "memory", octets(found["memory"]), ""
     for one in found["certificates"]:
         yield "certificate", *_certificate(one)
+    yield "log", *_log(found["log"])
+
+
+def _log(log: Mapping[str, Any]) -> tuple[str, str]:
+    if not log["works"]:
+        return f"cannot be written; {log['lost']} lines lost", "bold red"
+    return (f"{log['lost']} lines lost", "yellow") if log["lost"] else ("is written", "")
 
 
 def _told(counts: Mapping[str, int], what: str) -> str:

@@ -33,6 +33,7 @@ from pop3d.stores.maildir.birth import born
 from pop3d.stores.maildir.content import OPEN_MESSAGE, octets_sent
 from pop3d.stores.maildir.memory_cache import Stamps, at_rest, stamps_of
 from pop3d.stores.maildir.names import OpenFolders, base_of, find_again
+from pop3d.stores.maildir.nowait import is_local
 from pop3d.stores.maildir.scan import Scan
 
 __all__ = ["Listed", "ListedFiles", "Located", "listed_now"]
@@ -99,6 +100,9 @@ class ListedFiles:
         self.sizes = scan.listing.sizes
         self._names, self._inodes = scan.names, scan.inodes
         self._devices, self._listed, self._surrogates, self._refuse = devices, listed, surrogates, refuse
+        # A layered file system, such as a container's own, may tell other devices for files than for their folders. It
+        # has no major number itself. Inode numbers are still compared.
+        self._any_device = not all(map(is_local, devices))
         self._renamed: dict[int, bytes] = {}
         self._beside = _BESIDE
         self._gone: tuple[Stamps, set[int]] = (), set()  # not found while the folders are as the stamps say
@@ -119,7 +123,7 @@ class ListedFiles:
         return (
             found.st_ino == (self._inodes[number - 1] or found.st_ino)
             and stat.S_ISREG(found.st_mode)
-            and found.st_dev in self._devices
+            and (found.st_dev in self._devices or self._any_device)
         )
 
     def is_unchanged(self, number: int, found: os.stat_result) -> bool:
@@ -127,7 +131,7 @@ class ListedFiles:
         return (
             found.st_ino == self._inodes[number - 1]
             and found.st_ctime_ns < self._listed.stamp
-            and found.st_dev in self._devices
+            and (found.st_dev in self._devices or self._any_device)
         )
 
     def open(self, number: int, folders: OpenFolders) -> tuple[int, int]:

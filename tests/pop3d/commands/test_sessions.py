@@ -94,10 +94,12 @@ def test_status(site: Site) -> None:
     assert found["sessions"]["unauthenticated"] == 1
     assert found["logins"]["accepted"] >= 30
     assert found["memory"] > 1_000_000
+    assert (found["reload"], found["log"]) == (None, {"works": True, "lost": 0})
     lines = dict(line.split("\t", 1) for line in run(site.root, "status")[1].splitlines())
     assert lines["listens on"] == f"127.0.0.1 port {site.port}"
     assert lines["not logged in"] == "1 of 1000000"
     assert "accepted" in lines["since the start"]
+    assert lines["log"] == "is written"
 
 
 def test_kick(site: Site) -> None:

@@ -42,6 +42,8 @@ def test_totals_count_and_pass_on() -> None:
     totals.delivered(250, 0.1)
     totals.delivered(550, 0.0)
     totals.lmtp_connections(1)
+    totals.healthy(True, {})
+    totals.reloaded(ok=True, at=1.0)
     totals.lag(0.1)
     assert set(heard.names) == set(TOLD), "Totals does not pass on all that an Observer is told"
     assert (totals.connections, totals.refused_for) == (1, {"too many connections": 1})
