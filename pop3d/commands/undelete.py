@@ -122,10 +122,9 @@ def _bring_back(user: str, mailbox: InMaildir, chosen: Sequence[DeletedMessage])
     found = put_back(mailbox.path, mailbox.deleted, chosen={one.name for one in chosen})
     for line in found.failed:
         print(f"pop3d: not brought back: {line}", file=sys.stderr)
-    print(
-        f"brought back {found.messages} messages for {user}"
-        + (f", {len(found.failed)} were not" if found.failed else "")
-    )
+    failed = len(found.failed)
+    left = f", {failed} {'was' if failed == 1 else 'were'} not" if failed else ""
+    print(f"brought back {counted(found.messages, 'message')} for {user}{left}")
     return ExitStatus.SOME_FAILED if found.failed else ExitStatus.OK
 
 

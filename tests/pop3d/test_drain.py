@@ -172,7 +172,7 @@ async def race(folder: Path, turns: int) -> None:
         }
     )
     server = assemble(config, Ends())
-    store = server._store
+    store = server.store
     assert isinstance(store, MemoryStore)
     store.deliver("u1", b"x\n" * 500_000)
     await server.start()

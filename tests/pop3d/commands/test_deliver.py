@@ -106,7 +106,7 @@ def test_a_quota_of_a_user_in_a_database(tmp_path: Path, database: str) -> None:
     stored = execute(database, "select mailbox, count(*) from pop3_messages group by 1 order by 1")
     assert stored == [("alice", 2), ("bob", 3)]
     shown = run(tmp_path, "mailbox", "ALICE")[1]
-    assert shown.splitlines() == ["user\talice", "messages\t2 of 2 (100 %)", "octets\t6"]
+    assert shown.splitlines() == ["user\talice", "messages\t2 of 2 (100 %)", "octets\t6", "as sent\t6"]
     view = json.loads(run(tmp_path, "mailbox", "bob", "--json")[1])
     assert (view["path"], view["messages"], view["octets"]) == (None, 3, 9)
     assert view["quota"] == {"messages": 3, "octets": 0}

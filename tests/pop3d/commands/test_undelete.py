@@ -26,11 +26,11 @@ def site(tmp_path: Path) -> Path:
 
 
 def test_undelete_brings_messages_back(site: Path) -> None:
-    assert run(site, "undelete", "alice", "--all") == (0, "brought back 0 messages for alice\n", "")
+    assert run(site, "undelete", "alice", "--all") == (0, "brought back no messages for alice\n", "")
     kept = site / "deleted" / "alice" / "cur"
     kept.mkdir(parents=True)
     (kept / "1.host").write_bytes(b"x\n")
-    assert run(site, "undelete", "alice", "--all") == (0, "brought back 1 messages for alice\n", "")
+    assert run(site, "undelete", "alice", "--all") == (0, "brought back 1 message for alice\n", "")
     assert files(site / "mail" / "alice") == ["new/1.host"]
 
 
@@ -43,7 +43,7 @@ def test_undelete_tells_what_it_could_not_bring_back(site: Path) -> None:
     (home / "1").write_bytes(b"another\n")
     (kept / "2.host").write_bytes(b"two\n")
     code, said, errors = run(site, "undelete", "alice", "--all")
-    assert (code, said) == (1, "brought back 1 messages for alice, 1 was not\n")
+    assert (code, said) == (1, "brought back 1 message for alice, 1 was not\n")
     assert errors == f"pop3d: not brought back: '{too_long}': File name too long\n"
     assert files(site / "mail" / "alice") == ["new/1", "new/2.host"]
     assert [path.name for path in kept.iterdir()] == [too_long]
@@ -107,10 +107,10 @@ def test_a_choice(site: Path, three: Path) -> None:
     assert len(list(three.iterdir())) == 3
     for words, status in {("9",): 67, ("nothing",): 67, ("1", "--all"): 2, ("--since", "soon"): 2}.items():
         assert run(site, "undelete", "alice", *words)[:2] == (status, "")
-    assert run(site, "undelete", "alice", "--since", "2999-01-01")[1] == "brought back 0 messages for alice\n"
+    assert run(site, "undelete", "alice", "--since", "2999-01-01")[1] == "brought back no messages for alice\n"
     assert run(site, "undelete", "alice", "3.host", "1")[:2] == (0, "brought back 2 messages for alice\n")
     assert files(site / "mail" / "alice") == ["cur/1.host:2,S", "cur/3.host:2,S"]
-    assert run(site, "undelete", "alice", "--since", "2020-01-01")[1] == "brought back 1 messages for alice\n"
+    assert run(site, "undelete", "alice", "--since", "2020-01-01")[1] == "brought back 1 message for alice\n"
     assert list(three.iterdir()) == []
 
 
