@@ -220,12 +220,13 @@ def load(path: Path, trusted: Owners | None = None, owner: tuple[int, int] | Non
     """Reads and validates a file. ``trusted`` and ``owner``: see `Config`. Raises `ConfigError` with all faults."""
     try:
         octets = path.read_bytes()
-        # an editor of Windows begins UTF-8 with a byte order mark
-        found = tomllib.loads(octets.removeprefix(codecs.BOM_UTF8).decode())
     except PermissionError as fault:
         raise ConfigError([f"{path}: {fault.strerror}; {let_us_read(path)}"]) from None
     except OSError as fault:
         raise ConfigError([f"{path}: {fault.strerror}; name a readable file with --config FILE"]) from None
+    try:
+        # an editor of Windows begins UTF-8 with a byte order mark
+        found = tomllib.loads(octets.removeprefix(codecs.BOM_UTF8).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         raise ConfigError([f"{path}: {toml_fault(fault, octets)}"]) from None
     return _made(found, path, trusted, owner)

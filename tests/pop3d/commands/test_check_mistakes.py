@@ -166,7 +166,7 @@ MISTAKES: list[tuple[str, str, list[str]]] = [
     ),
     ("path =", "drain_timeout = 3\npath =", ["unknown key `store.drain_timeout`; its place is above the first table"]),
     ('[auth]\nusers = "users"', 'auth = "users"', ["unknown key `tls.auth`; it is a table: write [auth]"]),
-    ("[store]", '[log]\nrotate = "daily"\n[store]', ["unknown key `log.rotate`; [log] has file, format, level"]),
+    ("[store]", '[log]\nrotate = "daily"\n[store]', ["unknown key `log.rotate`; [log] has format, level, file"]),
     (
         "[store]",
         '[log]\nlevel = "INFO"\n[store]',
