@@ -15,7 +15,8 @@ _PATH_OCTETS_MAX: Final = 1024  # RFC 5321 §4.5.3.1.3 asks for 256; real sender
 # More than RFC 5321 §4.1.2 allows: dots anywhere, as some providers have them. Nothing that could end a line or a path.
 _ATOM = r'[^\x00-\x20\x7f-\x9f"<>@\\]+'
 _QUOTED = r'"(?:[^\x00-\x1f\x7f-\x9f"\\]|\\[^\x00-\x1f\x7f-\x9f])*"'
-_DOMAIN = r'[^\x00-\x20\x7f-\x9f"<>@\\:,]+|\[[^\x00-\x20\x7f-\x9f"<>@\\\[\]]+\]'
+# A bracket begins a literal and nothing else: with two ways to read it, each in a route doubles the time to refuse it.
+_DOMAIN = r'(?!\[)[^\x00-\x20\x7f-\x9f"<>@\\:,]+|\[[^\x00-\x20\x7f-\x9f"<>@\\\[\]]+\]'
 _PATH = re.compile(
     rf"(?P<route>@(?:{_DOMAIN})(?:,@(?:{_DOMAIN}))*:)?(?P<local>{_ATOM}|{_QUOTED})(?:@(?P<domain>{_DOMAIN}))?"
 )

@@ -123,6 +123,9 @@ def test_the_dialogue_of_rfc_2033() -> None:
         ("MAIL FROM:<a@b.c> RET=FULL", "555 5.5.4"),
         ("MAIL FROM:a@b.c", "501 5.5.4"),
         ("MAIL TO:<a@b.c>", "501 5.5.4"),
+        ("MAIL FROM:<@[192.0.2.1],@[IPv6:2001:db8::1]:a@b.c>", "250 2.1.0"),
+        ("MAIL FROM:<" + ",".join(["@[a]"] * 300) + ">", "501 5.1.7"),  # at once, and not after ages
+        ("MAIL FROM:<a@[b>", "501 5.1.7"),
         ("MAIL FROM:<a b@b.c>", "501 5.1.7"),
         ("MAIL FROM:<a@b@c>", "501 5.1.7"),
         ("MAIL FROM:<a\x01@b.c>", "501 5.1.7"),
