@@ -47,6 +47,7 @@ EFFECTS: Final[Mapping[str, Effect]] = MappingProxyType(
         "lmtp": Effect.CONNECTIONS,
         "limits": Effect.CONNECTIONS,
         "log": Effect.AT_ONCE,
+        "log.file": Effect.RESTART,  # opened before root is given up; SIGUSR1 opens it again by its name
         "metrics": Effect.RESTART,
     }
 )

@@ -65,6 +65,7 @@ BASE = 'hostname = "a"\n[[listen]]\nhost = "127.0.0.1"\nport = 1\ntls = "none"\n
         (BASE, f"drain_timeout = 10\n{BASE}", (), ()),  # the default, said
         (BASE, f"drain_timeout = 1\n{BASE}", ("drain_timeout",), ()),
         (BASE, f'{BASE}[metrics]\nlisten = "127.0.0.1:1"', (), ("metrics",)),
+        (BASE, f'{BASE}[log]\nlevel = "debug"\nfile = "/tmp/x.log"', ("log.level",), ("log.file",)),
         (BASE, BASE.replace("port = 1", "port = 2"), (), ("listen",)),
         (BASE, f'{BASE}insecure = true\n[[listen]]\nport = 2\ntls = "none"\ninsecure = true', (), ("listen",)),
         (BASE, f'{BASE}trusted_proxies = ["192.0.2.1"]', ("listen.trusted_proxies",), ()),
