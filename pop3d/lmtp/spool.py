@@ -6,6 +6,7 @@ sends again is what came. A file without a name is gone with the process, howeve
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
@@ -81,4 +82,5 @@ class MessageSpool:
         self._held = []
         if self._file is not None:
             file, self._file = self._file, None
-            await hop(file.close)  # to free a large file takes its time
+            with contextlib.suppress(OSError):  # of a disk that is full, over NFS: what was delivered is to be told
+                await hop(file.close)  # to free a large file takes its time

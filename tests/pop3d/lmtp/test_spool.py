@@ -1,6 +1,10 @@
 """What a message is on its way."""
 
 import asyncio
+import errno
+import os
+import tempfile
+import types
 from pathlib import Path
 
 import pytest
@@ -63,4 +67,23 @@ def test_beyond_some_octets_it_is_in_a_file_without_a_name(tmp_path: Path, monke
         with pytest.raises(FileNotFoundError):
             await spool.MessageSpool(tmp_path / "gone").write(text)
 
+    asyncio.run(run())
+
+
+def test_a_fault_at_its_end_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Faulty:
+        def __init__(self, dir: Path) -> None:
+            self.file = tempfile.TemporaryFile(dir=dir)  # noqa: SIM115
+            self.fileno = self.file.fileno
+
+        def close(self) -> None:
+            self.file.close()
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    async def run() -> None:
+        made = spool.MessageSpool(tmp_path)
+        await made.write(b"x" * (spool.IN_MEMORY_MAX + 1))
+        await made.close()  # its message was delivered, which its sender has yet to be told
+
+    monkeypatch.setattr(spool, "tempfile", types.SimpleNamespace(TemporaryFile=Faulty))
     asyncio.run(run())
