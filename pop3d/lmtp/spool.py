@@ -21,6 +21,7 @@ __all__ = ["IN_MEMORY_MAX", "MessageSpool"]
 IN_MEMORY_MAX: Final = 256 * 1024
 """Octets of a message that are kept in memory; most messages are smaller. All connections together have 25 MiB."""
 
+_PIECES_MAX: Final = 256  # that are held one by one: a piece of a few octets takes fifty more
 _LINE_END: Final = re.compile(rb"(?<!\r)\r\n")
 _PIECE: Final = 64 * 1024  # octets read from the file at a time: a thread that works on more holds others up
 
@@ -46,6 +47,8 @@ class MessageSpool:
         if self._held_octets > IN_MEMORY_MAX:
             held, self._held, self._held_octets = self._held, [], 0
             await hop(self._write, held)
+        elif len(self._held) > _PIECES_MAX:
+            self._held = [b"".join(self._held)]
 
     def _stored(self, data: bytes) -> bytes:
         # a piece never ends between CR and LF: see `pop3core.framing.DotUnstuffer`

@@ -87,3 +87,15 @@ def test_a_fault_at_its_end_is_nobodys(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(spool, "tempfile", types.SimpleNamespace(TemporaryFile=Faulty))
     asyncio.run(run())
+
+
+def test_small_pieces_take_no_more_memory_than_they_have_octets() -> None:
+    async def run() -> spool.MessageSpool:
+        made = spool.MessageSpool(Path("/nonexistent"))
+        for _ in range(5000):
+            await made.write(b"xy")
+        return made
+
+    made = asyncio.run(run())
+    assert b"".join(made.pieces()) == b"xy" * 5000
+    assert len(list(made.pieces())) <= spool._PIECES_MAX
