@@ -171,9 +171,10 @@ async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[
     server, config, notifier = service.server, service.config, service.notifier
     ending = Ending()
     reloading: set[asyncio.Future[None]] = set()  # keeps the tasks alive
+    started = asyncio.Event()
 
     def reload() -> None:
-        reloading.add(task := asyncio.ensure_future(_reload(service)))
+        reloading.add(task := asyncio.ensure_future(_reload(service, started)))
         task.add_done_callback(reloading.discard)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
@@ -199,6 +200,7 @@ async def _serve(service: _Service, identity: Identity | None, sockets: Mapping[
         log.info("listening on %s", unix)
 
     notifier.ready()
+    started.set()
     beside = [
         asyncio.create_task(service.renewal.watch(server)),
         asyncio.create_task(notifier.keep_telling(lambda: f"{server.sessions} sessions")),
@@ -305,8 +307,9 @@ class Ending:
         log.info("ended")
 
 
-async def _reload(service: _Service) -> None:
-    """SIGHUP: what can be read again is; systemd hears of begin and end."""
+async def _reload(service: _Service, started: asyncio.Event) -> None:
+    """SIGHUP: what can be read again is; systemd hears of begin and end. ``started``: root was given up by then."""
+    await started.wait()
     async with service.reload.one_at_a_time:
         service.notifier.reloading()
         try:

@@ -1,5 +1,6 @@
 """`pop3d serve` as a process: real configuration, real TLS, real Maildir, real signals."""
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -9,11 +10,13 @@ import signal
 import socket
 import ssl
 import time
+import types
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from pop3d.commands.serve import _log_file
+from pop3d.commands.serve import _log_file, _reload, _Service
 from pop3d.config import Config
 from pop3d.errors import CommandError
 from pop3d.net.certificates import create_self_signed
@@ -491,3 +494,24 @@ def test_each_version_of_tls_completes_its_handshake(site: Site, version: ssl.TL
     finally:
         assert daemon.end() == 0
     assert f"tls={version.name.replace('_', '.')}" in daemon.log
+
+
+def test_a_reload_waits_until_root_was_given_up() -> None:
+    done: list[str] = []
+
+    async def run() -> None:
+        done.append("run")
+
+    async def play() -> None:
+        reload = types.SimpleNamespace(one_at_a_time=asyncio.Lock(), run=run)
+        notifier = types.SimpleNamespace(reloading=lambda: done.append("reloading"), ready=lambda: done.append("ready"))
+        started = asyncio.Event()
+        service = cast(_Service, types.SimpleNamespace(reload=reload, notifier=notifier))
+        task = asyncio.ensure_future(_reload(service, started))
+        await asyncio.sleep(0.01)
+        assert not done
+        started.set()
+        await task
+
+    asyncio.run(play())
+    assert done == ["reloading", "run", "ready"]
