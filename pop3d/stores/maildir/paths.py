@@ -19,4 +19,7 @@ def mailbox_path(template: str, account: Account) -> str:
     local, _, domain = account.name.partition("@")
     if "{domain}" in template and domain in ("", ".", ".."):
         raise StoreError("this mailbox cannot be opened", code="SYS/PERM", detail="the user has no domain")
+    if "{local}" in template and not local:  # the path would be that of the folder of all mailboxes
+        detail = "the user's name has nothing before its @"
+        raise StoreError("this mailbox cannot be opened", code="SYS/PERM", detail=detail)
     return template.format(user=account.name, local=local, domain=domain, home=account.home)

@@ -121,6 +121,13 @@ async def test_a_name_never_reaches_a_path(store: MaildirStore, tmp_path: Path, 
     assert caught.value.code == "SYS/PERM"
 
 
+@pytest.mark.parametrize("template", ["/m/{local}", "/m/{domain}/{local}"])
+def test_a_name_without_a_local_part_is_no_path(template: str) -> None:
+    with pytest.raises(StoreError):
+        mailbox_path(template, Account("@example.org"))
+    assert mailbox_path("/m/{user}", Account("@example.org")) == "/m/@example.org"
+
+
 def test_templates_of_mailbox_paths_are_filled_in() -> None:
     account = Account("alice@example.org", home="/home/alice")
     assert mailbox_path("/m/{domain}/{local}", account) == "/m/example.org/alice"
