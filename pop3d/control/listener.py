@@ -76,8 +76,10 @@ def _request(line: bytes) -> Mapping[str, Any]:
         request = json.loads(line)
     except (ValueError, RecursionError):
         request = None
-    if not isinstance(request, dict) or not all(isinstance(value, str | bool) for value in request.values()):
-        raise RequestRefused("a request is one JSON object, whose values are texts or truth values")
+    if not isinstance(request, dict) or not all(
+        isinstance(value, bool if key == "all" else str) for key, value in request.items()
+    ):
+        raise RequestRefused('a request is one JSON object of texts; "all" is a truth value')
     return request
 
 

@@ -32,6 +32,7 @@ _PATH_OCTETS_MAX: Final = 107  # what sun_path holds (unix(7)), but for the NUL
 _DESCRIPTORS: Final = "/proc/self/fd"  # of Linux: names a folder that is open in 20 octets
 _LOCK_SECONDS: Final = 1.0  # for a daemon that starts at the same time
 _LOCK_PAUSE: Final = 0.01
+_CONNECT_SECONDS: Final = 1.0  # until a daemon accepts: one that was stopped never does
 _BACKLOG: Final = 32  # connections the system holds while the event loop is busy
 
 
@@ -93,7 +94,9 @@ def connected(state: Path) -> list[tuple[str, socket.socket]]:
                 continue
             sock = socket.socket(socket.AF_UNIX)
             try:
+                sock.settimeout(_CONNECT_SECONDS)
                 sock.connect(_address(state, folder, name))
+                sock.settimeout(None)
                 found.append((name, sock))
             except ConnectionRefusedError:
                 sock.close()  # its daemon has died

@@ -39,12 +39,12 @@ class Addressees:
         return None
 
     def _candidates(self, path: MailPath) -> Iterator[str]:
+        # a local part with an "@" in it is cut nowhere: what is left would be another user's name
         locals_ = [path.local]
         if delimiters := self.config.recipient_delimiter:
             base = re.split(f"[{re.escape(delimiters)}]", path.local, maxsplit=1)[0]
-            if base and base != path.local:
+            if base and base != path.local and "@" not in path.local:
                 locals_.append(base)
-        # a local part with an "@" in it is another user's name without the domain
         without_domain = path.domain.lower() in self.config.local_domains and "@" not in path.local
         for local in locals_:
             yield f"{local}@{path.domain}" if path.domain else local

@@ -49,7 +49,7 @@ async def test_requests_and_answers(tmp_path: Path) -> None:
             await asyncio.to_thread(ask, tmp_path, {"ask": "dance"})
         for request in (b"x\n", b"[]\n", b'"count"\n', b'{"ask": ["count"]}\n', b"[" * 4000 + b"\n", b"\xff\n"):
             assert await say(tmp_path, request) == [
-                {"error": "a request is one JSON object, whose values are texts or truth values"}
+                {"error": 'a request is one JSON object of texts; "all" is a truth value'}
             ]
         assert await say(tmp_path, b"x" * 5000) == [{"error": "a request has at most 4096 octets"}]
         for nothing in (b"", b'{"ask": "count"'):

@@ -38,6 +38,7 @@ LOCAL = {"local_domains": ["example.org"]}
         ("A", {}, UserNames("lower", "example.org"), ["a@example.org"]),
         ("a@example.org", LOCAL, UserNames("lower", "example.org"), ["a@example.org"]),
         ('"x@y"@example.org', LOCAL, UserNames(), ["x@y@example.org"]),
+        ('"x@y+z"@example.org', LOCAL, UserNames(), ["x@y+z@example.org"]),
         ('"a\\"b"@b.example', {}, UserNames(), ['a"b@b.example']),
         ("@relay.example:a@b.example", {}, UserNames(), ["a@b.example"]),
     ],
