@@ -211,7 +211,11 @@ def find(path: Path | None) -> Path:
     if path is not None:
         return path
     for place in PLACES:
-        if place.exists():
+        try:
+            there = place.exists()
+        except PermissionError:  # in a folder that this user may not look into
+            there = place.is_absolute()  # the fault of the last place is worth telling
+        if there:
             return place
     raise ConfigError([f"no configuration: looked for {' and '.join(map(str, PLACES))}; name one with --config FILE"])
 

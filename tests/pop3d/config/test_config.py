@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import pop3d.config
 from pop3d.config import Config, ConfigError, find, load
 
 BASE = """
@@ -382,3 +383,15 @@ def test_no_value_of_a_faulty_key_is_repeated(tmp_path: Path) -> None:
     (fault,) = faults(tmp_path, f"{BASE}\n[auth]\nusers = 5\nmechanisms = ['plain']\n")
     assert "users" in fault
     assert isinstance(Config.model_fields["auth"].default.users, Path)
+
+
+class _Closed(type(Path())):  # type: ignore[misc]  # below a folder that this user may not look into
+    def exists(self, *, follow_symlinks: bool = True) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+
+def test_a_folder_that_one_may_not_look_into_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = tmp_path / "pop3d.toml"
+    there.touch()
+    monkeypatch.setattr(pop3d.config, "PLACES", (_Closed("pop3d.toml"), there))
+    assert pop3d.config.find(None) == there
